@@ -1,0 +1,3 @@
+//! Namespaces of a container: made, mapped, entered.
+
+pub mod user;

@@ -1,0 +1,100 @@
+//! Where things lie: the XDG base directories of a user (XDG Base Directory Specification), or /var/lib, /run, /etc and
+//! /var/cache as root. Nothing else in the project knows a path outside a container.
+
+use crate::error::Explain;
+use anyhow::{Context, Result};
+use rustix::process;
+use std::{env, fs, os::unix::fs::DirBuilderExt, path::PathBuf};
+
+/// The four directories of this user, each `…/ctr`.
+#[derive(Clone, Debug)]
+pub struct Dirs {
+    /// What must never be lost: blobs, layers, images, containers.
+    pub data: PathBuf,
+    /// What dies with the boot: pids, sockets.
+    pub runtime: PathBuf,
+    /// The user's own settings; beside it lies `containers/registries.conf`.
+    pub config: PathBuf,
+    /// What may be deleted at any time.
+    pub cache: PathBuf,
+}
+
+impl Dirs {
+    /// The directories that the environment names; none is made yet. `root` and `runroot` (podman(1)) take the place of
+    /// the data and the runtime directory.
+    ///
+    /// # Errors
+    /// Neither `HOME` nor the XDG variables say where a user's data lies.
+    pub fn resolve(root: Option<PathBuf>, runroot: Option<PathBuf>) -> Result<Dirs> {
+        let mut dirs = if process::getuid().is_root() { Dirs::of_root() } else { Dirs::of_user()? };
+        if let Some(root) = root {
+            dirs.data = root;
+        }
+        if let Some(runroot) = runroot {
+            dirs.runtime = runroot;
+        }
+        Ok(dirs)
+    }
+
+    /// Make data and runtime directories, 0700 whatever the umask.
+    pub fn create(&self) -> Result<()> {
+        for dir in [&self.data, &self.runtime] {
+            if dir.is_dir() {
+                continue;
+            }
+            // Parents get the mode the XDG specification asks for, too.
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .with_context(|| format!("make directory {}", dir.display()))
+                .hint("name another place with --root and --runroot, or free space on this one")?;
+        }
+        Ok(())
+    }
+
+    fn of_root() -> Dirs {
+        Dirs {
+            data: "/var/lib/ctr".into(),
+            runtime: "/run/ctr".into(),
+            config: "/etc/ctr".into(),
+            cache: "/var/cache/ctr".into(),
+        }
+    }
+
+    fn of_user() -> Result<Dirs> {
+        let runtime = match absolute("XDG_RUNTIME_DIR") {
+            Some(dir) if dir.is_dir() => dir,
+            // No login session (cron, CI): a directory that no other user can have made first, under our own data, and
+            // that a reboot leaves behind.
+            _ => {
+                let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+                xdg("XDG_CACHE_HOME", ".cache")?.join("ctr-run").join(boot.trim())
+            }
+        };
+        Ok(Dirs {
+            data: xdg("XDG_DATA_HOME", ".local/share")?.join("ctr"),
+            runtime: runtime.join("ctr"),
+            config: xdg("XDG_CONFIG_HOME", ".config")?.join("ctr"),
+            cache: xdg("XDG_CACHE_HOME", ".cache")?.join("ctr"),
+        })
+    }
+}
+
+fn xdg(variable: &str, below_home: &str) -> Result<PathBuf> {
+    if let Some(dir) = absolute(variable) {
+        return Ok(dir);
+    }
+    match absolute("HOME") {
+        Some(home) => Ok(home.join(below_home)),
+        None => {
+            let cause = anyhow::anyhow!("neither HOME nor {variable} is set to an absolute path");
+            Err(cause).hint("HOME=/home/you ctr …")
+        }
+    }
+}
+
+/// The specification: relative paths in these variables are ignored.
+fn absolute(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+}

@@ -1,0 +1,108 @@
+//! Identifiers that become file names: a value of these types can't leave its directory.
+
+use super::digest::hex;
+use anyhow::{Result, bail};
+use std::{fmt, str::FromStr};
+
+/// A container's id: 64 lower-case hex digits, random.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// A new random id (getrandom(2)).
+    pub fn random() -> Result<ContainerId> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("get 32 random bytes: {e}"))?;
+        Ok(ContainerId(hex(&bytes)))
+    }
+
+    /// All 64 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The 12 digits that listings, the host name and the prompt show.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+impl FromStr for ContainerId {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<ContainerId> {
+        if text.len() != 64 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            bail!("{:?} is not a container id of 64 hex digits", text.chars().take(80).collect::<String>());
+        }
+        Ok(ContainerId(text.to_owned()))
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for ContainerId {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<ContainerId> {
+        text.parse()
+    }
+}
+
+impl From<ContainerId> for String {
+    fn from(id: ContainerId) -> String {
+        id.0
+    }
+}
+
+/// A name that a user gives: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, at most 255 bytes (podman-run(1), `--name`).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+impl Name {
+    /// The name itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Name> {
+        let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+        if !first || !rest || text.len() > 255 {
+            let shown: String = text.chars().take(80).collect();
+            bail!(
+                "{shown:?} is not a name: names match [a-zA-Z0-9][a-zA-Z0-9_.-]* and have at most 255 bytes"
+            );
+        }
+        Ok(Name(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Name> {
+        text.parse()
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> String {
+        name.0
+    }
+}
