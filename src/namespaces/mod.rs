@@ -1,3 +1,16 @@
 //! Namespaces of a container: made, mapped, entered.
 
+mod copyup;
+mod inside;
+pub mod mount;
+pub mod root;
+mod subid;
+pub mod target;
 pub mod user;
+
+pub use inside::run_inside;
+pub use user::Mapping;
+
+/// What to do where the kernel or an administrator refuses user namespaces.
+pub const NO_USER_NAMESPACES: &str = "allow user namespaces: `sudo sysctl user.max_user_namespaces=65536` (Debian before 11: \
+    kernel.unprivileged_userns_clone=1; Ubuntu 24.04 and later: kernel.apparmor_restrict_unprivileged_userns=0)";

@@ -1,1 +1,12 @@
-//! (room sys)
+//! The only room with `unsafe`: the fork fence and the few calls that nix and rustix lack. Everything above calls these as
+//! ordinary safe functions.
+#![expect(unsafe_code, reason = "this room exists to keep it here")]
+
+pub mod exec;
+pub mod fork;
+pub mod interface;
+pub mod keyring;
+pub mod mount;
+pub mod seccomp;
+pub mod signal;
+mod trampoline;

@@ -1,0 +1,233 @@
+//! The mounts of a container: planned as [`Operation`]s before the fork, executed by the container's first process. Each
+//! file system is made detached and attached to a descriptor, so no path of the image is ever resolved by name.
+
+use super::target::Target;
+use crate::sys::mount::set_attributes;
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, makedev, mknodat, openat, symlinkat},
+    io::{Errno, Result},
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    },
+};
+use std::{
+    ffi::{CStr, CString},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+/// One step on the way to a container's tree.
+#[derive(Debug)]
+pub enum Operation {
+    /// A new file system.
+    Filesystem {
+        /// As fsopen(2) knows it.
+        kind: CString,
+        /// Its options.
+        settings: Vec<Setting>,
+        /// `MOUNT_ATTR_*`.
+        attributes: MountAttrFlags,
+        /// Where it goes.
+        at: Target,
+        /// tmpfs: filled with what the image has there.
+        copy_up: bool,
+    },
+    /// A file or directory of the host.
+    Bind {
+        /// Its path on the host.
+        source: CString,
+        /// With the mounts below it.
+        recursive: bool,
+        /// `MOUNT_ATTR_*` to add.
+        attributes: MountAttrFlags,
+        /// Where it goes.
+        at: Target,
+    },
+    /// A device node; the privileged way (the other is to bind the host's).
+    Node {
+        /// Where it goes.
+        at: Target,
+        /// Character or block device.
+        kind: FileType,
+        /// Permission bits.
+        mode: u32,
+        /// Major and minor number.
+        device: (u32, u32),
+    },
+    /// A symbolic link.
+    Link {
+        /// What it says.
+        to: CString,
+        /// Where it goes.
+        at: Target,
+    },
+    /// A directory that has to exist.
+    Directory(Target),
+    /// Writable no more. Passed over when there is no such path.
+    ReadOnly(Target),
+    /// Hidden under an empty directory or /dev/null. Passed over when there is no such path.
+    Mask(Target),
+    /// The first of these that the kernel grants.
+    FirstOf(Vec<Operation>),
+}
+
+/// An option of a file system.
+#[derive(Debug)]
+pub enum Setting {
+    /// `key`
+    Flag(CString),
+    /// `key=value`
+    Value(CString, CString),
+}
+
+impl Operation {
+    /// What the operation does, for a message about its failure.
+    pub fn describe(&self) -> String {
+        match self {
+            Operation::Filesystem { kind, at, .. } => format!("mount {} on {}", kind.to_string_lossy(), at.display()),
+            Operation::Bind { source, at, .. } => format!("bind {} to {}", source.to_string_lossy(), at.display()),
+            Operation::Node { at, .. } => format!("make device {}", at.display()),
+            Operation::Link { to, at } => format!("link {} to {}", at.display(), to.to_string_lossy()),
+            Operation::Directory(at) => format!("make directory {}", at.display()),
+            Operation::ReadOnly(at) => format!("make {} read-only", at.display()),
+            Operation::Mask(at) => format!("mask {}", at.display()),
+            Operation::FirstOf(all) => all.last().map(Operation::describe).unwrap_or_default(),
+        }
+    }
+}
+
+/// Executes operations in one root.
+#[derive(Debug)]
+pub struct Mounter<'fd> {
+    root: BorrowedFd<'fd>,
+    empty: Option<OwnedFd>,
+}
+
+impl<'fd> Mounter<'fd> {
+    /// For the tree at `root`, attached in the current mount namespace.
+    pub fn new(root: BorrowedFd<'fd>) -> Mounter<'fd> {
+        Mounter { root, empty: None }
+    }
+
+    /// Do it.
+    ///
+    /// # Errors
+    /// The system call's; ELOOP: the image has a symbolic link where none may be.
+    pub fn execute(&mut self, operation: &Operation) -> Result<()> {
+        match operation {
+            Operation::Filesystem { kind, settings, attributes, at, copy_up } => {
+                let filesystem = new_filesystem(kind, settings, *attributes)?;
+                let place = at.ensure(self.root)?;
+                if *copy_up {
+                    super::copyup::fill(place.as_fd(), filesystem.as_fd())?;
+                }
+                attach(&filesystem, &place)
+            }
+            Operation::Bind { source, recursive, attributes, at } => {
+                let tree = clone_tree(CWD, source, *recursive)?;
+                if !attributes.is_empty() {
+                    set(&tree, *attributes, *recursive)?;
+                }
+                attach(&tree, &at.ensure(self.root)?)
+            }
+            Operation::Node { at, kind, mode, device } => {
+                let (holder, name) = at.ensure_parent(self.root)?;
+                mknodat(&holder, &name, *kind, Mode::from_raw_mode(*mode), makedev(device.0, device.1))?;
+                // mknod(2) honours the umask; the mode asked for is exact.
+                rustix::fs::chmodat(&holder, &name, Mode::from_raw_mode(*mode), AtFlags::empty())
+            }
+            Operation::Link { to, at } => {
+                let (holder, name) = at.ensure_parent(self.root)?;
+                symlinkat(to, &holder, &name)
+            }
+            Operation::Directory(at) => at.ensure(self.root).map(drop),
+            Operation::ReadOnly(at) => self.if_present(at, |_, place| {
+                let tree = clone_tree(place, c"", true)?;
+                set(&tree, MountAttrFlags::MOUNT_ATTR_RDONLY, true)?;
+                attach(&tree, place)
+            }),
+            Operation::Mask(at) => self.if_present(at, Self::mask),
+            Operation::FirstOf(all) => {
+                let mut result = Err(Errno::OPNOTSUPP);
+                for operation in all {
+                    result = self.execute(operation);
+                    if result.is_ok() {
+                        break;
+                    }
+                }
+                result
+            }
+        }
+    }
+
+    fn if_present(&mut self, at: &Target, act: impl FnOnce(&mut Self, &OwnedFd) -> Result<()>) -> Result<()> {
+        match at.find(self.root) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(()),
+            Err(errno) => Err(errno),
+            Ok(place) => act(self, &place),
+        }
+    }
+
+    fn mask(&mut self, place: &OwnedFd) -> Result<()> {
+        if FileType::from_raw_mode(fstat(place)?.st_mode) != FileType::Directory {
+            return attach(&null_device()?, place);
+        }
+        if let Some(empty) = &self.empty {
+            return attach(&clone_tree(empty, c"", false)?, place);
+        }
+        let size = [Setting::Value(c"size".to_owned(), c"0".to_owned())];
+        let empty = new_filesystem(c"tmpfs", &size, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+        attach(&empty, place)?;
+        self.empty = Some(empty);
+        Ok(())
+    }
+}
+
+/// A file system of `kind`, attached nowhere yet.
+pub fn new_filesystem(kind: &CStr, settings: &[Setting], attributes: MountAttrFlags) -> Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for setting in settings {
+        match setting {
+            Setting::Flag(key) => fsconfig_set_flag(&context, key)?,
+            Setting::Value(key, value) => fsconfig_set_string(&context, key, value)?,
+        }
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Attach a detached mount at `place`.
+pub fn attach(mount: impl AsFd, place: impl AsFd) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", place, c"", flags)
+}
+
+/// A detached copy of the mount at `path` below `base`.
+pub fn clone_tree(base: impl AsFd, path: &CStr, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_EMPTY_PATH, path.is_empty());
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    open_tree(base, path, flags)
+}
+
+/// Add mount attributes.
+pub fn set(mount: &OwnedFd, attributes: MountAttrFlags, recursive: bool) -> Result<()> {
+    set_attributes(mount.as_fd(), attributes.bits().into(), recursive)
+        .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+}
+
+/// The host's /dev/null, made sure to be that (CVE-2025-31133).
+fn null_device() -> Result<OwnedFd> {
+    let null = clone_tree(CWD, c"/dev/null", false)?;
+    let stat = fstat(&null)?;
+    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);
+    if is_null { Ok(null) } else { Err(Errno::NODEV) }
+}
+
+/// Write `value` to the sysctl `path` (slashes, below /proc/sys) through a proc file system of our own, never the image's.
+pub fn write_sysctl(proc: BorrowedFd<'_>, path: &CStr, value: &[u8]) -> Result<()> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let sys = openat(proc, c"sys", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let file = rustix::fs::openat2(sys, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    if rustix::io::write(&file, value)? == value.len() { Ok(()) } else { Err(Errno::IO) }
+}

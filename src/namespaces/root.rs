@@ -1,0 +1,60 @@
+//! The root of a container: mounted, then made `/`.
+
+use rustix::{
+    fs::{Mode, OFlags, open},
+    io::{Errno, Result},
+    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
+    process::{chdir, fchdir, pivot_root},
+};
+use std::{
+    ffi::{CStr, CString},
+    os::fd::{BorrowedFd, OwnedFd},
+};
+
+use super::mount::{attach, clone_tree};
+
+/// Where a container's root comes from.
+#[derive(Debug)]
+pub enum Root {
+    /// Native overlay: the options for mount(2).
+    Overlay {
+        /// `lowerdir=…,upperdir=…,workdir=…`
+        options: CString,
+    },
+    /// fuse-overlayfs, which our parent starts in our namespaces and has mounted when it says so.
+    FuseOverlay,
+    /// A directory as it is (`--rootfs`).
+    Directory(CString),
+}
+
+impl Root {
+    /// Mount it at the directory `at`.
+    pub fn mount(&self, at: &CStr) -> Result<OwnedFd> {
+        match self {
+            Root::Overlay { options } => mount(c"overlay", at, c"overlay", MountFlags::empty(), options.as_c_str())?,
+            Root::FuseOverlay => {}
+            Root::Directory(source) => {
+                let tree = clone_tree(rustix::fs::CWD, source, true)?;
+                attach(&tree, open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)?;
+            }
+        }
+        open(at, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    }
+}
+
+/// Nothing that we mount is seen outside; what the host mounts later may come in.
+pub fn keep_mounts_to_ourselves() -> Result<()> {
+    mount_change(c"/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)
+}
+
+/// Make `root` the root of this mount namespace and let go of the old one.
+pub fn pivot(root: BorrowedFd<'_>) -> Result<()> {
+    fchdir(root)?;
+    // pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one, and goes.
+    pivot_root(c".", c".")?;
+    unmount(c".", UnmountFlags::DETACH)?;
+    match chdir(c"/") {
+        Err(Errno::NOTDIR) => Err(Errno::NOENT),
+        other => other,
+    }
+}

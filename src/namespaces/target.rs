@@ -1,0 +1,143 @@
+//! Places inside a container's root. An image is hostile: every place is found by descriptor with openat2(2), which keeps
+//! the walk below the root whatever symbolic links the image holds.
+
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat},
+    io::{Errno, Result},
+};
+use std::{
+    ffi::CString,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+/// A place to mount on or to write, prepared before the fork.
+#[derive(Debug)]
+pub struct Target {
+    /// Below the root, without a leading slash; "." is the root itself.
+    path: CString,
+    /// Each directory on the way, outermost first.
+    parents: Vec<CString>,
+    kind: Kind,
+    links: Links,
+}
+
+/// What has to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory; made with mode 0755 when it is missing.
+    Directory,
+    /// A regular file; made empty when it is missing.
+    File,
+}
+
+/// Whether symbolic links of the image may lead to another place in its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// They may: /etc, /run, and what a user names.
+    Follow,
+    /// They may not: /proc, /sys and /dev are where every program expects them (CVE-2019-16884, CVE-2023-27561).
+    Refuse,
+}
+
+impl Target {
+    /// The place `path` of the container, absolute or relative to its root.
+    pub fn new(path: &str, kind: Kind, links: Links) -> Result<Target> {
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        if parts.contains(&"..") {
+            return Err(Errno::INVAL);
+        }
+        let join = |upto: usize| CString::new(parts[..upto].join("/")).map_err(|_| Errno::INVAL);
+        let parents = (1..parts.len()).map(join).collect::<Result<_>>()?;
+        let path = if parts.is_empty() { c".".to_owned() } else { join(parts.len())? };
+        Ok(Target { path, parents, kind, links })
+    }
+
+    /// As messages print it.
+    pub fn display(&self) -> String {
+        format!("/{}", self.path.to_string_lossy())
+    }
+
+    /// The place as it is (`O_PATH`), or ENOENT.
+    pub fn find(&self, root: BorrowedFd<'_>) -> Result<OwnedFd> {
+        self.open(root, &self.path, OFlags::PATH)
+    }
+
+    /// The place, made with everything on the way to it when it is missing.
+    pub fn ensure(&self, root: BorrowedFd<'_>) -> Result<OwnedFd> {
+        match self.find(root) {
+            Err(Errno::NOENT) => self.make(root),
+            found => found,
+        }
+    }
+
+    /// The directory that holds the last component, made when it is missing, and that component.
+    pub fn ensure_parent(&self, root: BorrowedFd<'_>) -> Result<(OwnedFd, CString)> {
+        for parent in &self.parents {
+            self.ensure_directory(root, parent)?;
+        }
+        let holder = match self.parents.last() {
+            Some(parent) => self.open(root, parent, OFlags::PATH | OFlags::DIRECTORY)?,
+            None => openat(root, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
+        };
+        let name = self.path.to_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default();
+        Ok((holder, CString::new(name).map_err(|_| Errno::INVAL)?))
+    }
+
+    fn make(&self, root: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let (holder, name) = self.ensure_parent(root)?;
+        match self.kind {
+            Kind::Directory => ignore_existing(mkdirat(&holder, &name, Mode::from_raw_mode(0o755)))?,
+            Kind::File => {
+                // A link of the image whose target is missing (resolv.conf into /run) gives way to the file.
+                let dangling = openat(&holder, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+                if dangling.is_ok() {
+                    unlinkat(&holder, &name, AtFlags::empty())?;
+                }
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                drop(openat(&holder, &name, flags, Mode::from_raw_mode(0o644))?);
+            }
+        }
+        self.find(root)
+    }
+
+    fn ensure_directory(&self, root: BorrowedFd<'_>, path: &CString) -> Result<()> {
+        let Err(Errno::NOENT) = self.open(root, path, OFlags::PATH | OFlags::DIRECTORY) else { return Ok(()) };
+        let bytes = path.to_bytes();
+        let (holder, name) = match bytes.iter().rposition(|b| *b == b'/') {
+            Some(slash) => {
+                let holder = CString::new(&bytes[..slash]).map_err(|_| Errno::INVAL)?;
+                (self.open(root, &holder, OFlags::PATH | OFlags::DIRECTORY)?, &bytes[slash + 1..])
+            }
+            None => (openat(root, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?, bytes),
+        };
+        ignore_existing(mkdirat(&holder, name, Mode::from_raw_mode(0o755)))
+    }
+
+    fn open(&self, root: BorrowedFd<'_>, path: &CString, flags: OFlags) -> Result<OwnedFd> {
+        let links = match self.links {
+            Links::Follow => ResolveFlags::empty(),
+            Links::Refuse => ResolveFlags::NO_SYMLINKS,
+        };
+        open_in_root(root, path, flags, links)
+    }
+}
+
+/// openat2(2) below `root`, never out of it and never through a magic link.
+pub fn open_in_root(root: impl AsFd, path: impl rustix::path::Arg, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
+    let path = path.into_c_str()?;
+    loop {
+        match openat2(&root, &*path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // Somebody renamed a directory on the way: the kernel can't be sure, so it asks to try again.
+            Err(Errno::AGAIN) => {}
+            other => return other,
+        }
+    }
+}
+
+fn ignore_existing(made: Result<()>) -> Result<()> {
+    match made {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,79 @@
+//! The fork fence: processes are copied only while no second thread has ever existed, because a copy of a threaded process
+//! may find any lock held for ever. The registry room, which starts threads, calls [`close`] first.
+
+use rustix::process::Pid;
+use std::{
+    io,
+    os::fd::{FromRawFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// From here on this process may have threads, so it never forks again without exec.
+pub fn close() {
+    CLOSED.store(true, Ordering::SeqCst);
+}
+
+/// A process that we started. The pidfd stays ours even when the number is used again.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number in our pid namespace.
+    pub pid: Pid,
+    /// Becomes readable when it ends (pidfd_open(2)).
+    pub pidfd: OwnedFd,
+}
+
+/// Copy this process into new namespaces (`CLONE_NEW*` of clone3(2)); the copy runs `life` and ends with the status that it
+/// gives. Signal handlers don't cross; ignored signals do.
+///
+/// # Errors
+/// The fence is closed (EDEADLK), or what clone3(2) says.
+pub fn clone_into(namespaces: u64, life: impl FnOnce() -> i32) -> io::Result<Child> {
+    if CLOSED.load(Ordering::SeqCst) {
+        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+    }
+    let mut pidfd: i32 = -1;
+    // SAFETY: clone_args is plain data for which all-zero is the documented default.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: without CLONE_VM and with no stack this is fork(2): the copy has its own memory and goes on here. The
+    // process is single-threaded (the fence above), so no lock is held by a thread that the copy lacks.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => exit_now(life()),
+        pid => Ok(Child {
+            pid: Pid::from_raw(pid as i32).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?,
+            // SAFETY: the kernel stored a new descriptor there, and nobody else knows it.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
+    }
+}
+
+/// Copy this process; the copy runs `life` and ends with the status that it gives. For work that goes on to use all of the
+/// standard library, threads included: glibc knows of this fork.
+///
+/// # Errors
+/// The fence is closed (EDEADLK), or what fork(2) says.
+pub fn fork(life: impl FnOnce() -> i32) -> io::Result<Pid> {
+    if CLOSED.load(Ordering::SeqCst) {
+        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+    }
+    // SAFETY: the process is single-threaded (the fence above), so the copy may do whatever the original might.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => exit_now(life()),
+        pid => Pid::from_raw(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL)),
+    }
+}
+
+/// End this process at once: no destructors, no buffers flushed.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit(2) has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;

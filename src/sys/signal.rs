@@ -1,0 +1,21 @@
+//! Signal dispositions for a process that is about to become somebody else's program.
+
+/// Every signal back to its default and none blocked: Rust ignores SIGPIPE, and a caller may have ignored more.
+pub fn reset() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL runs no code of ours. SIGKILL, SIGSTOP and glibc's two own signals are refused, harmlessly.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an empty set on the stack; sigprocmask only reads it.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// SIGPIPE ends this process again, as it does any program that prints (Rust ignores it at start).
+pub fn die_on_broken_pipe() {
+    // SAFETY: SIG_DFL runs no code of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
