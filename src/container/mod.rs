@@ -1,1 +1,7 @@
-//! (room container)
+//! A container: asked for, specified, planned, brought to life, found again, removed.
+
+pub mod init;
+pub mod link;
+pub mod mounts;
+pub mod plan;
+mod reaper;

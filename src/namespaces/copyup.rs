@@ -2,8 +2,8 @@
 
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fchmod, fchown, fstat, mkdirat, openat,
-        readlinkat, statat, symlinkat,
+        AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fchmod, fchown, fstat, mkdirat,
+        openat, readlinkat, statat, symlinkat,
     },
     io::{Errno, Result, read, write},
 };

@@ -38,7 +38,9 @@ pub fn run_inside(mapping: &Mapping, work: impl FnOnce() -> Result<()>) -> Resul
     })
     .context("fork")?;
     // Here: the caller, in its own namespaces; the ends that the child took are closed on this side.
-    let mapped = one_byte(ready).and_then(|()| mapping.write(child)).and_then(|()| Ok(rustix::io::write(tell_mapped, &[1])?));
+    let mapped = one_byte(ready)
+        .and_then(|()| mapping.write(child))
+        .and_then(|()| Ok(rustix::io::write(tell_mapped, &[1])?));
     let mut words = String::new();
     let _ = File::from(said).take(64 * 1024).read_to_string(&mut words);
     let status = waitpid(Some(child), WaitOptions::empty()).context("wait for the process inside")?;
@@ -58,14 +60,13 @@ fn enter(tell_ready: OwnedFd, mapped: OwnedFd) -> Result<()> {
     set_thread_res_uid(ROOT_UID, ROOT_UID, ROOT_UID).context("become user 0")?;
     // A namespace of one id keeps its groups (setgroups is denied there).
     let _ = set_thread_groups(&[]);
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM).context("keep mounts to ourselves")
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)
+        .context("keep mounts to ourselves")
 }
 
 #[expect(deprecated, reason = "rustix's replacement is unsafe only for CLONE_FILES, which is not asked for")]
 fn unshare(namespaces: UnshareFlags) -> Result<()> {
-    rustix::thread::unshare(namespaces)
-        .context("make a user namespace")
-        .hint(super::NO_USER_NAMESPACES)
+    rustix::thread::unshare(namespaces).context("make a user namespace").hint(super::NO_USER_NAMESPACES)
 }
 
 /// First line the exit status, second the hint, then the message.
@@ -78,7 +79,9 @@ fn report(outcome: Result<()>, say: OwnedFd) -> i32 {
 }
 
 fn outcome(status: Option<i32>, words: &str) -> Result<()> {
-    let Some(status) = status else { return Err(anyhow!("the process inside the user namespace was killed")) };
+    let Some(status) = status else {
+        return Err(anyhow!("the process inside the user namespace was killed"));
+    };
     if status == 0 {
         return Ok(());
     }

@@ -61,8 +61,8 @@ pub enum Operation {
         /// Where it goes.
         at: Target,
     },
-    /// A directory that has to exist.
-    Directory(Target),
+    /// A directory or file that has to exist.
+    Create(Target),
     /// Writable no more. Passed over when there is no such path.
     ReadOnly(Target),
     /// Hidden under an empty directory or /dev/null. Passed over when there is no such path.
@@ -84,11 +84,15 @@ impl Operation {
     /// What the operation does, for a message about its failure.
     pub fn describe(&self) -> String {
         match self {
-            Operation::Filesystem { kind, at, .. } => format!("mount {} on {}", kind.to_string_lossy(), at.display()),
-            Operation::Bind { source, at, .. } => format!("bind {} to {}", source.to_string_lossy(), at.display()),
+            Operation::Filesystem { kind, at, .. } => {
+                format!("mount {} on {}", kind.to_string_lossy(), at.display())
+            }
+            Operation::Bind { source, at, .. } => {
+                format!("bind {} to {}", source.to_string_lossy(), at.display())
+            }
             Operation::Node { at, .. } => format!("make device {}", at.display()),
             Operation::Link { to, at } => format!("link {} to {}", at.display(), to.to_string_lossy()),
-            Operation::Directory(at) => format!("make directory {}", at.display()),
+            Operation::Create(at) => format!("make {}", at.display()),
             Operation::ReadOnly(at) => format!("make {} read-only", at.display()),
             Operation::Mask(at) => format!("mask {}", at.display()),
             Operation::FirstOf(all) => all.last().map(Operation::describe).unwrap_or_default(),
@@ -140,7 +144,7 @@ impl<'fd> Mounter<'fd> {
                 let (holder, name) = at.ensure_parent(self.root)?;
                 symlinkat(to, &holder, &name)
             }
-            Operation::Directory(at) => at.ensure(self.root).map(drop),
+            Operation::Create(at) => at.ensure(self.root).map(drop),
             Operation::ReadOnly(at) => self.if_present(at, |_, place| {
                 let tree = clone_tree(place, c"", true)?;
                 set(&tree, MountAttrFlags::MOUNT_ATTR_RDONLY, true)?;
@@ -220,7 +224,8 @@ pub fn set(mount: &OwnedFd, attributes: MountAttrFlags, recursive: bool) -> Resu
 fn null_device() -> Result<OwnedFd> {
     let null = clone_tree(CWD, c"/dev/null", false)?;
     let stat = fstat(&null)?;
-    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);
+    let is_null =
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);
     if is_null { Ok(null) } else { Err(Errno::NODEV) }
 }
 

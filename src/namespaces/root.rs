@@ -31,7 +31,9 @@ impl Root {
     /// Mount it at the directory `at`.
     pub fn mount(&self, at: &CStr) -> Result<OwnedFd> {
         match self {
-            Root::Overlay { options } => mount(c"overlay", at, c"overlay", MountFlags::empty(), options.as_c_str())?,
+            Root::Overlay { options } => {
+                mount(c"overlay", at, c"overlay", MountFlags::empty(), options.as_c_str())?
+            }
             Root::FuseOverlay => {}
             Root::Directory(source) => {
                 let tree = clone_tree(rustix::fs::CWD, source, true)?;

@@ -89,7 +89,8 @@ impl Target {
             Kind::Directory => ignore_existing(mkdirat(&holder, &name, Mode::from_raw_mode(0o755)))?,
             Kind::File => {
                 // A link of the image whose target is missing (resolv.conf into /run) gives way to the file.
-                let dangling = openat(&holder, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+                let dangling =
+                    openat(&holder, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
                 if dangling.is_ok() {
                     unlinkat(&holder, &name, AtFlags::empty())?;
                 }
@@ -101,7 +102,9 @@ impl Target {
     }
 
     fn ensure_directory(&self, root: BorrowedFd<'_>, path: &CString) -> Result<()> {
-        let Err(Errno::NOENT) = self.open(root, path, OFlags::PATH | OFlags::DIRECTORY) else { return Ok(()) };
+        let Err(Errno::NOENT) = self.open(root, path, OFlags::PATH | OFlags::DIRECTORY) else {
+            return Ok(());
+        };
         let bytes = path.to_bytes();
         let (holder, name) = match bytes.iter().rposition(|b| *b == b'/') {
             Some(slash) => {
@@ -123,7 +126,12 @@ impl Target {
 }
 
 /// openat2(2) below `root`, never out of it and never through a magic link.
-pub fn open_in_root(root: impl AsFd, path: impl rustix::path::Arg, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd> {
+pub fn open_in_root(
+    root: impl AsFd,
+    path: impl rustix::path::Arg,
+    flags: OFlags,
+    more: ResolveFlags,
+) -> Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
     let path = path.into_c_str()?;
     loop {

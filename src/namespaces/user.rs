@@ -83,7 +83,8 @@ impl Mapping {
         match self {
             Mapping::Root => Ok(()),
             Mapping::Ranges { uids, gids, helpers: [newuidmap, newgidmap] } => {
-                let jobs = [(newuidmap, uids), (newgidmap, gids)].map(|(helper, ranges)| spawn(helper, pid, ranges));
+                let jobs =
+                    [(newuidmap, uids), (newgidmap, gids)].map(|(helper, ranges)| spawn(helper, pid, ranges));
                 jobs.into_iter().try_for_each(|job| finish(job?))
             }
             Mapping::Single { .. } => write_single(pid),

@@ -5,7 +5,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use std::{
     ffi::{CStr, CString, c_char},
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr,
 };
 
@@ -81,44 +81,41 @@ impl Payload {
         })
     }
 
-    /// Become the payload at `path`. `report` moves to descriptor 3, where the trampoline reports a [`Failure`]; every
-    /// other descriptor above 2 is closed by the execution. Returns only when the trampoline could not be started.
-    pub fn execute(&mut self, path: &CStr, home: &[u8], report: OwnedFd) -> Errno {
+    /// Become the payload at `path`. A copy of `report` is left at descriptor 3, where the trampoline reports a [`Failure`];
+    /// every other descriptor above 2 is closed by the execution. Returns only when the trampoline could not be started.
+    pub fn execute(&mut self, path: &CStr, home: &[u8], report: BorrowedFd<'_>) -> Errno {
         if let Some(slot) = &mut self.home {
             let home = &home[..home.len().min(Payload::HOME_MAX)];
             slot.0[..5].copy_from_slice(b"HOME=");
             slot.0[5..5 + home.len()].copy_from_slice(home);
         }
         self.arguments[1] = path.as_ptr();
-        let errno = || Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO);
-        let report = report.as_raw_fd();
-        // SAFETY: descriptors are plain numbers here: from now on only the execution or _exit follows, so no owner is
-        // left that could use or close one of them again. The trampoline may sit at 3 itself and moves out of the way.
+        // SAFETY: whatever sits at descriptor 3 is overwritten, and only `report` and the trampoline are used from here
+        // on: the first may be 3 itself and then stays, the second is moved out of the way. Both vectors end with NULL
+        // and point into memory that `self` owns or borrows.
         unsafe {
             let trampoline = libc::fcntl(self.trampoline.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 4);
-            if trampoline < 0 {
-                return errno();
+            if trampoline >= 0
+                && libc::syscall(libc::SYS_close_range, 4, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0
+                && report_at_3(report.as_raw_fd())
+            {
+                libc::syscall(
+                    libc::SYS_execveat,
+                    trampoline,
+                    c"".as_ptr(),
+                    self.arguments.as_ptr(),
+                    self.environment.as_ptr(),
+                    libc::AT_EMPTY_PATH,
+                );
             }
-            if report == 3 {
-                libc::fcntl(3, libc::F_SETFD, 0);
-            } else if libc::dup2(report, 3) < 0 {
-                return errno();
-            }
-            if libc::syscall(libc::SYS_close_range, 4, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) != 0 {
-                return errno();
-            }
-            // SAFETY: both vectors end with NULL and point into memory that `self` owns.
-            libc::syscall(
-                libc::SYS_execveat,
-                trampoline,
-                c"".as_ptr(),
-                self.arguments.as_ptr(),
-                self.environment.as_ptr(),
-                libc::AT_EMPTY_PATH,
-            );
         }
-        errno()
+        Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
     }
+}
+
+fn report_at_3(report: i32) -> bool {
+    // SAFETY: the caller argues that descriptor 3 is free to be taken; dup2 and fcntl only change descriptors.
+    unsafe { if report == 3 { libc::fcntl(3, libc::F_SETFD, 0) == 0 } else { libc::dup2(report, 3) == 3 } }
 }
 
 /// Let `descriptor` survive an execution, for a helper that is told its number.

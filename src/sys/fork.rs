@@ -59,14 +59,24 @@ pub fn clone_into(namespaces: u64, life: impl FnOnce() -> i32) -> io::Result<Chi
 /// # Errors
 /// The fence is closed (EDEADLK), or what fork(2) says.
 pub fn fork(life: impl FnOnce() -> i32) -> io::Result<Pid> {
+    match split()? {
+        Some(pid) => Ok(pid),
+        None => exit_now(life()),
+    }
+}
+
+/// Copy this process; both go on from here. `None` in the copy, the copy's number in the original.
+///
+/// # Errors
+/// The fence is closed (EDEADLK), or what fork(2) says.
+pub fn split() -> io::Result<Option<Pid>> {
     if CLOSED.load(Ordering::SeqCst) {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
     }
     // SAFETY: the process is single-threaded (the fence above), so the copy may do whatever the original might.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => exit_now(life()),
-        pid => Pid::from_raw(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL)),
+        pid => Ok(Pid::from_raw(pid)),
     }
 }
 

@@ -1,0 +1,211 @@
+//! From the mounts, devices and paths of an OCI runtime specification to the operations that make them (pure, but for
+//! looking whether a source is a directory).
+
+use super::plan::{c_string, path_c_string};
+use crate::namespaces::{
+    Mapping,
+    mount::{Operation, Setting},
+    target::{Kind, Links, Target},
+};
+use anyhow::{Context, Result, anyhow};
+use oci_spec::runtime::{Mount, Spec};
+use rustix::{fs::FileType, mount::MountAttrFlags};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// All operations for `spec`, in the order in which they must happen.
+///
+/// # Errors
+/// A mount whose source is missing, a path with `..` or a NUL byte.
+pub fn operations(
+    spec: &Spec,
+    mapping: &Mapping,
+    terminal: bool,
+    devices: &[(PathBuf, PathBuf)],
+) -> Result<Vec<Operation>> {
+    let mut operations = Vec::new();
+    for mount in spec.mounts().iter().flatten() {
+        operations.push(one_mount(mount, mapping)?);
+        if mount.destination() == Path::new("/dev") && mount.typ().as_deref() == Some("tmpfs") {
+            operations.extend(standard_devices(mapping, terminal)?);
+        }
+    }
+    for (host, inside) in devices {
+        operations.push(host_device(host, inside)?);
+    }
+    let linux = spec.linux().as_ref();
+    let paths = |list: Option<&Vec<String>>| {
+        list.into_iter().flatten().flat_map(|path| expand(path)).collect::<Vec<_>>()
+    };
+    for path in paths(linux.and_then(|linux| linux.readonly_paths().as_ref())) {
+        operations.push(Operation::ReadOnly(target(&path, Kind::Directory)?));
+    }
+    for path in paths(linux.and_then(|linux| linux.masked_paths().as_ref())) {
+        operations.push(Operation::Mask(target(&path, Kind::Directory)?));
+    }
+    if let Some(process) = spec.process() {
+        operations.push(Operation::Create(target(&process.cwd().to_string_lossy(), Kind::Directory)?));
+    }
+    Ok(operations)
+}
+
+fn one_mount(mount: &Mount, mapping: &Mapping) -> Result<Operation> {
+    let destination = mount.destination().to_string_lossy();
+    let empty = Vec::new();
+    let options = Options::parse(mount.options().as_ref().unwrap_or(&empty), mapping)?;
+    let kind = mount.typ().as_deref().unwrap_or("bind");
+    if kind == "bind" || options.bind {
+        let source =
+            mount.source().as_deref().ok_or_else(|| anyhow!("the mount on {destination} has no source"))?;
+        return bind(source, &destination, options.recursive, options.attributes);
+    }
+    let filesystem = |kind: &str, settings| {
+        Ok::<_, anyhow::Error>(Operation::Filesystem {
+            kind: c_string(kind, "a file system's name")?,
+            settings,
+            attributes: options.attributes,
+            at: target(&destination, Kind::Directory)?,
+            copy_up: options.copy_up,
+        })
+    };
+    Ok(match kind {
+        // Only the owner of the network namespace may mount a new sysfs; with the host's network its own is shown.
+        "sysfs" => Operation::FirstOf(vec![
+            filesystem("sysfs", options.settings)?,
+            bind(Path::new("/sys"), &destination, true, options.attributes)?,
+        ]),
+        // On a host with the old hierarchy there may be nothing to show: then an empty directory.
+        "cgroup" | "cgroup2" => {
+            Operation::FirstOf(vec![filesystem("cgroup2", Vec::new())?, filesystem("tmpfs", Vec::new())?])
+        }
+        other => filesystem(other, options.settings)?,
+    })
+}
+
+fn bind(source: &Path, destination: &str, recursive: bool, attributes: MountAttrFlags) -> Result<Operation> {
+    let meta = fs::metadata(source)
+        .with_context(|| format!("look at {}, to be mounted on {destination}", source.display()))?;
+    let kind = if meta.is_dir() { Kind::Directory } else { Kind::File };
+    Ok(Operation::Bind {
+        source: path_c_string(source)?,
+        recursive,
+        attributes,
+        at: target(destination, kind)?,
+    })
+}
+
+/// /dev's own: nodes, or without the privilege to make them the host's nodes; and the links that programs expect.
+fn standard_devices(mapping: &Mapping, terminal: bool) -> Result<Vec<Operation>> {
+    const NODES: [(&str, u32, u32); 6] =
+        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+    const LINKS: [(&str, &str); 5] = [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ];
+    let mut operations = Vec::new();
+    for (name, major, minor) in NODES {
+        let path = format!("/dev/{name}");
+        operations.push(match mapping {
+            Mapping::Root => Operation::Node {
+                at: target(&path, Kind::File)?,
+                kind: FileType::CharacterDevice,
+                mode: 0o666,
+                device: (major, minor),
+            },
+            _ => Operation::Bind {
+                source: c_string(&path, "a device")?,
+                recursive: false,
+                attributes: MountAttrFlags::empty(),
+                at: target(&path, Kind::File)?,
+            },
+        });
+    }
+    for (name, to) in LINKS {
+        operations.push(Operation::Link {
+            to: c_string(to, "a link")?,
+            at: target(&format!("/dev/{name}"), Kind::File)?,
+        });
+    }
+    if terminal {
+        operations.push(Operation::Create(target("/dev/console", Kind::File)?));
+    }
+    Ok(operations)
+}
+
+fn host_device(host: &Path, inside: &Path) -> Result<Operation> {
+    Ok(Operation::Bind {
+        source: path_c_string(host)?,
+        recursive: false,
+        attributes: MountAttrFlags::empty(),
+        at: target(&inside.to_string_lossy(), Kind::File)?,
+    })
+}
+
+/// The paths that a masked or read-only path with a `*` for a processor's number stands for.
+fn expand(path: &str) -> Vec<String> {
+    let Some((before, after)) = path.split_once('*') else { return vec![path.to_owned()] };
+    (0..).map(|n| format!("{before}{n}{after}")).take_while(|path| Path::new(path).exists()).collect()
+}
+
+fn target(path: &str, kind: Kind) -> Result<Target> {
+    let fixed = ["/proc", "/sys", "/dev"].iter().any(|root| Path::new(path).starts_with(root));
+    let links = if fixed { Links::Refuse } else { Links::Follow };
+    Target::new(path, kind, links)
+        .map_err(|_| anyhow!("{path:?} is no path inside a container: it has .. or a NUL byte"))
+}
+
+/// Mount options as mount(8) spells them, sorted by what they are.
+struct Options {
+    settings: Vec<Setting>,
+    attributes: MountAttrFlags,
+    bind: bool,
+    recursive: bool,
+    copy_up: bool,
+}
+
+impl Options {
+    fn parse(words: &[String], mapping: &Mapping) -> Result<Options> {
+        let mut options = Options {
+            settings: Vec::new(),
+            attributes: MountAttrFlags::empty(),
+            bind: false,
+            recursive: false,
+            copy_up: false,
+        };
+        for word in words {
+            match word.as_str() {
+                "ro" => options.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
+                "nosuid" => options.attributes |= MountAttrFlags::MOUNT_ATTR_NOSUID,
+                "nodev" => options.attributes |= MountAttrFlags::MOUNT_ATTR_NODEV,
+                "noexec" => options.attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC,
+                "noatime" => options.attributes |= MountAttrFlags::MOUNT_ATTR_NOATIME,
+                "nosymfollow" => options.attributes |= MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW,
+                "strictatime" => options.attributes |= MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+                "bind" => options.bind = true,
+                "rbind" => (options.bind, options.recursive) = (true, true),
+                "tmpcopyup" => options.copy_up = true,
+                // The defaults of a new mount in a new namespace.
+                "rw" | "suid" | "dev" | "exec" | "relatime" | "atime" | "private" | "rprivate"
+                | "notmpcopyup" => {}
+                other => options.settings.extend(setting(other, mapping)?),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// An option of the file system itself. A group that the user namespace lacks can't own terminals: root does, then.
+fn setting(word: &str, mapping: &Mapping) -> Result<Option<Setting>> {
+    let Some((key, value)) = word.split_once('=') else {
+        return Ok(Some(Setting::Flag(c_string(word, "a mount option")?)));
+    };
+    if key == "gid" && value.parse().is_ok_and(|gid| !mapping.has_group(gid)) {
+        return Ok(None);
+    }
+    Ok(Some(Setting::Value(c_string(key, "a mount option")?, c_string(value, "a mount option")?)))
+}

@@ -1,0 +1,182 @@
+//! The birth of a container's first process, seen from the process that starts it.
+
+use crate::{
+    container::{
+        init::{self, Step},
+        link::{Identity, Link, Report},
+        plan::{Plan, Stdio},
+    },
+    error::{CANNOT_INVOKE, Explain, NOT_FOUND},
+    namespaces::{Mapping, NO_USER_NAMESPACES},
+    sys::{
+        exec::Failure,
+        fork::{self, Child},
+    },
+};
+use anyhow::{Context, Error, Result, anyhow};
+use rustix::{
+    io::Errno,
+    process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
+};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What the starter does while the child waits.
+pub trait Preparation {
+    /// Mount the root in the namespaces of `child` (fuse-overlayfs). Only called for such a root.
+    fn mount_root(&mut self, child: &Child) -> Result<()>;
+    /// Connect the network of `child`, whose user namespace is mapped and whose loopback interface is up.
+    fn connect(&mut self, child: &Child) -> Result<()>;
+    /// Who the payload is, looked up in the container's root.
+    fn identify(&mut self, root: BorrowedFd<'_>) -> Result<Identity>;
+}
+
+/// A container whose payload runs.
+#[derive(Debug)]
+pub struct Started {
+    /// Its process 1.
+    pub child: Child,
+    /// Its terminal's master side.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Why a container did not start.
+#[derive(Debug)]
+pub enum Failed {
+    /// The kernel refused the root file system, before anything else was done.
+    Root(Errno, Error),
+    /// Anything else.
+    Other(Error),
+}
+
+/// Start what `plan` says. When this fails no process is left.
+pub fn start(
+    mut plan: Plan,
+    mapping: &Mapping,
+    preparation: &mut impl Preparation,
+) -> Result<Started, Failed> {
+    let other = |errno| Failed::Other(Error::new(errno).context("talk to the container's first process"));
+    let (link, theirs) = Link::pair().map_err(other)?;
+    let namespaces = libc::CLONE_NEWPID | if plan.rootless { libc::CLONE_NEWUSER } else { 0 };
+    let child = fork::clone_into(namespaces as u64, || init::run(&mut plan, theirs))
+        .context("make a process in new namespaces")
+        .hint(NO_USER_NAMESPACES)
+        .map_err(Failed::Other)?;
+    // Here: the caller, in its own namespaces, with the caller's privileges; `child` is the process in the new ones.
+    let started = accompany(&plan, &link, &child, mapping, preparation);
+    if started.is_err() {
+        let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+        let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
+    started.map(|terminal| Started { child, terminal })
+}
+
+fn accompany(
+    plan: &Plan,
+    link: &Link,
+    child: &Child,
+    mapping: &Mapping,
+    preparation: &mut impl Preparation,
+) -> Result<Option<OwnedFd>, Failed> {
+    mapping.write(child.pid).map_err(|e| Failed::Other(namespace_refused(plan, link, e)))?;
+    let mut terminal = None;
+    let mut identity = None;
+    tell(link.go_on())?;
+    loop {
+        match link.next().context("hear from the container's first process").map_err(Failed::Other)? {
+            Report::BeforeRoot => {
+                if plan.root_is_fuse() {
+                    preparation.mount_root(child).map_err(Failed::Other)?;
+                    tell(link.go_on())?;
+                }
+            }
+            Report::Root(root) => {
+                preparation.connect(child).map_err(Failed::Other)?;
+                identity = Some(preparation.identify(root.as_fd()).map_err(Failed::Other)?);
+            }
+            Report::Terminal(master) => {
+                super::terminal::adopt(&master).map_err(Failed::Other)?;
+                terminal = Some(master);
+            }
+            Report::Failed(failure) => return Err(explain(plan, failure)),
+            Report::Closed => return Ok(terminal),
+        }
+        let ready = terminal.is_some() || matches!(plan.stdio, Stdio::Pipes(_));
+        if let (Some(identity), true) = (identity.take_if(|_| ready), ready) {
+            tell(link.become_payload(&identity))?;
+        }
+    }
+}
+
+/// A child that is already gone says why in its last message, so a line that is closed is no failure of its own.
+fn tell(sent: rustix::io::Result<()>) -> Result<(), Failed> {
+    match sent {
+        Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+        Err(errno) => Err(Failed::Other(anyhow!("talk to the container's first process: {errno}"))),
+    }
+}
+
+/// Maps can't be written for a child that already failed: then its own words are the cause.
+fn namespace_refused(plan: &Plan, link: &Link, writing: Error) -> Error {
+    let _ = rustix::net::shutdown(link, rustix::net::Shutdown::Write);
+    match link.next() {
+        Ok(Report::Failed(failure)) if failure.step == Step::Unshare as u32 => match explain(plan, failure) {
+            Failed::Root(_, error) | Failed::Other(error) => error,
+        },
+        _ => writing,
+    }
+}
+
+fn explain(plan: &Plan, failure: Failure) -> Failed {
+    let errno = Errno::from_raw_os_error(failure.errno);
+    let reason = std::io::Error::from(errno);
+    if failure.step == Failure::EXEC || failure.step == Step::Find as u32 {
+        return Failed::Other(command_failed(plan, errno));
+    }
+    let what = plan.describe(failure);
+    if failure.step == Step::Root as u32 {
+        return Failed::Root(errno, Error::new(reason).context(what));
+    }
+    if failure.step == Step::Unshare as u32 {
+        return Failed::Other(or_itself(Err(reason).context(what).hint(NO_USER_NAMESPACES)));
+    }
+    let refused_link = errno == Errno::LOOP && failure.step == Step::Operation as u32;
+    Failed::Other(match refused_link {
+        true => anyhow!("{what}: the image has a symbolic link there"),
+        false => Error::new(reason).context(what),
+    })
+}
+
+fn command_failed(plan: &Plan, errno: Errno) -> Error {
+    let name = plan.command_name();
+    let (status, reason, hint) = match errno {
+        Errno::NOENT | Errno::NOTDIR if name.contains('/') => {
+            (NOT_FOUND, "no such file, or its interpreter is missing", "name a command that the image has")
+        }
+        Errno::NOENT | Errno::NOTDIR => (
+            NOT_FOUND,
+            "not found in the container's PATH",
+            "name a command that the image has, or its full path",
+        ),
+        Errno::ACCESS => {
+            (CANNOT_INVOKE, "permission denied", "name an executable file, not a directory or a data file")
+        }
+        Errno::NOEXEC => (
+            CANNOT_INVOKE,
+            "exec format error",
+            "the file is for another platform, or a script without #!: see --platform",
+        ),
+        _ => (CANNOT_INVOKE, "", "name a command that the image has"),
+    };
+    let failure = match reason {
+        "" => Err(std::io::Error::from(errno)).with_context(|| format!("execute {name:?}")),
+        reason => Err(anyhow!("execute {name:?}: {reason}")),
+    };
+    or_itself(failure.hint(hint).status(status))
+}
+
+fn or_itself(result: Result<std::convert::Infallible>) -> Error {
+    match result {
+        Err(error) => error,
+        Ok(never) => match never {},
+    }
+}

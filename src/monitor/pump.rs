@@ -1,0 +1,144 @@
+//! Carrying bytes from one descriptor to another without ever blocking the rest: spliced inside the kernel where it can,
+//! copied through one buffer where it can't (terminals, files opened for appending).
+
+use anyhow::{Context, Result};
+use rustix::{
+    event::PollFlags,
+    fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat},
+    io::{Errno, read, write},
+    pipe::{PipeFlags, SpliceFlags, pipe_with, splice},
+};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Our ends of the pipes to a payload's descriptors.
+#[derive(Debug)]
+pub struct Ends {
+    /// Into its stdin; `None` when that is /dev/null.
+    pub stdin: Option<OwnedFd>,
+    /// Out of its stdout.
+    pub stdout: OwnedFd,
+    /// Out of its stderr.
+    pub stderr: OwnedFd,
+}
+
+/// Pipes for a payload: its ends, in the order 0 to 2, and ours. Without `interactive` its stdin is /dev/null.
+pub fn pipes(interactive: bool) -> Result<([OwnedFd; 3], Ends)> {
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).context("make a pipe");
+    let (stdin, our_stdin) = match interactive {
+        true => pipe().map(|(theirs, ours)| (theirs, Some(ours)))?,
+        false => {
+            let null = std::fs::File::open("/dev/null").context("open /dev/null")?;
+            (null.into(), None)
+        }
+    };
+    let (our_stdout, stdout) = pipe()?;
+    let (our_stderr, stderr) = pipe()?;
+    for ours in our_stdin.iter().chain([&our_stdout, &our_stderr]) {
+        let flags = fcntl_getfl(ours).context("read the flags of a pipe")?;
+        fcntl_setfl(ours, flags | OFlags::NONBLOCK).context("set the flags of a pipe")?;
+    }
+    Ok(([stdin, stdout, stderr], Ends { stdin: our_stdin, stdout: our_stdout, stderr: our_stderr }))
+}
+
+/// One direction of one stream. `to` may be shared with other processes, so its flags are left alone and it is written
+/// to only when poll(2) says that it takes something.
+#[derive(Debug)]
+pub struct Pump {
+    from: OwnedFd,
+    to: OwnedFd,
+    way: Way,
+    sink_is_full: bool,
+}
+
+#[derive(Debug)]
+enum Way {
+    Splice,
+    Copy { buffer: Box<[u8; BUFFER]>, start: usize, end: usize },
+}
+
+/// What is left to do after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// More may come.
+    Open,
+    /// The source ended or the sink is gone: drop the pump, which closes both ends.
+    Closed,
+}
+
+const BUFFER: usize = 64 * 1024;
+/// What a pipe or terminal that polls as writable takes at least without blocking (pipe(7), PIPE_BUF).
+const SURE: usize = 4096;
+
+impl Pump {
+    /// Carry from `from` to `to`.
+    pub fn new(from: OwnedFd, to: OwnedFd) -> Pump {
+        // One of the two has to be a pipe for splice(2).
+        let way = if is_pipe(&from) || is_pipe(&to) { Way::Splice } else { Way::copy() };
+        Pump { from, to, way, sink_is_full: false }
+    }
+
+    /// What to wait for.
+    pub fn waits_for(&self) -> (BorrowedFd<'_>, PollFlags) {
+        let pending = matches!(&self.way, Way::Copy { start, end, .. } if start < end);
+        match self.sink_is_full || pending {
+            true => (self.to.as_fd(), PollFlags::OUT),
+            false => (self.from.as_fd(), PollFlags::IN),
+        }
+    }
+
+    /// Move what can be moved now.
+    pub fn step(&mut self) -> Flow {
+        let moved = match &mut self.way {
+            Way::Splice => self.splice(),
+            Way::Copy { .. } => self.copy(),
+        };
+        match moved {
+            Ok(0) => Flow::Closed,
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Flow::Open,
+            // EPIPE: nobody reads any more. EIO: the last user side of a terminal was closed.
+            Err(_) => Flow::Closed,
+        }
+    }
+
+    fn splice(&mut self) -> rustix::io::Result<usize> {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        match splice(&self.from, None, &self.to, None, BUFFER, flags) {
+            Err(Errno::INVAL) => {
+                self.way = Way::copy();
+                self.sink_is_full = false;
+                Err(Errno::AGAIN)
+            }
+            Err(Errno::AGAIN) => {
+                // Called because one side was ready, so it is the other one that is not.
+                self.sink_is_full = !self.sink_is_full;
+                Err(Errno::AGAIN)
+            }
+            other => {
+                self.sink_is_full = false;
+                other
+            }
+        }
+    }
+
+    fn copy(&mut self) -> rustix::io::Result<usize> {
+        let Way::Copy { buffer, start, end } = &mut self.way else { return Err(Errno::AGAIN) };
+        if start == end {
+            (*start, *end) = (0, read(&self.from, &mut buffer[..])?);
+            return Ok(*end);
+        }
+        let chunk = &buffer[*start..*end.min(&mut (*start + SURE))];
+        let written = write(&self.to, chunk)?;
+        *start += written;
+        Ok(written)
+    }
+}
+
+fn is_pipe(fd: &OwnedFd) -> bool {
+    fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+}
+
+impl Way {
+    fn copy() -> Way {
+        Way::Copy { buffer: Box::new([0; BUFFER]), start: 0, end: 0 }
+    }
+}

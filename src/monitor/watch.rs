@@ -1,0 +1,184 @@
+//! Beside a running container: bytes, signals and the deadline, until it ends.
+
+use super::{
+    launch::Started,
+    pump::{Ends, Flow, Pump},
+    terminal::{self, Raw},
+};
+use anyhow::{Context, Result, bail};
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::{Errno, fcntl_dupfd_cloexec},
+    process::{WaitId, WaitIdOptions, pidfd_send_signal, waitid},
+};
+use std::{
+    io::{stderr, stdin, stdout},
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
+
+/// How a container's process 1 ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit status, or 128 + the number of the signal that ended it.
+    pub code: u8,
+}
+
+/// How to watch. Made before the start, so that no signal is lost in between.
+#[derive(Debug)]
+pub struct Watch {
+    signals: SignalFd,
+    interactive: bool,
+    proxy: bool,
+    stop_signal: rustix::process::Signal,
+    stop_timeout: Duration,
+    deadline: Option<Duration>,
+}
+
+impl Watch {
+    /// From here on signals are kept for [`watch`]. `timeout`: kill the container after this time.
+    pub fn new(
+        interactive: bool,
+        proxy: bool,
+        stop: (rustix::process::Signal, Duration),
+        timeout: Option<Duration>,
+    ) -> Result<Watch> {
+        use Signal::*;
+        // Not SIGCHLD, SIGCONT and the stop signals, which are between us and our shell, nor faults of our own.
+        let caught = [
+            SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR,
+            SIGWINCH,
+        ];
+        let caught: SigSet = caught.into_iter().collect();
+        caught.thread_block().context("block signals")?;
+        let signals = SignalFd::with_flags(&caught, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
+        Ok(Watch {
+            signals: signals.context("make a signalfd")?,
+            interactive,
+            proxy,
+            stop_signal: stop.0,
+            stop_timeout: stop.1,
+            deadline: timeout,
+        })
+    }
+}
+
+/// Carry the streams of `started` until it ends and everything it said has been passed on. With a terminal `ends` is
+/// `None`.
+pub fn watch(watch: &Watch, started: &Started, ends: Option<Ends>) -> Result<Exit> {
+    let pidfd = started.child.pidfd.as_fd();
+    // Only when keys go to the container: otherwise ^C is still ours to pass on.
+    let _raw = (started.terminal.is_some() && watch.interactive).then(Raw::enter);
+    let (mut input, mut outputs) = pumps(watch, started, ends)?;
+    let mut kill_at = watch.deadline.map(|after| Instant::now() + after);
+    loop {
+        let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN), PollFd::new(&watch.signals, PollFlags::IN)];
+        let waits: Vec<(BorrowedFd<'_>, PollFlags)> =
+            input.iter().chain(&outputs).map(Pump::waits_for).collect();
+        fds.extend(waits.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
+        match poll(&mut fds, kill_at.map(remaining).as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).context("poll"),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        let mut pumps_ready = ready[2..].iter().copied();
+        if input.is_some()
+            && pumps_ready.next() == Some(true)
+            && input.as_mut().map(Pump::step) == Some(Flow::Closed)
+        {
+            input = None;
+        }
+        outputs.retain_mut(|pump| pumps_ready.next() != Some(true) || pump.step() == Flow::Open);
+        if ready[1] {
+            pass_signals(watch, started, &mut kill_at)?;
+        }
+        if kill_at.is_some_and(|at| at <= Instant::now()) {
+            let _ = pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
+            kill_at = None;
+        }
+        if ready[0] {
+            let exit = reap(pidfd)?;
+            outputs.iter_mut().for_each(drain);
+            return Ok(exit);
+        }
+    }
+}
+
+fn pumps(watch: &Watch, started: &Started, ends: Option<Ends>) -> Result<(Option<Pump>, Vec<Pump>)> {
+    let ours = |fd: BorrowedFd<'_>| fcntl_dupfd_cloexec(fd, 3).context("duplicate a standard stream");
+    if let Some(master) = &started.terminal {
+        let input = match watch.interactive {
+            true => Some(Pump::new(ours(stdin().as_fd())?, ours(master.as_fd())?)),
+            false => None,
+        };
+        return Ok((input, vec![Pump::new(ours(master.as_fd())?, ours(stdout().as_fd())?)]));
+    }
+    let Some(ends) = ends else { bail!("a container has neither terminal nor pipes") };
+    let input = match ends.stdin {
+        Some(pipe) => Some(Pump::new(ours(stdin().as_fd())?, pipe)),
+        None => None,
+    };
+    let outputs = vec![
+        Pump::new(ends.stdout, ours(stdout().as_fd())?),
+        Pump::new(ends.stderr, ours(stderr().as_fd())?),
+    ];
+    Ok((input, outputs))
+}
+
+fn pass_signals(watch: &Watch, started: &Started, kill_at: &mut Option<Instant>) -> Result<()> {
+    while let Some(info) = watch.signals.read_signal().context("read a signal")? {
+        let number = info.ssi_signo as i32;
+        if let (Some(master), true) = (&started.terminal, number == Signal::SIGWINCH as i32) {
+            terminal::fit(master);
+            continue;
+        }
+        let ends_us = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT]
+            .map(|s| s as i32)
+            .contains(&number);
+        let signal = match watch.proxy {
+            true => rustix::process::Signal::from_named_raw(number),
+            // The container doesn't see our signals, but it doesn't outlive us either.
+            false if ends_us => {
+                kill_at.get_or_insert(Instant::now() + watch.stop_timeout);
+                Some(watch.stop_signal)
+            }
+            false => None,
+        };
+        if let Some(signal) = signal {
+            let _ = pidfd_send_signal(&started.child.pidfd, signal);
+        }
+    }
+    Ok(())
+}
+
+fn reap(pidfd: BorrowedFd<'_>) -> Result<Exit> {
+    let status = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED).context("wait for the container")?;
+    let code = status.and_then(|s| s.exit_status().or_else(|| s.terminating_signal().map(|n| 128 + n)));
+    Ok(Exit { code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255) })
+}
+
+/// Every writer is dead, so what is left in the pipe is all there is; somebody outside who holds its other end is not
+/// waited for.
+fn drain(pump: &mut Pump) {
+    loop {
+        let (fd, flags) = pump.waits_for();
+        let timeout = if flags == PollFlags::IN { Some(&NOW) } else { None };
+        let ready = poll(&mut [PollFd::from_borrowed_fd(fd, flags)], timeout);
+        match ready {
+            Err(Errno::INTR) => {}
+            Ok(1..) if pump.step() == Flow::Open => {}
+            _ => return,
+        }
+    }
+}
+
+fn remaining(at: Instant) -> Timespec {
+    Timespec::try_from(at.saturating_duration_since(Instant::now())).unwrap_or(NOW)
+}
+
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
