@@ -5,3 +5,4 @@ pub mod link;
 pub mod mounts;
 pub mod plan;
 mod reaper;
+pub mod rootfs;

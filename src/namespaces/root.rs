@@ -20,6 +20,8 @@ pub enum Root {
     Overlay {
         /// `lowerdir=…,upperdir=…,workdir=…`
         options: CString,
+        /// The directories that the options name by descriptor.
+        held: Vec<OwnedFd>,
     },
     /// fuse-overlayfs, which our parent starts in our namespaces and has mounted when it says so.
     FuseOverlay,
@@ -31,7 +33,7 @@ impl Root {
     /// Mount it at the directory `at`.
     pub fn mount(&self, at: &CStr) -> Result<OwnedFd> {
         match self {
-            Root::Overlay { options } => {
+            Root::Overlay { options, .. } => {
                 mount(c"overlay", at, c"overlay", MountFlags::empty(), options.as_c_str())?
             }
             Root::FuseOverlay => {}

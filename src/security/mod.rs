@@ -1,1 +1,3 @@
-//! (room security)
+//! stub until merged
+pub mod capset;
+pub use capset::CapSet;

@@ -1,0 +1,84 @@
+//! pasta(1): a process beside the container that turns its packets into sockets of this user.
+
+use crate::error::Explain;
+use anyhow::{Context, Result, anyhow};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{CWD, Mode, OFlags, mkfifoat, open},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+use std::{
+    env,
+    io::{Read, Seek},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+/// A running pasta. Dropped, it ends.
+#[derive(Debug)]
+pub struct Pasta(Child);
+
+/// Where pasta is installed.
+pub fn find() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let places = env::split_paths(&path).chain(["/usr/bin", "/usr/local/bin"].map(PathBuf::from));
+    places.map(|dir| dir.join("pasta")).find(|file| file.is_file())
+}
+
+impl Pasta {
+    /// Connect the network namespace of process `pid` and wait until its interface is there. `scratch`: a directory of
+    /// ours for the file through which pasta says that it is ready.
+    ///
+    /// # Errors
+    /// What pasta says when it gives up.
+    pub fn connect(pasta: &Path, pid: Pid, scratch: &Path) -> Result<Pasta> {
+        // pasta writes its pid once everything is set up: through a FIFO that is an event to wait for.
+        let fifo = scratch.join("pasta");
+        let doing = || format!("wait for pasta at {}", fifo.display());
+        mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).with_context(doing)?;
+        let ready = open(&fifo, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+            .with_context(doing)?;
+        let mut words = words_file()?;
+        let mut child = Command::new(pasta)
+            .args(["--config-net", "--foreground", "--quiet", "--stderr"])
+            // Nothing of the host's loopback inside, nothing of the container's outside.
+            .args(["--no-map-gw", "-t", "none", "-u", "none", "-T", "none", "-U", "none"])
+            .arg("--pid")
+            .arg(&fifo)
+            .args(["--runas", &rustix::process::getuid().as_raw().to_string()])
+            .arg(pid.as_raw_pid().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(words.try_clone().context("share a file with pasta")?)
+            .spawn()
+            .with_context(|| format!("run {}", pasta.display()))?;
+        let pidfd = Pid::from_raw(child.id() as i32).ok_or_else(|| anyhow!("pasta has no pid"))?;
+        let pidfd = pidfd_open(pidfd, PidfdFlags::empty()).context("watch pasta")?;
+        let mut fds = [PollFd::new(&ready, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut fds, None)).with_context(doing)?;
+        let is_ready = fds[0].revents().contains(PollFlags::IN);
+        let _ = std::fs::remove_file(&fifo);
+        if is_ready {
+            return Ok(Pasta(child));
+        }
+        let _ = child.wait();
+        let mut said = String::new();
+        let _ = words.rewind().and_then(|()| words.take(4096).read_to_string(&mut said));
+        let last = said.lines().last().unwrap_or("it ended without a word").to_owned();
+        Err(anyhow!("connect the network: pasta: {last}")).hint("choose --network=none or --network=host")
+    }
+}
+
+impl Drop for Pasta {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What pasta says goes to memory: a pipe could fill up, for nobody reads it while the container runs.
+fn words_file() -> Result<std::fs::File> {
+    let file =
+        rustix::fs::memfd_create(c"pasta", rustix::fs::MemfdFlags::CLOEXEC).context("make a memory file")?;
+    Ok(file.into())
+}
