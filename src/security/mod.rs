@@ -1,1 +1,7 @@
-//! (room security)
+//! What a container's processes may ask of the kernel: capabilities and system calls.
+
+pub mod capabilities;
+mod capset;
+pub mod seccomp;
+
+pub use capset::CapSet;
