@@ -1,3 +1,7 @@
-//! stub until merged
-pub mod capset;
+//! What a container's processes may ask of the kernel: capabilities and system calls.
+
+pub mod capabilities;
+mod capset;
+pub mod seccomp;
+
 pub use capset::CapSet;

@@ -1,0 +1,53 @@
+//! Compiles the default seccomp profile for the target, with the sources that compile profiles at run time.
+
+#![allow(clippy::print_stdout, reason = "cargo reads a build script's stdout")]
+
+#[path = "src/security/seccomp/abi.rs"]
+mod abi;
+#[path = "src/security/seccomp/bpf.rs"]
+mod bpf;
+#[allow(dead_code, reason = "the library uses the rest")]
+#[path = "src/security/capset.rs"]
+mod capset;
+#[path = "src/security/seccomp/compile.rs"]
+mod compile;
+#[path = "src/security/seccomp/profile.rs"]
+mod profile;
+
+use anyhow::{Context, Result};
+use capset::CapSet;
+use serde_json::Value;
+use std::fmt::Write;
+use std::{env, fs, path::Path};
+
+fn main() -> Result<()> {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/security/capset.rs");
+    println!("cargo:rerun-if-changed=src/security/seccomp");
+    let target = env::var("CARGO_CFG_TARGET_ARCH")?;
+    let abi = abi::Abi::of_target(&target).context("ctr runs on x86_64 and aarch64")?;
+    let json = fs::read("src/security/seccomp/default.json")?;
+    let profile = profile::parse(&json)?;
+    // The default profile asks for no kernel version: it is one program wherever the binary runs.
+    let environment = profile::Environment { abi, caps: CapSet::DEFAULT, kernel: (0, 0) };
+    let filter = compile::compile(&profile, &environment)?;
+
+    let mut source = format!("pub const GATES: u64 = {:#x};\n", gates(&json)?.bits());
+    writeln!(source, "pub static DEFAULT: [Instruction; {}] = [", filter.len())?;
+    for bpf::Instruction { code, jt, jf, k } in filter {
+        writeln!(source, "    Instruction {{ code: {code:#04x}, jt: {jt}, jf: {jf}, k: {k:#x} }},")?;
+    }
+    source.push_str("];\n");
+    Ok(fs::write(Path::new(&env::var("OUT_DIR")?).join("default_filter.rs"), source)?)
+}
+
+/// The capabilities that some rule asks for.
+fn gates(json: &[u8]) -> Result<CapSet> {
+    let document: Value = serde_json::from_slice(json)?;
+    let rules = document["syscalls"].as_array().into_iter().flatten();
+    let filters = rules.flat_map(|rule| [&rule["includes"]["caps"], &rule["excludes"]["caps"]]);
+    filters.filter_map(Value::as_array).flatten().try_fold(CapSet::EMPTY, |gates, name| {
+        let name = name.as_str().and_then(CapSet::named).with_context(|| format!("capability {name}"))?;
+        Ok(gates.union(name))
+    })
+}
