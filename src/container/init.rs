@@ -95,13 +95,10 @@ pub fn run(plan: &mut Plan, link: Link) -> i32 {
         Err(failure) => return fail(&link, failure),
     };
     // Here: the payload's ids, capabilities and filter, nothing more.
-    if plan.reaper {
-        match reaper::split(&link) {
+    if let Some(command_line) = plan.reaper {
+        match reaper::split() {
             Ok(reaper::Side::Payload) => {}
-            Ok(reaper::Side::Reaper { payload }) => {
-                drop(link);
-                return reaper::reap(payload);
-            }
+            Ok(reaper::Side::Reaper { payload }) => return reaper::reap(payload, command_line),
             Err(errno) => return fail(&link, Step::Reaper.failed(0, errno)),
         }
     }

@@ -5,7 +5,10 @@ use super::{init::Step, mounts};
 use crate::{
     namespaces::{Mapping, mount::Operation, root::Root},
     security::CapSet,
-    sys::exec::{Failure, Payload},
+    sys::{
+        exec::{Failure, Payload},
+        title::CommandLine,
+    },
 };
 use anyhow::{Context, Result, anyhow};
 use oci_spec::runtime::{LinuxNamespaceType, PosixRlimitType, Process, Spec};
@@ -55,8 +58,8 @@ pub struct Plan {
     pub no_new_privileges: bool,
     /// The system call filter.
     pub filter: Option<Vec<libc::sock_filter>>,
-    /// A process 1 of ours before the payload.
-    pub reaper: bool,
+    /// A process 1 of ours before the payload, and the command line that it hides.
+    pub reaper: Option<CommandLine>,
     /// What to look for …
     pub command: Command,
     /// … and its arguments and environment.
@@ -95,7 +98,7 @@ pub struct Circumstances<'a> {
     /// The system call filter.
     pub filter: Option<Vec<libc::sock_filter>>,
     /// `--init`.
-    pub reaper: bool,
+    pub init: bool,
     /// Host devices to hand in: the host's path and the container's.
     pub devices: Vec<(PathBuf, PathBuf)>,
     /// What `--cap-add` asked for by name.
@@ -117,7 +120,7 @@ impl Plan {
             mount_point,
             stdio,
             filter,
-            reaper,
+            init,
             devices,
             capabilities_of_others,
         } = circumstances;
@@ -148,7 +151,7 @@ impl Plan {
             bounding_drop: CapSet::from_bits(!capabilities.bits()),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             filter,
-            reaper,
+            reaper: init.then(CommandLine::of_this_process).transpose().context("find our command line")?,
             command: command(process)?,
             payload: payload(process)?,
         })

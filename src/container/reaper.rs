@@ -1,7 +1,6 @@
 //! `--init`: a process 1 that passes signals on and reaps what the payload leaves behind, without a helper binary.
 
-use super::link::Link;
-use crate::sys::{fork, signal};
+use crate::sys::{fork, fork::close_descriptors_from, signal, title::CommandLine};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::{
     io::{Errno, Result},
@@ -23,7 +22,7 @@ pub enum Side {
 }
 
 /// Stay as process 1 and let a copy go on as the payload.
-pub fn split(_link: &Link) -> Result<Side> {
+pub fn split() -> Result<Side> {
     // Process 1 remains a copy of `ctr`: neither its memory nor its executable may be looked at from inside.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     block_all();
@@ -38,7 +37,11 @@ pub fn split(_link: &Link) -> Result<Side> {
 }
 
 /// Pass signals to `payload` and reap children until it ends; the status to exit with (128+n for a signal).
-pub fn reap(payload: Pid) -> i32 {
+pub fn reap(payload: Pid, command_line: CommandLine) -> i32 {
+    // The link to our starter among them: that it closes says that the payload runs.
+    close_descriptors_from(3);
+    command_line.replace("ctr-init");
+    let _ = rustix::thread::set_name(c"ctr-init");
     let all = SigSet::all();
     loop {
         match all.wait() {

@@ -9,4 +9,5 @@ pub mod keyring;
 pub mod mount;
 pub mod seccomp;
 pub mod signal;
+pub mod title;
 mod trampoline;
