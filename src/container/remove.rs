@@ -1,0 +1,206 @@
+//! Removing containers: killed if need be, out of the listing by one rename, then deleted.
+
+use super::state::{Process, Record, Status};
+use crate::{
+    error::Explain,
+    namespaces::{Mapping, run_inside},
+    storage::{ContainerDir, Lock, Store, delete_tree},
+};
+use anyhow::{Context, Result, anyhow};
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+use std::{io, path::Path};
+
+/// Remove container `dir`; with `force` kill it first. Must be called before any thread exists.
+///
+/// # Errors
+/// It runs, with exit status 2 (podman-rm(1), "Exit Status"); or what it left can't be deleted.
+pub fn remove(store: &Store, dir: &ContainerDir, force: bool) -> Result<()> {
+    let Some(lock) = stop(dir, force)? else { return Ok(()) };
+    retire(store, dir, &lock)
+}
+
+/// Remove the container whose lock the caller holds: dead, or the caller is its monitor and its processes are gone.
+pub fn retire(store: &Store, dir: &ContainerDir, _lock: &Lock) -> Result<()> {
+    // A record that can't be read is no reason to keep the container.
+    let name = Record::read(dir).ok().flatten().map(|record| record.name);
+    match store.retire_container(dir, name.as_ref())? {
+        Some(trash) => delete(&trash),
+        None => Ok(()),
+    }
+}
+
+/// Remove what nobody else will: `--rm` containers whose monitor was killed, and containers whose maker died before it had
+/// written their record. Returns what could not be removed.
+pub fn sweep(store: &Store) -> Result<Vec<anyhow::Error>> {
+    let mut failures = Vec::new();
+    for id in store.containers()? {
+        let dir = store.container(&id);
+        // The record first: it is there for most, and saves asking for the lock.
+        let disposable = || Record::read(&dir).is_ok_and(|record| record.is_none_or(|r| r.auto_remove));
+        if !disposable() {
+            continue;
+        }
+        match dir.try_lock() {
+            // Asked again: its maker may have finished the record meanwhile.
+            Ok(Some(lock)) if disposable() => failures.extend(retire(store, &dir, &lock).err()),
+            Ok(_) => {}
+            Err(e) => failures.push(e),
+        }
+    }
+    Ok(failures)
+}
+
+/// The lock of the container once it is dead; `None` when it is gone altogether.
+fn stop(dir: &ContainerDir, force: bool) -> Result<Option<Lock>> {
+    if let Some(lock) = dir.try_lock()? {
+        return Ok(Some(lock));
+    }
+    let short = dir.id().short();
+    match Status::of(dir) {
+        // Its monitor is about to let go.
+        Ok(Status::Exited(_)) => {}
+        Ok(Status::Running(process)) if force => kill(&process).with_context(|| format!("kill container {short}"))?,
+        Ok(Status::Running(_)) => {
+            return Err(anyhow!("container {short} is running"))
+                .hint(format!("`ctr rm -f {short}` kills and removes it"))
+                .status(2);
+        }
+        Ok(Status::Created) => {
+            return Err(anyhow!("container {short} is just being started"))
+                .hint(format!("try again: `ctr rm -f {short}`"))
+                .status(2);
+        }
+        Err(e) => return Err(e).with_context(|| format!("see what container {short} is doing")),
+    }
+    dir.lock()
+}
+
+fn kill(process: &Process) -> Result<()> {
+    let Some(pid) = Pid::from_raw(process.pid) else { return Ok(()) };
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(()),
+        opened => opened.with_context(|| format!("open process {pid}"))?,
+    };
+    // Only now: the descriptor stays with this process, so what is true of the number is true of it.
+    if !process.is_same() {
+        return Ok(());
+    }
+    match pidfd_send_signal(&pidfd, Signal::KILL) {
+        Err(Errno::SRCH) => Ok(()),
+        sent => sent.with_context(|| format!("send SIGKILL to process {pid}")),
+    }
+}
+
+/// Most containers leave files of our own alone; only what belongs to subordinate ids needs a user namespace, which costs
+/// more than all the rest.
+fn delete(trash: &Path) -> Result<()> {
+    let from_here = delete_tree(trash);
+    let outcome = match from_here {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            run_inside(&Mapping::detect(), || Ok(delete_tree(trash)?))
+        }
+        done => done.map_err(Into::into),
+    };
+    outcome
+        .with_context(|| format!("delete {}", trash.display()))
+        .hint("the container is gone; `ctr rmi` and later versions of `ctr system prune` delete its files again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        error,
+        storage::{ContainerId, Dirs},
+    };
+    use jiff::Timestamp;
+    use std::{fs, process::Command};
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        let dirs = Dirs { data: at("data"), runtime: at("run"), config: at("config"), cache: at("cache") };
+        let store = Store::open(dirs).unwrap();
+        (temp, store)
+    }
+
+    fn container(store: &Store, name: &str, auto_remove: bool) -> (ContainerDir, Lock) {
+        let id = ContainerId::random().unwrap();
+        let (dir, lock) = store.create_container(&id, &[]).unwrap();
+        let name: crate::storage::Name = name.parse().unwrap();
+        store.claim_name(&name, &id).unwrap();
+        Record { auto_remove, ..Record::new(id, name, Timestamp::now()) }.write(&dir).unwrap();
+        (dir, lock)
+    }
+
+    fn is_empty(path: &Path) -> bool {
+        fs::read_dir(path).unwrap().next().is_none()
+    }
+
+    #[test]
+    fn a_dead_one_leaves_nothing() {
+        let (_temp, store) = store();
+        let (dir, lock) = container(&store, "a", false);
+        fs::write(dir.upper().join("file"), "x").unwrap();
+        drop(lock);
+        remove(&store, &dir, false).unwrap();
+        remove(&store, &dir, false).unwrap();
+        for name in ["containers", "names", "trash", "tmp"] {
+            assert!(is_empty(&store.dirs().data.join(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_running_one_is_killed_only_by_force() {
+        let (_temp, store) = store();
+        let (dir, lock) = container(&store, "a", false);
+        assert_eq!(error::status(&remove(&store, &dir, true).unwrap_err()), 2, "no process yet");
+        let mut payload = Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = Process::of(payload.id() as i32).unwrap();
+        process.write(&dir).unwrap();
+        let refused = remove(&store, &dir, false).unwrap_err();
+        assert!(error::hint(&refused).unwrap().contains("rm -f") && error::status(&refused) == 2);
+        // The monitor: holds the lock until the payload has ended.
+        let monitor = std::thread::spawn(move || {
+            let status = payload.wait().unwrap();
+            drop(lock);
+            status
+        });
+        remove(&store, &dir, true).unwrap();
+        assert!(!monitor.join().unwrap().success() && !dir.path().exists());
+    }
+
+    #[test]
+    fn a_process_that_took_over_the_number_is_spared() {
+        let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = Process::of(bystander.id() as i32).unwrap();
+        kill(&Process { start: process.start + 1, ..process }).unwrap();
+        assert!(bystander.try_wait().unwrap().is_none());
+        bystander.kill().unwrap();
+        bystander.wait().unwrap();
+    }
+
+    #[test]
+    fn the_sweep_takes_what_is_dead_and_disposable() {
+        let (_temp, store) = store();
+        let (kept, _) = container(&store, "kept", false);
+        let (living, _lock) = container(&store, "living", true);
+        container(&store, "disposable", true);
+        let (_, unfinished) = store.create_container(&ContainerId::random().unwrap(), &[]).unwrap();
+        drop(unfinished);
+        let (damaged, _) = container(&store, "damaged", true);
+        damaged.write("container.json", b"{").unwrap();
+        assert!(sweep(&store).unwrap().is_empty());
+        let mut left = store.containers().unwrap();
+        let mut expected = [kept.id().clone(), living.id().clone(), damaged.id().clone()];
+        left.sort();
+        expected.sort();
+        assert_eq!(left, expected);
+        // A name of no record is found all the same.
+        remove(&store, &damaged, false).unwrap();
+        assert!(store.named(&"damaged".parse().unwrap()).unwrap().is_none());
+    }
+}
