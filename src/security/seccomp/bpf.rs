@@ -102,3 +102,35 @@ impl Assembler {
         Label(self.reversed.len() - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jumps_of_any_length_arrive() {
+        for (first, second) in (250..260).flat_map(|first| (0..6).map(move |second| (first, second))) {
+            let mut program = Assembler::default();
+            let yes = program.verdict(1);
+            let mut padding = yes;
+            for _ in 0..second {
+                padding = program.step(AND, 7, padding);
+            }
+            let no = program.push(RETURN, 0, 0, 2);
+            for _ in 0..first {
+                padding = program.step(AND, 7, padding);
+            }
+            for (yes, no) in [(yes, no), (no, yes)] {
+                let entry = program.branch(EQUAL, 0, yes, no);
+                let (at, branch) = (entry.0, program.reversed[entry.0]);
+                for (offset, target) in [(branch.jt, yes), (branch.jf, no)] {
+                    let mut to = at - 1 - usize::from(offset);
+                    while program.reversed[to].code == JUMP {
+                        to -= 1 + program.reversed[to].k as usize;
+                    }
+                    assert_eq!(to, target.0, "{first} {second}");
+                }
+            }
+        }
+    }
+}

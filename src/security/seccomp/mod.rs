@@ -190,16 +190,15 @@ mod tests {
         assert!(matches!(default_filter(net_admin), Cow::Borrowed(_)), "a capability of no rule");
     }
 
-    /// The figures that ARCHITECTURE.md gives.
+    /// 146 instructions, 10 for `read`, 16 for `socket` when this was written.
     #[test]
     fn default_filter_is_short() {
         let filter = default_filter(CapSet::DEFAULT);
-        assert!(filter.len() <= 256, "{} instructions", filter.len());
+        assert!(filter.len() <= 170, "{} instructions", filter.len());
         for name in
             ["read", "write", "openat", "futex", "mmap", "ioctl", "clone", "execve", "socket", "epoll_pwait"]
         {
             let steps = run(&filter, &call(name, &[1, 1])).1;
-            eprintln!("FIG {name} {steps} of {}", filter.len());
             assert!(steps <= 20, "{name}: {steps} steps");
         }
     }
@@ -227,29 +226,6 @@ mod tests {
         for (json, expected) in cases {
             let error = format!("{:#}", from_profile(json, CapSet::DEFAULT).unwrap_err());
             assert!(error.starts_with("seccomp profile: ") && error.contains(expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn tmp_time() {
-        for (name, json) in [
-            ("default", DEFAULT_PROFILE.to_vec()),
-            ("podman", std::fs::read("/usr/share/containers/seccomp.json").unwrap()),
-        ] {
-            for _ in 0..3 {
-                let t = std::time::Instant::now();
-                let f = from_profile(&json, CapSet::EMPTY).unwrap();
-                eprintln!("FIG {name} {} instr {:?}", f.len(), t.elapsed());
-            }
-            let f = from_profile(&json, CapSet::DEFAULT).unwrap();
-            let mut out = vec![];
-            for i in f {
-                out.extend(i.code.to_ne_bytes());
-                out.push(i.jt);
-                out.push(i.jf);
-                out.extend(i.k.to_ne_bytes());
-            }
-            std::fs::write(format!("/tmp/{name}.bpf"), out).unwrap();
         }
     }
 

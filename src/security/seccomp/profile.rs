@@ -239,3 +239,55 @@ fn version<'de, D: Deserializer<'de>>(input: D) -> Result<Option<(u32, u32)>, D:
         .map(Some)
         .ok_or_else(|| serde::de::Error::custom(format!("minKernel {text:?} is not like \"5.11\"")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn only_rule(rest: &str) -> Rule {
+        let rule = format!(r#"{{"names":["read"],"action":"SCMP_ACT_ALLOW",{rest}}}"#);
+        let json = format!(r#"{{"defaultAction":"SCMP_ACT_KILL","syscalls":[{rule}]}}"#);
+        parse(json.as_bytes()).unwrap().rules.remove(0)
+    }
+
+    #[test]
+    fn filters_choose_rules() {
+        let to = Environment { abi: Abi::X86_64, caps: CapSet::DEFAULT, kernel: (5, 11) };
+        #[rustfmt::skip]
+        let cases = [
+            (r#""includes":{}"#, true),
+            (r#""includes":{"caps":["CAP_CHOWN"]}"#, true),
+            (r#""includes":{"caps":["CAP_CHOWN","CAP_BPF"]}"#, false),
+            (r#""includes":{"caps":["CAP_OF_TOMORROW"]}"#, false),
+            (r#""excludes":{"caps":["CAP_CHOWN","CAP_BPF"]}"#, false),
+            (r#""excludes":{"caps":["CAP_BPF"]}"#, true),
+            (r#""includes":{"arches":["arm64","amd64"]}"#, true),
+            (r#""includes":{"arches":["arm64","x86"]}"#, false),
+            (r#""excludes":{"arches":["arm64","amd64"]}"#, false),
+            (r#""excludes":{"arches":["s390x"]}"#, true),
+            (r#""includes":{"minKernel":"5.11"}"#, true),
+            (r#""includes":{"minKernel":"5.12"}"#, false),
+            (r#""includes":{"minKernel":"4.18"}"#, true),
+            (r#""includes":{"minKernel":"6.0"}"#, false),
+            (r#""excludes":{"minKernel":"5.11"}"#, false),
+            (r#""excludes":{"minKernel":"5.12"}"#, true),
+            (r#""includes":{"caps":["CAP_CHOWN"]},"excludes":{"arches":["amd64"]}"#, false),
+        ];
+        for (filter, expected) in cases {
+            assert_eq!(only_rule(filter).applies(&to), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn conditions_on_one_argument_are_alternatives() {
+        let shape = |indices: &[u8]| -> Vec<usize> {
+            let args = indices.iter().map(|i| format!(r#"{{"index":{i},"op":"SCMP_CMP_EQ","value":1}}"#));
+            let rule = only_rule(&format!(r#""args":[{}]"#, args.collect::<Vec<_>>().join(",")));
+            rule.alternatives.iter().map(Vec::len).collect()
+        };
+        assert_eq!(shape(&[]), [0; 0]);
+        assert_eq!(shape(&[0]), [1]);
+        assert_eq!(shape(&[0, 5]), [2]);
+        assert_eq!(shape(&[0, 1, 0]), [1, 1, 1]);
+    }
+}
