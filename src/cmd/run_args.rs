@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn spellings() {
-        for line in ["-it a", "-ti a", "-i -t a", "--interactive --tty a", "-i=true -t=true a", "-ite A=b a"] {
+        for line in ["-it a", "-ti a", "-i -t a", "--interactive --tty a", "-i=true -t=true a", "-ite A=b a"]
+        {
             let args = parse(line).unwrap();
             assert!(args.interactive && args.tty && args.image_and_command == ["a"], "{line}");
         }

@@ -49,7 +49,8 @@ pub fn parse(text: &str) -> Result<(&str, &str)> {
 /// The device at `host`, or all below the directory `host`, to appear at `container`.
 pub fn find(host: &Path, container: &Path) -> Result<Vec<Device>> {
     let directory = host.starts_with("/dev") && host.is_dir();
-    let found = if directory { below(host, container, 0) } else { look(host, container)?.into_iter().collect() };
+    let found =
+        if directory { below(host, container, 0) } else { look(host, container)?.into_iter().collect() };
     if found.is_empty() {
         bail!("{} is no device", host.display());
     }
@@ -59,14 +60,15 @@ pub fn find(host: &Path, container: &Path) -> Result<Vec<Device>> {
 /// All devices of the host that this user may open.
 pub fn of_host() -> Vec<Device> {
     let mut all = below(Path::new("/dev"), Path::new("/dev"), 0);
-    all.retain(|device| access(&device.host, Access::READ_OK).is_ok() || access(&device.host, Access::WRITE_OK).is_ok());
+    all.retain(|device| {
+        access(&device.host, Access::READ_OK).is_ok() || access(&device.host, Access::WRITE_OK).is_ok()
+    });
     all
 }
 
 /// A container has its own of these: the standard devices, and what lies on file systems of its own.
-const OWN: [&str; 12] = [
-    "null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "pts", "shm", "mqueue", "fd",
-];
+const OWN: [&str; 12] =
+    ["null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "pts", "shm", "mqueue", "fd"];
 
 fn below(host: &Path, container: &Path, depth: u32) -> Vec<Device> {
     let mut found = Vec::new();
@@ -117,8 +119,15 @@ mod tests {
             assert_eq!(parse(text).unwrap(), (host, container), "{text}");
         }
         for bad in [
-            "", "fuse", "/dev/fuse:x", "/dev/fuse:/x:q", "/dev/fuse:/x:rw:y", "/dev/fuse:r", "/dev/fuse:/a/../b",
-            "vendor.com/class=device", "/dev/fuse:/x:",
+            "",
+            "fuse",
+            "/dev/fuse:x",
+            "/dev/fuse:/x:q",
+            "/dev/fuse:/x:rw:y",
+            "/dev/fuse:r",
+            "/dev/fuse:/a/../b",
+            "vendor.com/class=device",
+            "/dev/fuse:/x:",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
@@ -132,6 +141,8 @@ mod tests {
         for bad in ["/etc/passwd", "/nonexistent", "/etc"] {
             assert!(find(Path::new(bad), Path::new("/dev/x")).is_err(), "{bad}");
         }
-        assert!(of_host().iter().all(|device| device.host.starts_with("/dev") && !device.host.ends_with("null")));
+        assert!(
+            of_host().iter().all(|device| device.host.starts_with("/dev") && !device.host.ends_with("null"))
+        );
     }
 }

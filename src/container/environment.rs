@@ -77,7 +77,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn host() -> Vec<Variable> {
-        [("LC_ALL", "C"), ("LC_TIME", "de"), ("SECRET", "s"), ("A", "host")].map(|(k, v)| (k.into(), v.into())).into()
+        [("LC_ALL", "C"), ("LC_TIME", "de"), ("SECRET", "s"), ("A", "host")]
+            .map(|(k, v)| (k.into(), v.into()))
+            .into()
     }
 
     fn shown(list: &[Variable]) -> Vec<String> {
@@ -109,7 +111,8 @@ mod tests {
 
     #[test]
     fn files() {
-        let text = "\u{feff}# comment\n\n  A=1\r\nB=\"quoted\" # kept\nSECRET\nMISSING\nLC_T*\nA=2\n\t# more\nE=";
+        let text =
+            "\u{feff}# comment\n\n  A=1\r\nB=\"quoted\" # kept\nSECRET\nMISSING\nLC_T*\nA=2\n\t# more\nE=";
         let mut list = Vec::new();
         apply_file(&mut list, text, &host()).unwrap();
         assert_eq!(shown(&list), ["A=2", "B=\"quoted\" # kept", "SECRET=s", "LC_TIME=de", "E="]);

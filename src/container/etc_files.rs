@@ -213,7 +213,8 @@ mod tests {
     fn resolv_conf_by_network() {
         let mut request = request();
         let none = Addresses::default();
-        let reachable = "# by hand\nsearch example.org\noptions edns0\nnameserver 10.0.0.1\nnameserver 2001:db8::1\n";
+        let reachable =
+            "# by hand\nsearch example.org\noptions edns0\nnameserver 10.0.0.1\nnameserver 2001:db8::1\n";
         assert_eq!(file(&request, &none, "resolv.conf"), reachable);
         request.dns = parse_dns(&["9.9.9.9".into()]).unwrap();
         let given = "# by hand\nsearch example.org\noptions edns0\nnameserver 9.9.9.9\n";
@@ -234,8 +235,10 @@ mod tests {
     #[test]
     fn hosts_and_hostname() {
         let mut request = request();
-        request.add_hosts = vec![parse_add_host("a;b:10.1.1.1").unwrap(), parse_add_host("c:fd00::1").unwrap()];
-        let addresses = Addresses { own: Some([10, 0, 2, 100].into()), host: Some([10, 0, 2, 2].into()), dns: None };
+        request.add_hosts =
+            vec![parse_add_host("a;b:10.1.1.1").unwrap(), parse_add_host("c:fd00::1").unwrap()];
+        let addresses =
+            Addresses { own: Some([10, 0, 2, 100].into()), host: Some([10, 0, 2, 2].into()), dns: None };
         let expected = "10.1.1.1\ta b\nfd00::1\tc\n127.0.0.1\tlocalhost localhost.localdomain\n\
             ::1\tlocalhost localhost.localdomain ip6-localhost ip6-loopback\n\
             10.0.2.2\thost.containers.internal host.docker.internal\n10.0.2.100\tbox web\n";
@@ -244,13 +247,26 @@ mod tests {
         assert_eq!(file(&request, &addresses, "containerenv"), "");
         assert!(hosts(&request, "box", "box", &Addresses::default()).ends_with("127.0.1.1\tbox\n"));
         request.privileged = true;
-        assert!(file(&request, &addresses, "containerenv").contains("id=\"0123456789ab\"\nimage=\"ubuntu\"\n"));
+        assert!(
+            file(&request, &addresses, "containerenv").contains("id=\"0123456789ab\"\nimage=\"ubuntu\"\n")
+        );
     }
 
     #[test]
     fn add_host_and_dns() {
         assert_eq!(parse_add_host("a:[::1]").unwrap().address.to_string(), "::1");
-        for bad in ["", "a", "a:", ":1.2.3.4", "a:b", "a:1.2.3", "a b:1.2.3.4", "a\nb:1.2.3.4", "a;:1.2.3.4", "a:host-gateway"] {
+        for bad in [
+            "",
+            "a",
+            "a:",
+            ":1.2.3.4",
+            "a:b",
+            "a:1.2.3",
+            "a b:1.2.3.4",
+            "a\nb:1.2.3.4",
+            "a;:1.2.3.4",
+            "a:host-gateway",
+        ] {
             assert!(parse_add_host(bad).is_err(), "{bad}");
         }
         assert_eq!(parse_dns(&[]).unwrap(), Dns::Host);

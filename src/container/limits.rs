@@ -114,8 +114,18 @@ mod tests {
         }
         assert_eq!(parse_ulimit("host").unwrap(), None);
         for bad in [
-            "", "nofile", "nofile=", "nofile=a", "files=1", "nofile=2:1", "nofile=-2", "nofile=1:2:3", "nofile=+1",
-            "nofile=18446744073709551616", "=1", "nofile=unlimited:1",
+            "",
+            "nofile",
+            "nofile=",
+            "nofile=a",
+            "files=1",
+            "nofile=2:1",
+            "nofile=-2",
+            "nofile=1:2:3",
+            "nofile=+1",
+            "nofile=18446744073709551616",
+            "=1",
+            "nofile=unlimited:1",
         ] {
             assert!(parse_ulimit(bad).is_err(), "{bad}");
         }

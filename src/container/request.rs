@@ -294,8 +294,59 @@ pub fn parse_rootfs(text: &str) -> Result<(&str, bool)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+
+    /// `ctr run ubuntu`.
+    pub fn request() -> Request {
+        let pull = Pull {
+            policy: PullPolicy::Missing,
+            platform: None,
+            quiet: false,
+            tls_verify: None,
+            authfile: None,
+        };
+        Request {
+            source: Source::Image { name: "ubuntu".into(), pull },
+            command: Vec::new(),
+            entrypoint: None,
+            name: None,
+            user: None,
+            group_add: Vec::new(),
+            workdir: None,
+            env: Vec::new(),
+            tty: false,
+            interactive: false,
+            sig_proxy: true,
+            init: false,
+            remove: false,
+            cidfile: None,
+            pidfile: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            network: NetworkMode::Private { explicit: false },
+            hostname: None,
+            add_hosts: Vec::new(),
+            dns: Dns::Host,
+            read_only: false,
+            tmpfs: Vec::new(),
+            shm_size: 64 << 20,
+            devices: Vec::new(),
+            privileged: false,
+            capabilities: CapSet::DEFAULT,
+            added_capabilities: CapSet::EMPTY,
+            no_new_privileges: false,
+            seccomp: SeccompChoice::Default,
+            ulimits: Vec::new(),
+            inherit_limits: false,
+            sysctls: BTreeMap::new(),
+            umask: 0o022,
+            timezone: None,
+            stop_signal: None,
+            stop_timeout: Duration::from_secs(10),
+            timeout: None,
+        }
+    }
 
     #[test]
     fn words() {
@@ -318,7 +369,9 @@ mod tests {
         ] {
             assert_eq!(parse_security_option(text).unwrap(), option);
         }
-        for bad in ["", "seccomp", "seccomp=", "no-new-privileges:maybe", "label=disable", "apparmor=unconfined"] {
+        for bad in
+            ["", "seccomp", "seccomp=", "no-new-privileges:maybe", "label=disable", "apparmor=unconfined"]
+        {
             assert!(parse_security_option(bad).is_err(), "{bad}");
         }
     }

@@ -95,8 +95,19 @@ mod tests {
             assert_eq!((signal.number(), signal.to_string().as_str()), (number, shown), "{text}");
         }
         for bad in [
-            "", "0", "65", "-1", "SIG", "SIGSIGTERM", "TERM ", "RTMIN-1", "RTMIN+31", "RTMAX-31", "RTMIN+-1",
-            "99999999999", "RTMIN+99999999999",
+            "",
+            "0",
+            "65",
+            "-1",
+            "SIG",
+            "SIGSIGTERM",
+            "TERM ",
+            "RTMIN-1",
+            "RTMIN+31",
+            "RTMAX-31",
+            "RTMIN+-1",
+            "99999999999",
+            "RTMIN+99999999999",
         ] {
             assert!(bad.parse::<Signal>().is_err(), "{bad}");
         }

@@ -45,10 +45,25 @@ mod tests {
             assert_eq!(parse(text, true).unwrap(), (name.into(), value.into()));
         }
         for bad in [
-            "kernel.core_pattern=|/x", "kernel.core_pattern", "vm.swappiness=1", "fs.file-max=1", "fs.mqueue=1",
-            "kernel/msgmax=1", "net/ipv4/ip_forward=1", "net.ipv4/../../kernel/core_pattern=1", "net...=1", "net=1",
-            "net.+=1", "kernel.sysrq=1", "=1", "", "net.ipv4.x=1\n2", "kernel.msgmax.x=1", "NET.ipv4.x=1",
-            "kernel.shm_rmid_forced/../core_pattern=x", "net.*.x=1",
+            "kernel.core_pattern=|/x",
+            "kernel.core_pattern",
+            "vm.swappiness=1",
+            "fs.file-max=1",
+            "fs.mqueue=1",
+            "kernel/msgmax=1",
+            "net/ipv4/ip_forward=1",
+            "net.ipv4/../../kernel/core_pattern=1",
+            "net...=1",
+            "net=1",
+            "net.+=1",
+            "kernel.sysrq=1",
+            "=1",
+            "",
+            "net.ipv4.x=1\n2",
+            "kernel.msgmax.x=1",
+            "NET.ipv4.x=1",
+            "kernel.shm_rmid_forced/../core_pattern=x",
+            "net.*.x=1",
         ] {
             assert!(parse(bad, true).is_err(), "{bad}");
         }

@@ -15,8 +15,8 @@ const LIMIT: u64 = 64 << 10;
 pub fn read(name: &str) -> Result<Timezone> {
     let path = file_of(name)?;
     let mut text = Vec::new();
-    let read = File::open(&path).and_then(|file| file.take(LIMIT).read_to_end(&mut text));
-    match read {
+    let outcome = File::open(&path).and_then(|file| file.take(LIMIT).read_to_end(&mut text));
+    match outcome {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound && name == "local" => return read("UTC"),
         Err(cause) => Err(anyhow!("read {}: {cause}", path.display()))
             .hint("`timedatectl list-timezones` names the zones; tzdata is the package that has them")?,

@@ -102,11 +102,32 @@ mod tests {
             ("/dev/shm", "/dev/shm", "rprivate,rw,nosuid,nodev,tmpcopyup"),
         ] {
             let tmpfs = parse(text).unwrap();
-            assert_eq!((tmpfs.target.to_str().unwrap(), tmpfs.options.join(",").as_str()), (target, options), "{text}");
+            assert_eq!(
+                (tmpfs.target.to_str().unwrap(), tmpfs.options.join(",").as_str()),
+                (target, options),
+                "{text}"
+            );
         }
         for bad in [
-            "", "tmp", "/", "/.", "/a/../b", "/proc", "/proc/x", "/sys/fs", "/dev", "/t:bogus", "/t:size", "/t:size=x",
-            "/t:mode=9", "/t:uid=-1", "/t:lowerdir=/", "/t:bind", "/t:shared", "/t:rw=1", "/t:size=%",
+            "",
+            "tmp",
+            "/",
+            "/.",
+            "/a/../b",
+            "/proc",
+            "/proc/x",
+            "/sys/fs",
+            "/dev",
+            "/t:bogus",
+            "/t:size",
+            "/t:size=x",
+            "/t:mode=9",
+            "/t:uid=-1",
+            "/t:lowerdir=/",
+            "/t:bind",
+            "/t:shared",
+            "/t:rw=1",
+            "/t:size=%",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

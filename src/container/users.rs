@@ -179,7 +179,7 @@ fn number(text: &str) -> Option<u32> {
 }
 
 fn usable(home: &str) -> bool {
-    home.starts_with('/') && home.len() < 4096 && !home.contains(char::is_control)
+    home.starts_with('/') && home.len() <= 1024 && !home.contains(char::is_control)
 }
 
 fn not_found<T>(what: &str, name: &str, file: &str) -> Result<T> {
@@ -229,8 +229,7 @@ mod tests {
         app:x:7:7::/second:\n\
         bare:x:8:9\n\
         odd:x:10:10::relative/home:\n";
-    const GROUP: &str =
-        "root:x:0:\nwheel:x:10:root,app\napp:x:1000:\naudio:x:29:app\nagain:x:29:app\nbroken:x:y:app\n77:x:78:\n";
+    const GROUP: &str = "root:x:0:\nwheel:x:10:root,app\napp:x:1000:\naudio:x:29:app\nagain:x:29:app\nbroken:x:y:app\n77:x:78:\n";
 
     fn identity(text: &str, add: &[&str]) -> Result<Identity> {
         let add: Result<Vec<Who>> = add.iter().map(|who| who.parse()).collect();
@@ -267,8 +266,25 @@ mod tests {
     #[test]
     fn refused() {
         for bad in [
-            "4294967296", "4294967295", "-1", "+1", "0x0", "overflow", "minus", "hex", "short", "nobody", "app:nogroup",
-            "app:4294967296", "app:-1", "app:broken", "a\nb", "app:app:app", "root\n", "#", "99999999999999999999",
+            "4294967296",
+            "4294967295",
+            "-1",
+            "+1",
+            "0x0",
+            "overflow",
+            "minus",
+            "hex",
+            "short",
+            "nobody",
+            "app:nogroup",
+            "app:4294967296",
+            "app:-1",
+            "app:broken",
+            "a\nb",
+            "app:app:app",
+            "root\n",
+            "#",
+            "99999999999999999999",
         ] {
             assert!(identity(bad, &[]).is_err(), "{bad}");
         }
