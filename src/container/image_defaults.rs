@@ -88,6 +88,8 @@ fn clip(text: &str) -> String {
 
 #[cfg(test)]
 pub mod tests {
+    //! Also: an image that other tests start from.
+
     use super::*;
 
     /// An image whose `config` is this JSON.

@@ -185,12 +185,12 @@ mod tests {
     #[test]
     fn parameters_of_an_own_network() {
         let mut request = request();
-        let range = |count| IdRange { inside: 0, host: 1000, count };
-        let more = IdRange { inside: 1, host: 100000, count: 65536 };
-        let gids = vec![range(1), more];
+        let range = |inside, count| IdRange { inside, host: 1000 + inside, count };
+        let gids = vec![range(0, 1), range(1, 65536)];
+        let ranges = Mapping::Ranges { uids: gids.clone(), gids, helpers: Default::default() };
+        assert_eq!(sysctls(&request, &ranges)["net.ipv4.ping_group_range"], "0 65536");
         assert_eq!(sysctls(&request, &single())["net.ipv4.ping_group_range"], "0 0");
         assert_eq!(sysctls(&request, &Mapping::Root)["net.ipv4.ping_group_range"], "0 2147483647");
-        assert_eq!(gids.iter().map(|r| r.inside + (r.count - 1)).max(), Some(65536));
         request.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "80".into());
         assert_eq!(sysctls(&request, &single())["net.ipv4.ip_unprivileged_port_start"], "80");
         request.sysctls.clear();

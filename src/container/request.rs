@@ -295,6 +295,8 @@ pub fn parse_rootfs(text: &str) -> Result<(&str, bool)> {
 
 #[cfg(test)]
 pub mod tests {
+    //! Also: the request that other tests start from.
+
     use super::*;
 
     /// `ctr run ubuntu`.
