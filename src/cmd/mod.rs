@@ -1,5 +1,8 @@
 //! The verbs: one file each, its arguments and its `run`.
 
+pub mod run_args;
+pub mod run_request;
+
 use std::process::ExitCode;
 
 /// Parse the command line, run the verb, print its failure.

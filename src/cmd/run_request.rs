@@ -1,0 +1,364 @@
+//! From the options of `ctr run` to a [`Request`]: everything is checked here, before anything acts.
+
+use super::run_args::Args;
+use crate::{
+    container::{
+        devices, environment,
+        etc_files::{self, Dns},
+        limits,
+        request::{self, NetworkMode, Pull, Request, Rootfs, SeccompChoice, SecurityOption, Source},
+        sysctl, timezone, tmpfs,
+    },
+    error::Explain,
+    security::capabilities,
+};
+use anyhow::{Context, Result, anyhow, bail};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+impl Args {
+    /// What these options ask for. Reads the files that they name.
+    ///
+    /// # Errors
+    /// The first option whose value can't be, by name, with a value that could.
+    pub fn into_request(self) -> Result<Request> {
+        let mut words = self.image_and_command.iter().cloned();
+        let image = words.next().unwrap_or_default();
+        let network = one("--network", &self.network, "--network=private", request::parse_network)?
+            .unwrap_or(NetworkMode::Private { explicit: false });
+        let dns = etc_files::parse_dns(&self.dns)
+            .with_context(|| format!("--dns {}", self.dns.join(",")))
+            .hint("write it as --dns 9.9.9.9 or --dns none")?;
+        if network == NetworkMode::None && matches!(dns, Dns::Servers(_)) {
+            bail!("--dns can't be used with --network=none");
+        }
+        let own_network = network != NetworkMode::Host;
+        let (ulimits, inherit_limits) = self.ulimits()?;
+        let (seccomp, no_new_privileges) = self.security_options()?;
+        Ok(Request {
+            source: self.source(image)?,
+            command: words.collect(),
+            entrypoint: self.entrypoint.as_deref().map(request::parse_entrypoint),
+            name: one("--name", &self.name, "--name web", str::parse)?,
+            user: one("--user", &self.user, "--user 1000:1000", str::parse)?,
+            group_add: each("--group-add", &self.group_add, "--group-add audio", group)?,
+            workdir: one("--workdir", &self.workdir, "--workdir /srv", absolute)?,
+            env: self.environment()?,
+            tty: self.tty,
+            interactive: self.interactive,
+            sig_proxy: self.sig_proxy,
+            init: self.init,
+            remove: self.rm,
+            cidfile: self.cidfile.as_deref().map(new_file).transpose()?,
+            pidfile: self.pidfile.clone(),
+            labels: each("--label", &self.label, "--label team=web", request::parse_label)?,
+            annotations: each(
+                "--annotation",
+                &self.annotation,
+                "--annotation team=web",
+                request::parse_annotation,
+            )?,
+            network,
+            hostname: one("--hostname", &self.hostname, "--hostname box", request::parse_hostname)?,
+            add_hosts: each(
+                "--add-host",
+                &self.add_host,
+                "--add-host db:10.0.0.2",
+                etc_files::parse_add_host,
+            )?,
+            dns,
+            read_only: self.read_only,
+            tmpfs: each("--tmpfs", &self.tmpfs, "--tmpfs /tmp:size=64m,noexec", tmpfs::parse)?,
+            shm_size: one("--shm-size", &self.shm_size, "--shm-size 64m", limits::parse_size)?
+                .unwrap_or(64 << 20),
+            devices: self.devices()?,
+            privileged: self.privileged,
+            capabilities: capabilities::select(&self.cap_add, &self.cap_drop, self.privileged)?,
+            added_capabilities: self.added_capabilities()?,
+            no_new_privileges,
+            seccomp,
+            ulimits,
+            inherit_limits,
+            sysctls: each("--sysctl", &self.sysctl, "--sysctl net.ipv4.ip_forward=1", |text| {
+                sysctl::parse(text, own_network)
+            })?,
+            umask: one("--umask", &self.umask, "--umask 0022", |text| request::parse_mode(text, 0o777))?
+                .unwrap_or(0o022),
+            timezone: one("--tz", &self.tz, "--tz Europe/Berlin or --tz local", timezone::read)?,
+            stop_signal: one("--stop-signal", &self.stop_signal, "--stop-signal SIGINT", str::parse)?,
+            stop_timeout: Duration::from_secs(self.stop_timeout.into()),
+            timeout: (self.timeout > 0).then(|| Duration::from_secs(self.timeout.into())),
+        })
+    }
+
+    fn source(&self, image: String) -> Result<Source> {
+        if image.is_empty() {
+            return Err(anyhow!("the image's name is empty")).hint("name one, as in ctr run ubuntu");
+        }
+        if !self.rootfs {
+            return Ok(Source::Image {
+                name: image,
+                pull: Pull {
+                    policy: request::parse_pull_policy(self.pull.as_deref().unwrap_or("missing"))
+                        .with_context(|| format!("--pull {}", self.pull.as_deref().unwrap_or_default()))
+                        .hint("write it as --pull=always, missing, never or newer")?,
+                    platform: one(
+                        "--platform",
+                        &self.platform,
+                        "--platform linux/arm64",
+                        request::parse_platform,
+                    )?,
+                    quiet: self.quiet,
+                    tls_verify: self.tls_verify,
+                    authfile: self.authfile.clone(),
+                },
+            });
+        }
+        let for_images = [
+            ("--pull", self.pull.is_some()),
+            ("--platform", self.platform.is_some()),
+            ("--tls-verify", self.tls_verify.is_some()),
+            ("--authfile", self.authfile.is_some()),
+        ];
+        if let Some((option, _)) = for_images.iter().find(|(_, given)| *given) {
+            bail!("{option} can't be used with --rootfs, which pulls no image");
+        }
+        let (dir, overlay) = request::parse_rootfs(&image).with_context(|| format!("--rootfs {image}"))?;
+        let found = std::fs::canonicalize(dir).with_context(|| format!("--rootfs {dir}"));
+        let dir = found.hint("name the directory with the root file system")?;
+        if !dir.is_dir() {
+            bail!("--rootfs {}: not a directory", dir.display());
+        }
+        Ok(Source::Rootfs(Rootfs { dir, overlay }))
+    }
+
+    fn environment(&self) -> Result<Vec<environment::Variable>> {
+        let host = environment::of_host();
+        let mut list = Vec::new();
+        for path in &self.env_file {
+            let text = read_bounded("--env-file", path, 1 << 20)?;
+            let text = String::from_utf8(text).with_context(|| format!("--env-file {}", path.display()))?;
+            environment::apply_file(&mut list, &text, &host)
+                .with_context(|| format!("--env-file {}", path.display()))
+                .hint("each line is NAME=VALUE, NAME, or a # comment")?;
+        }
+        for text in &self.env {
+            environment::apply(&mut list, text, &host)
+                .with_context(|| format!("--env {text}"))
+                .hint("write it as --env NAME=VALUE")?;
+        }
+        Ok(list)
+    }
+
+    fn ulimits(&self) -> Result<(Vec<limits::Ulimit>, bool)> {
+        let parsed: Vec<Option<limits::Ulimit>> =
+            each("--ulimit", &self.ulimit, "--ulimit nofile=1024:2048", limits::parse_ulimit)?;
+        let inherit = parsed.contains(&None);
+        Ok((parsed.into_iter().flatten().collect(), inherit))
+    }
+
+    fn security_options(&self) -> Result<(SeccompChoice, bool)> {
+        let hint = "--security-opt no-new-privileges or --security-opt seccomp=FILE";
+        let preset = if self.privileged { SeccompChoice::Unconfined } else { SeccompChoice::Default };
+        let (mut seccomp, mut no_new_privileges) = (preset, false);
+        let options: Vec<SecurityOption> =
+            each("--security-opt", &self.security_opt, hint, request::parse_security_option)?;
+        for option in options {
+            match option {
+                SecurityOption::NoNewPrivileges(on) => no_new_privileges = on,
+                SecurityOption::SeccompUnconfined => seccomp = SeccompChoice::Unconfined,
+                SecurityOption::SeccompFile(path) => {
+                    let json = read_bounded("--security-opt seccomp", &path, request::SECCOMP_LIMIT)?;
+                    seccomp = SeccompChoice::File { path, json };
+                }
+            }
+        }
+        Ok((seccomp, no_new_privileges))
+    }
+
+    fn devices(&self) -> Result<Vec<devices::Device>> {
+        let find = |text: &str| {
+            let (host, container) = devices::parse(text)?;
+            devices::find(Path::new(host), Path::new(container))
+        };
+        let asked: Vec<Vec<_>> = each("--device", &self.device, "--device /dev/fuse", find)?;
+        let mut all = if self.privileged { devices::of_host() } else { Vec::new() };
+        for device in asked.into_iter().flatten() {
+            all.retain(|other| other.container != device.container);
+            all.push(device);
+        }
+        Ok(all)
+    }
+
+    /// Exactly what `--cap-add` names: dropping all first leaves nothing else.
+    fn added_capabilities(&self) -> Result<crate::security::CapSet> {
+        let all = self.cap_add.iter().any(|name| name.eq_ignore_ascii_case("all"));
+        let nothing_else = ["ALL".to_owned()];
+        capabilities::select(&self.cap_add, if all { &self.cap_drop } else { &nothing_else }, false)
+    }
+}
+
+fn one<T>(
+    option: &str,
+    value: &Option<String>,
+    example: &str,
+    parse: impl Fn(&str) -> Result<T>,
+) -> Result<Option<T>> {
+    value.as_deref().map(|text| checked(option, text, example, &parse)).transpose()
+}
+
+fn each<T, C: FromIterator<T>>(
+    option: &str,
+    values: &[String],
+    example: &str,
+    parse: impl Fn(&str) -> Result<T>,
+) -> Result<C> {
+    values.iter().map(|text| checked(option, text, example, &parse)).collect()
+}
+
+fn checked<T>(option: &str, text: &str, example: &str, parse: impl Fn(&str) -> Result<T>) -> Result<T> {
+    let shown = || format!("{option} {}", text.chars().take(80).collect::<String>());
+    parse(text).with_context(shown).hint(format!("write it as {example}"))
+}
+
+fn group(text: &str) -> Result<crate::container::users::Who> {
+    match text {
+        "keep-groups" => bail!("keep-groups is not built yet"),
+        "" => bail!("the group is empty"),
+        _ => text.parse(),
+    }
+}
+
+fn absolute(text: &str) -> Result<String> {
+    if !text.starts_with('/') {
+        bail!("not an absolute path");
+    }
+    Ok(text.to_owned())
+}
+
+fn new_file(path: &Path) -> Result<PathBuf> {
+    if path.symlink_metadata().is_ok() {
+        return Err(anyhow!("--cidfile {}: the file exists", path.display()))
+            .hint(format!("rm {}", path.display()));
+    }
+    Ok(path.to_owned())
+}
+
+fn read_bounded(option: &str, path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut text))
+        .with_context(|| format!("{option} {}", path.display()))?;
+    if text.len() as u64 > limit {
+        bail!("{option} {}: larger than {limit} bytes", path.display());
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args as _, FromArgMatches};
+
+    fn request(line: &[&str]) -> Result<Request> {
+        let command = Args::augment_args(clap::Command::new("run").no_binary_name(true));
+        Args::from_arg_matches(&command.try_get_matches_from(line)?)?.into_request()
+    }
+
+    #[test]
+    fn defaults_are_podmans() {
+        let request = request(&["ubuntu", "echo", "-n", "x"]).unwrap();
+        assert_eq!(request.command, ["echo", "-n", "x"]);
+        assert!(matches!(&request.source, Source::Image { name, .. } if name == "ubuntu"));
+        assert_eq!(request.network, NetworkMode::Private { explicit: false });
+        assert_eq!((request.umask, request.shm_size, request.stop_timeout.as_secs()), (0o022, 64 << 20, 10));
+        assert!(request.sig_proxy && !request.tty && request.timeout.is_none());
+        assert!(request.added_capabilities.is_empty());
+        assert_eq!(request.seccomp, SeccompChoice::Default);
+    }
+
+    #[test]
+    fn files_and_pairs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        std::fs::write(path("env"), "A=file\nB=file\n").unwrap();
+        std::fs::write(path("seccomp"), "{}").unwrap();
+        let seccomp = format!("seccomp={}", path("seccomp"));
+        let line = ["-eB=option", "--env-file", &path("env"), "--security-opt", &seccomp, "-la=b", "x"];
+        let request = request(&line).unwrap();
+        assert_eq!(request.env, [("A".into(), "file".into()), ("B".into(), "option".into())]);
+        assert!(matches!(&request.seccomp, SeccompChoice::File { json, .. } if json == b"{}"));
+        assert_eq!(request.labels["a"], "b");
+        let rootfs = self::request(&["--rootfs", &format!("{}:O", dir.path().display()), "sh"]).unwrap();
+        assert!(matches!(rootfs.source, Source::Rootfs(Rootfs { overlay: true, .. })));
+        assert_eq!(rootfs.command, ["sh"]);
+    }
+
+    #[test]
+    fn every_failure_names_its_option_and_an_example() {
+        for (option, value) in [
+            ("--name", "../x"),
+            ("--user", "-1x"),
+            ("--user", "4294967296"),
+            ("--group-add", "keep-groups"),
+            ("--workdir", "srv"),
+            ("--env", "=x"),
+            ("--env-file", "/nonexistent"),
+            ("--label", "=x"),
+            ("--annotation", "x"),
+            ("--network", "bridge"),
+            ("--hostname", "a b"),
+            ("--add-host", "x"),
+            ("--dns", "x"),
+            ("--tmpfs", "/t:bogus"),
+            ("--shm-size", "1x"),
+            ("--device", "/nonexistent"),
+            ("--ulimit", "nofile"),
+            ("--sysctl", "kernel.core_pattern=x"),
+            ("--umask", "9"),
+            ("--tz", "../x"),
+            ("--stop-signal", "SIGNO"),
+            ("--pull", "sometimes"),
+            ("--platform", "x"),
+            ("--security-opt", "label=disable"),
+            ("--security-opt", "seccomp=/nonexistent"),
+            ("--cap-add", "bogus"),
+            ("--cidfile", "/etc/passwd"),
+        ] {
+            let error = request(&[&format!("{option}={value}"), "ubuntu"]).unwrap_err();
+            let text = format!("{error:#}");
+            assert!(text.contains(option), "{option} {value}: {text}");
+            let read = value.contains("/nonexistent") && option != "--device";
+            assert!(read || crate::error::hint(&error).is_some(), "{option} {value}: no hint");
+        }
+    }
+
+    #[test]
+    fn contradictions() {
+        for line in [
+            &["--network=none", "--dns=1.1.1.1", "x"][..],
+            &["--network=host", "--sysctl=net.ipv4.ip_forward=1", "x"],
+            &["--rootfs", "--pull=always", "/"],
+            &["--rootfs", "/nonexistent"],
+            &["--rootfs", "/etc/passwd"],
+            &["--dns=none,1.1.1.1", "x"],
+            &[""],
+        ] {
+            assert!(request(line).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn privileges() {
+        let open = request(&["--privileged", "x"]).unwrap();
+        assert_eq!(open.seccomp, SeccompChoice::Unconfined);
+        let more = request(&["--cap-add=net_admin,CHOWN", "--cap-drop=kill", "x"]).unwrap();
+        assert_eq!((more.added_capabilities.iter().count(), more.capabilities.iter().count()), (2, 11));
+        let some = request(&["--ulimit=host", "--ulimit=core=0", "x"]).unwrap();
+        assert!(some.inherit_limits && some.ulimits.len() == 1);
+    }
+}
