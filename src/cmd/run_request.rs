@@ -5,8 +5,9 @@ use crate::{
     container::{
         devices, environment,
         etc_files::{self, Dns},
+        grammar::{self, SecurityOption},
         limits,
-        request::{self, NetworkMode, Pull, Request, Rootfs, SeccompChoice, SecurityOption, Source},
+        request::{self, NetworkMode, Pull, Request, Rootfs, SeccompChoice, Source},
         sysctl, timezone, tmpfs,
     },
     error::Explain,
@@ -28,13 +29,13 @@ impl Args {
     pub fn into_request(self) -> Result<Request> {
         let mut words = self.image_and_command.iter().cloned();
         let image = words.next().unwrap_or_default();
-        let network = one("--network", &self.network, "--network=private", request::parse_network)?
+        let network = one("--network", &self.network, "--network=private", grammar::parse_network)?
             .unwrap_or(NetworkMode::Private { explicit: false });
         let dns = etc_files::parse_dns(&self.dns)
             .with_context(|| format!("--dns {}", self.dns.join(",")))
             .hint("write it as --dns 9.9.9.9 or --dns none")?;
         if network == NetworkMode::None && matches!(dns, Dns::Servers(_)) {
-            bail!("--dns can't be used with --network=none");
+            return Err(anyhow!("--dns can't be used with --network=none")).hint("drop one of the two");
         }
         let own_network = network != NetworkMode::Host;
         let (ulimits, inherit_limits) = self.ulimits()?;
@@ -42,7 +43,7 @@ impl Args {
         Ok(Request {
             source: self.source(image)?,
             command: words.collect(),
-            entrypoint: self.entrypoint.as_deref().map(request::parse_entrypoint),
+            entrypoint: self.entrypoint.as_deref().map(grammar::parse_entrypoint),
             name: one("--name", &self.name, "--name web", str::parse)?,
             user: one("--user", &self.user, "--user 1000:1000", str::parse)?,
             group_add: each("--group-add", &self.group_add, "--group-add audio", group)?,
@@ -55,15 +56,15 @@ impl Args {
             remove: self.rm,
             cidfile: self.cidfile.as_deref().map(new_file).transpose()?,
             pidfile: self.pidfile.clone(),
-            labels: each("--label", &self.label, "--label team=web", request::parse_label)?,
+            labels: each("--label", &self.label, "--label team=web", grammar::parse_label)?,
             annotations: each(
                 "--annotation",
                 &self.annotation,
                 "--annotation team=web",
-                request::parse_annotation,
+                grammar::parse_annotation,
             )?,
             network,
-            hostname: one("--hostname", &self.hostname, "--hostname box", request::parse_hostname)?,
+            hostname: one("--hostname", &self.hostname, "--hostname box", grammar::parse_hostname)?,
             add_hosts: each(
                 "--add-host",
                 &self.add_host,
@@ -86,7 +87,7 @@ impl Args {
             sysctls: each("--sysctl", &self.sysctl, "--sysctl net.ipv4.ip_forward=1", |text| {
                 sysctl::parse(text, own_network)
             })?,
-            umask: one("--umask", &self.umask, "--umask 0022", |text| request::parse_mode(text, 0o777))?
+            umask: one("--umask", &self.umask, "--umask 0022", |text| grammar::parse_mode(text, 0o777))?
                 .unwrap_or(0o022),
             timezone: one("--tz", &self.tz, "--tz Europe/Berlin or --tz local", timezone::read)?,
             stop_signal: one("--stop-signal", &self.stop_signal, "--stop-signal SIGINT", str::parse)?,
@@ -103,14 +104,14 @@ impl Args {
             return Ok(Source::Image {
                 name: image,
                 pull: Pull {
-                    policy: request::parse_pull_policy(self.pull.as_deref().unwrap_or("missing"))
+                    policy: grammar::parse_pull_policy(self.pull.as_deref().unwrap_or("missing"))
                         .with_context(|| format!("--pull {}", self.pull.as_deref().unwrap_or_default()))
                         .hint("write it as --pull=always, missing, never or newer")?,
                     platform: one(
                         "--platform",
                         &self.platform,
                         "--platform linux/arm64",
-                        request::parse_platform,
+                        grammar::parse_platform,
                     )?,
                     quiet: self.quiet,
                     tls_verify: self.tls_verify,
@@ -127,7 +128,7 @@ impl Args {
         if let Some((option, _)) = for_images.iter().find(|(_, given)| *given) {
             bail!("{option} can't be used with --rootfs, which pulls no image");
         }
-        let (dir, overlay) = request::parse_rootfs(&image).with_context(|| format!("--rootfs {image}"))?;
+        let (dir, overlay) = grammar::parse_rootfs(&image).with_context(|| format!("--rootfs {image}"))?;
         let found = std::fs::canonicalize(dir).with_context(|| format!("--rootfs {dir}"));
         let dir = found.hint("name the directory with the root file system")?;
         if !dir.is_dir() {
@@ -166,7 +167,7 @@ impl Args {
         let preset = if self.privileged { SeccompChoice::Unconfined } else { SeccompChoice::Default };
         let (mut seccomp, mut no_new_privileges) = (preset, false);
         let options: Vec<SecurityOption> =
-            each("--security-opt", &self.security_opt, hint, request::parse_security_option)?;
+            each("--security-opt", &self.security_opt, hint, grammar::parse_security_option)?;
         for option in options {
             match option {
                 SecurityOption::NoNewPrivileges(on) => no_new_privileges = on,

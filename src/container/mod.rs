@@ -4,6 +4,7 @@ pub mod find;
 pub mod devices;
 pub mod environment;
 pub mod etc_files;
+pub mod grammar;
 pub mod image_defaults;
 pub mod init;
 pub mod limits;

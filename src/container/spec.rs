@@ -197,9 +197,8 @@ fn device(device: &super::devices::Device) -> LinuxDevice {
 mod tests {
     use super::*;
     use crate::container::{
-        image_defaults::tests::image,
-        limits::parse_ulimit,
-        request::{parse_entrypoint, tests::request},
+        grammar::parse_entrypoint, image_defaults::tests::image, limits::parse_ulimit,
+        request::tests::request,
     };
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

@@ -59,7 +59,7 @@ fn class(option: &str) -> Result<&str> {
             key
         }
         ("mode", Some(value)) => {
-            super::request::parse_mode(value, 0o7777).context("mode")?;
+            super::grammar::parse_mode(value, 0o7777).context("mode")?;
             key
         }
         ("uid" | "gid", Some(value)) if digits(value) => key,
