@@ -4,7 +4,7 @@
 use crate::error::Explain;
 use anyhow::{Result, anyhow, bail};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
-use std::{fs::File, io::Read, os::fd::BorrowedFd, str::FromStr};
+use std::{fmt, fs::File, io::Read, os::fd::BorrowedFd, str::FromStr};
 
 /// A user or a group, by number or by name. All digits is always a number, as everywhere in the field.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +22,24 @@ pub struct UserSpec {
     pub user: Who,
     /// A group in place of the user's own; it also turns the user's supplementary groups off.
     pub group: Option<Who>,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Who::Id(id) => write!(f, "{id}"),
+            Who::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for UserSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.group {
+            Some(group) => write!(f, "{}:{group}", self.user),
+            None => write!(f, "{}", self.user),
+        }
+    }
 }
 
 /// A process's ids, settled.

@@ -26,6 +26,8 @@ use std::{
 pub struct Exit {
     /// Its exit status, or 128 + the number of the signal that ended it.
     pub code: u8,
+    /// That signal.
+    pub signal: Option<i32>,
 }
 
 /// How to watch. Made before the start, so that no signal is lost in between.
@@ -34,7 +36,7 @@ pub struct Watch {
     signals: SignalFd,
     interactive: bool,
     proxy: bool,
-    stop_signal: rustix::process::Signal,
+    stop_signal: i32,
     stop_timeout: Duration,
     deadline: Option<Duration>,
 }
@@ -44,7 +46,7 @@ impl Watch {
     pub fn new(
         interactive: bool,
         proxy: bool,
-        stop: (rustix::process::Signal, Duration),
+        stop: (i32, Duration),
         timeout: Option<Duration>,
     ) -> Result<Watch> {
         use Signal::*;
@@ -141,7 +143,7 @@ fn pass_signals(watch: &Watch, started: &Started, kill_at: &mut Option<Instant>)
             .map(|s| s as i32)
             .contains(&number);
         let signal = match watch.proxy {
-            true => rustix::process::Signal::from_named_raw(number),
+            true => Some(number),
             // The container doesn't see our signals, but it doesn't outlive us either.
             false if ends_us => {
                 kill_at.get_or_insert(Instant::now() + watch.stop_timeout);
@@ -150,7 +152,7 @@ fn pass_signals(watch: &Watch, started: &Started, kill_at: &mut Option<Instant>)
             false => None,
         };
         if let Some(signal) = signal {
-            let _ = pidfd_send_signal(&started.child.pidfd, signal);
+            let _ = crate::sys::signal::send(&started.child.pidfd, signal);
         }
     }
     Ok(())
@@ -158,8 +160,9 @@ fn pass_signals(watch: &Watch, started: &Started, kill_at: &mut Option<Instant>)
 
 fn reap(pidfd: BorrowedFd<'_>) -> Result<Exit> {
     let status = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED).context("wait for the container")?;
-    let code = status.and_then(|s| s.exit_status().or_else(|| s.terminating_signal().map(|n| 128 + n)));
-    Ok(Exit { code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255) })
+    let signal = status.as_ref().and_then(|status| status.terminating_signal());
+    let code = status.and_then(|status| status.exit_status()).or(signal.map(|number| 128 + number));
+    Ok(Exit { code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255), signal })
 }
 
 /// Every writer is dead, so what is left in the pipe is all there is; somebody outside who holds its other end is not

@@ -1,0 +1,205 @@
+//! Making a container: its directory, its name, the files that say what it is. When a step fails, those before it are
+//! undone.
+
+use super::{
+    etc_files::{self, Addresses},
+    image_defaults::ImageDefaults,
+    names, remove,
+    request::{NetworkMode, Request, Rootfs},
+    spec::{self, Placement},
+    state::Record,
+};
+use crate::{
+    error::Explain,
+    namespaces::Mapping,
+    storage::{ContainerDir, ContainerId, Digest, Image, Lock, Store},
+};
+use anyhow::{Context, Result, anyhow};
+use jiff::Timestamp;
+use oci_spec::{image::ImageConfiguration, runtime::Spec};
+use std::{fs, io::Write};
+
+/// What a container is made over.
+#[derive(Debug)]
+pub enum Base {
+    /// An image of the store, and its configuration.
+    Image(Image, Box<ImageConfiguration>),
+    /// A directory of the user's.
+    Rootfs(Rootfs),
+}
+
+impl Base {
+    /// Read the configuration of `image`.
+    pub fn of_image(store: &Store, image: Image) -> Result<Base> {
+        let config = store.read_blob(&image.config, CONFIG_LIMIT)?;
+        let config = ImageConfiguration::from_reader(config.as_slice())
+            .with_context(|| format!("read the configuration of image {}", image.reference))?;
+        Ok(Base::Image(image, Box::new(config)))
+    }
+
+    /// What the image says about how to run it.
+    pub fn defaults(&self) -> Result<ImageDefaults<'_>> {
+        match self {
+            Base::Image(_, config) => ImageDefaults::read(config),
+            Base::Rootfs(_) => Ok(ImageDefaults::default()),
+        }
+    }
+
+    fn layers(&self) -> &[Digest] {
+        match self {
+            Base::Image(image, _) => &image.layers,
+            Base::Rootfs(_) => &[],
+        }
+    }
+}
+
+/// A container that exists and is kept alive by its lock.
+#[derive(Debug)]
+pub struct Container {
+    /// Where it lies.
+    pub dir: ContainerDir,
+    /// Held as long as it lives.
+    pub lock: Lock,
+    /// What was asked for.
+    pub record: Record,
+    /// How it will run.
+    pub spec: Spec,
+}
+
+/// Make the container that `request` asks for over `base`.
+///
+/// # Errors
+/// Its name or its cidfile is taken, a layer of the image is gone, or nobody says what to run.
+pub fn create(store: &Store, request: &Request, base: &Base, mapping: &Mapping) -> Result<Container> {
+    let defaults = base.defaults()?;
+    let id = ContainerId::random()?;
+    let hold = store.hold()?;
+    let missing = base.layers().iter().find(|layer| !store.layer_path(layer).is_dir());
+    if let Some(layer) = missing {
+        return Err(anyhow!("layer {layer} of the image is missing")).hint("ctr pull --policy=always IMAGE");
+    }
+    let (dir, lock) = store.create_container(&id, base.layers())?;
+    drop(hold);
+    match furnish(store, request, base, &defaults, mapping, &dir) {
+        Ok((record, spec)) => Ok(Container { dir, lock, record, spec }),
+        Err(failure) => {
+            // What could not be made is taken away again; the failure is what counts.
+            let _ = remove::retire(store, &dir, &lock);
+            Err(failure)
+        }
+    }
+}
+
+fn furnish(
+    store: &Store,
+    request: &Request,
+    base: &Base,
+    defaults: &ImageDefaults<'_>,
+    mapping: &Mapping,
+    dir: &ContainerDir,
+) -> Result<(Record, Spec)> {
+    let merged = dir.merged();
+    let placement = Placement { id: dir.id(), root: &merged, etc: dir.path(), mapping };
+    let spec = spec::build(request, defaults, &placement)?;
+    let mut record = record(request, base, defaults, mapping, dir, &spec)?;
+    name(store, request, &mut record)?;
+    record.write(dir)?;
+    let resolv_conf = etc_files::host_resolv_conf(request);
+    let files = etc_files::contents(
+        request,
+        dir.id().as_str(),
+        record.name.as_str(),
+        &record.hostname,
+        &Addresses::default(),
+        &resolv_conf,
+    );
+    for file in files {
+        let path = dir.path().join(file.name);
+        fs::write(&path, file.contents).with_context(|| format!("write {}", path.display()))?;
+        // Readable by every user of the container whatever the umask was.
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .with_context(|| format!("set the mode of {}", path.display()))?;
+    }
+    dir.write("config.json", &serde_json::to_vec(&spec).context("encode the specification")?)?;
+    if let Some(cidfile) = &request.cidfile {
+        fs::File::create_new(cidfile)
+            .and_then(|mut file| file.write_all(dir.id().as_str().as_bytes()))
+            .with_context(|| format!("write the container's id to {}", cidfile.display()))
+            .hint("choose a file that doesn't exist yet")?;
+    }
+    Ok((record, spec))
+}
+
+/// Claim the name that was asked for, or the first made-up one that nobody has.
+fn name(store: &Store, request: &Request, record: &mut Record) -> Result<()> {
+    if request.name.is_some() {
+        return store.claim_name(&record.name, &record.id);
+    }
+    for attempt in 1.. {
+        match store.claim_name(&record.name, &record.id) {
+            Err(_) if attempt < 100 => record.name = names::made_up(attempt)?,
+            claimed => return claimed,
+        }
+    }
+    Ok(())
+}
+
+fn record(
+    request: &Request,
+    base: &Base,
+    defaults: &ImageDefaults<'_>,
+    mapping: &Mapping,
+    dir: &ContainerDir,
+    spec: &Spec,
+) -> Result<Record> {
+    let name = match &request.name {
+        Some(name) => name.clone(),
+        None => names::made_up(0)?,
+    };
+    let (image, rootfs) = match base {
+        Base::Image(image, _) => (Some(image), None),
+        Base::Rootfs(rootfs) => (None, Some(rootfs.dir.clone())),
+    };
+    let process = spec.process().clone().unwrap_or_default();
+    let signal = spec::stop_signal(request, defaults)?;
+    Ok(Record {
+        image: image.map(|image| image.reference.clone()).unwrap_or_default(),
+        image_id: image.map(|image| image.config),
+        image_digest: image.map(|image| image.manifest),
+        rootfs,
+        command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        args: process.args().clone().unwrap_or_default(),
+        entrypoint: request.entrypoint.clone().unwrap_or_else(|| defaults.entrypoint.to_vec()),
+        env: process.env().clone().unwrap_or_default(),
+        user: spec::user(request, defaults)?.to_string(),
+        workdir: process.cwd().to_string_lossy().into_owned(),
+        hostname: spec.hostname().clone().unwrap_or_default(),
+        tty: request.tty,
+        interactive: request.interactive,
+        auto_remove: request.remove,
+        privileged: request.privileged,
+        read_only: request.read_only,
+        init: request.init,
+        capabilities: request.capabilities.iter().map(|capability| capability.to_string()).collect(),
+        labels: spec::labels(request, defaults),
+        annotations: request.annotations.clone(),
+        stop_signal: signal.to_string(),
+        stop_timeout: u32::try_from(request.stop_timeout.as_secs()).unwrap_or(u32::MAX),
+        network: match request.network {
+            NetworkMode::None => "none",
+            NetworkMode::Host => "host",
+            NetworkMode::Private { .. } => "private",
+        }
+        .to_owned(),
+        mapping: match mapping {
+            Mapping::Root => "root",
+            Mapping::Ranges { .. } => "ranges",
+            Mapping::Single { .. } => "single",
+        }
+        .to_owned(),
+        ..Record::new(dir.id().clone(), name, Timestamp::now())
+    })
+}
+
+/// No configuration needs more, in bytes.
+const CONFIG_LIMIT: u64 = 8 << 20;
