@@ -1,11 +1,205 @@
-//! The verbs: one file each, its arguments and its `run`.
+//! The verbs: one file each, its arguments and its `run`. Options are spelled as Podman's; one that is not built is refused
+//! by name.
 
-pub mod run_args;
-pub mod run_request;
+mod images;
+mod info;
+mod inspect;
+mod output;
+mod ps;
+mod rm;
+mod rmi;
+mod run_args;
+mod run_request;
+mod usage;
+mod version;
 
-use std::process::ExitCode;
+use crate::{
+    error,
+    storage::{Dirs, Store},
+    sys,
+};
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+use std::{path::PathBuf, process::ExitCode};
 
 /// Parse the command line, run the verb, print its failure.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let outcome = match Cli::try_parse() {
+        Ok(Cli { globals, verb, .. }) => verb.run(&globals),
+        Err(complaint) => return usage::answer(&complaint),
+    };
+    match outcome {
+        Ok(status) => status.into(),
+        Err(failure) => {
+            report(&failure);
+            error::status(&failure).into()
+        }
+    }
+}
+
+/// Containers without a daemon: pull images and run them, as any user
+#[derive(Parser)]
+#[command(
+    name = "ctr",
+    version = concat!("version ", env!("CARGO_PKG_VERSION")),
+    disable_version_flag = true,
+    arg_required_else_help = true,
+    args_override_self = true,
+    infer_long_args = false
+)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    /// Print the version
+    #[arg(short, long, action = clap::ArgAction::Version)]
+    version: (),
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every verb knows.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Globals {
+    /// Directory of images and containers
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Directory of what does not outlive a reboot
+    #[arg(long, global = true, value_name = "DIR")]
+    runroot: Option<PathBuf>,
+    /// How layers become a root file system, in place of trying
+    #[arg(long, global = true, value_name = "DRIVER")]
+    pub storage_driver: Option<StorageDriver>,
+}
+
+/// `--storage-driver`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StorageDriver {
+    /// The kernel's overlay.
+    Overlay,
+    /// fuse-overlayfs(1).
+    FuseOverlayfs,
+}
+
+impl Globals {
+    /// Where things lie.
+    pub fn dirs(&self) -> Result<Dirs> {
+        let absolute = |dir: &Option<PathBuf>| dir.as_deref().map(std::path::absolute).transpose();
+        Dirs::resolve(absolute(&self.root)?, absolute(&self.runroot)?)
+    }
+
+    /// The store that lies there.
+    pub fn store(&self) -> Result<Store> {
+        Store::open(self.dirs()?)
+    }
+}
+
+// `defer`: only the verb that is asked for builds its options.
+#[derive(Subcommand)]
+#[command(defer = true)]
+enum Verb {
+    // Run(run::Args), Pull(pull::Args): here, in `run` below and in `ImageVerb`.
+    Images(images::Args),
+    Ps(ps::Args),
+    Rm(rm::Args),
+    Rmi(rmi::Args),
+    Inspect(inspect::Args),
+    Info(info::Args),
+    Version(version::Args),
+    Image(Group<ImageVerb>),
+    Container(Group<ContainerVerb>),
+}
+
+/// Manage images
+#[derive(Subcommand)]
+#[command(defer = true)]
+enum ImageVerb {
+    #[command(visible_alias = "list")]
+    Ls(images::Args),
+    Rm(rmi::Args),
+    Inspect(inspect::Args),
+}
+
+/// Manage containers
+#[derive(Subcommand)]
+#[command(defer = true)]
+enum ContainerVerb {
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(ps::Args),
+    Rm(rm::Args),
+    Inspect(inspect::Args),
+}
+
+#[derive(clap::Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+struct Group<V: Subcommand> {
+    #[command(subcommand)]
+    verb: V,
+}
+
+impl Verb {
+    fn run(self, globals: &Globals) -> Result<u8> {
+        use {ContainerVerb as C, ImageVerb as I, inspect::Kind};
+        // All but `run` end like any program when nobody reads what they print; `run` passes SIGPIPE on to its container.
+        sys::signal::die_on_broken_pipe();
+        match self {
+            Verb::Images(args) | Verb::Image(Group { verb: I::Ls(args) }) => images::run(&args, globals),
+            Verb::Ps(args) | Verb::Container(Group { verb: C::Ls(args) }) => ps::run(&args, globals),
+            Verb::Rm(args) | Verb::Container(Group { verb: C::Rm(args) }) => rm::run(&args, globals),
+            Verb::Rmi(args) | Verb::Image(Group { verb: I::Rm(args) }) => rmi::run(&args, globals),
+            Verb::Inspect(args) => inspect::run(&args, globals),
+            Verb::Image(Group { verb: I::Inspect(args) }) => inspect::run(&args.only(Kind::Image), globals),
+            Verb::Container(Group { verb: C::Inspect(args) }) => {
+                inspect::run(&args.only(Kind::Container), globals)
+            }
+            Verb::Info(args) => info::run(&args, globals),
+            Verb::Version(args) => version::run(&args),
+        }
+    }
+}
+
+/// `--format`: templates are not built yet, so nothing but JSON is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Json,
+}
+
+impl std::str::FromStr for Format {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> std::result::Result<Format, &'static str> {
+        match text {
+            "json" => Ok(Format::Json),
+            _ => Err("only `json` is built; Go templates are not yet"),
+        }
+    }
+}
+
+/// Do `work` with each of `items`, report what fails and go on. The status is that of the last failure.
+fn each<T>(items: impl IntoIterator<Item = T>, mut work: impl FnMut(T) -> Result<()>) -> u8 {
+    items.into_iter().fold(0, |status, item| match work(item) {
+        Ok(()) => status,
+        Err(failure) => {
+            report(&failure);
+            error::status(&failure)
+        }
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "the one place that prints failures")]
+fn report(failure: &anyhow::Error) {
+    if error::is_reported(failure) {
+        return;
+    }
+    eprintln!("error: {}", output::printable(&format!("{failure:#}")));
+    if let Some(hint) = error::hint(failure) {
+        eprintln!("hint: {}", output::printable(hint));
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place that prints warnings")]
+fn warn(problem: &anyhow::Error) {
+    eprintln!("warning: {}", output::printable(&format!("{problem:#}")));
+    if let Some(hint) = error::hint(problem) {
+        eprintln!("hint: {}", output::printable(hint));
+    }
 }

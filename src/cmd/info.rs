@@ -1,0 +1,179 @@
+//! `ctr info`: what this machine offers to this user, and what would mend what it lacks.
+#![expect(clippy::print_stdout, reason = "a verb that prints")]
+
+use super::{Format, Globals, StorageDriver, output, version};
+use crate::{
+    container::state::{self, Status},
+    namespaces::{self, Mapping, run_inside, user::IdRange},
+    storage::{Store, delete_tree},
+};
+use anyhow::{Context, Result};
+use rustix::{
+    fs::statfs,
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+        fsmount, fsopen,
+    },
+    system::uname,
+};
+use serde_json::{Value, json};
+use std::{env, fs, path::Path};
+
+/// Print what this machine offers
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// `json`
+    #[arg(short, long)]
+    format: Option<Format>,
+}
+
+/// Print it.
+pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
+    let store = globals.store()?;
+    let mapping = Mapping::detect();
+    let info = json!({
+        "host": host(&mapping),
+        "store": stored(&store, &mapping, globals.storage_driver)?,
+        "version": {"Version": env!("CARGO_PKG_VERSION"), "OsArch": format!("linux/{}", version::architecture())},
+    });
+    match args.format {
+        Some(Format::Json) => println!("{}", output::json(&info)),
+        None => print!("{}", output::yaml(&info)),
+    }
+    Ok(0)
+}
+
+fn host(mapping: &Mapping) -> Value {
+    let system = uname();
+    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    json!({
+        "arch": version::architecture(),
+        "os": "linux",
+        "kernel": text(system.release()),
+        "hostname": text(system.nodename()),
+        "cpus": std::thread::available_parallelism().map_or(1, usize::from),
+        "cgroupVersion": if is_cgroup2(Path::new("/sys/fs/cgroup")) { "v2" } else { "v1" },
+        "idMappings": id_mappings(mapping),
+        "security": {
+            "rootless": mapping.is_rootless(),
+            "userNamespaces": user_namespaces(mapping),
+            "seccompEnabled": Path::new("/proc/sys/kernel/seccomp").exists(),
+            "apparmorEnabled": read("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
+            "selinuxEnabled": Path::new("/sys/fs/selinux/enforce").exists(),
+        },
+        "helpers": {
+            "newuidmap": helper("newuidmap", "uidmap", "containers have one user id"),
+            "newgidmap": helper("newgidmap", "uidmap", "containers have one group id"),
+            "fuse-overlayfs": helper("fuse-overlayfs", "fuse-overlayfs", "needed only where the kernel refuses overlay"),
+            "pasta": helper("pasta", "passt", "containers have no network but the host's"),
+        },
+    })
+}
+
+fn id_mappings(mapping: &Mapping) -> Value {
+    let ranges = |ranges: &[IdRange]| -> Value {
+        ranges.iter().map(|r| json!({"container_id": r.inside, "host_id": r.host, "size": r.count})).collect()
+    };
+    match mapping {
+        Mapping::Root => json!({"kind": "root"}),
+        Mapping::Ranges { uids, gids, .. } => {
+            json!({"kind": "ranges", "uidmap": ranges(uids), "gidmap": ranges(gids)})
+        }
+        Mapping::Single { why } => json!({
+            "kind": "single",
+            "why": why,
+            "hint": "`sudo apt install uidmap; sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER`",
+        }),
+    }
+}
+
+fn user_namespaces(mapping: &Mapping) -> Value {
+    if !mapping.is_rootless() {
+        return json!("not needed");
+    }
+    match run_inside(mapping, || Ok(())) {
+        Ok(()) => json!("work"),
+        Err(e) => {
+            json!({"error": format!("{e:#}"), "hint": crate::error::hint(&e).unwrap_or(namespaces::NO_USER_NAMESPACES)})
+        }
+    }
+}
+
+fn helper(name: &str, package: &str, without: &str) -> Value {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let places = env::split_paths(&path).chain(["/usr/bin", "/usr/sbin", "/usr/local/bin"].map(Into::into));
+    match places.map(|dir| dir.join(name)).find(|file| file.is_file()) {
+        Some(file) => json!(file),
+        None => json!({"missing": without, "hint": format!("sudo apt install {package}")}),
+    }
+}
+
+fn stored(store: &Store, mapping: &Mapping, asked: Option<StorageDriver>) -> Result<Value> {
+    let (containers, damaged) = state::list(store)?;
+    let count = |what: fn(&Status) -> bool| containers.iter().filter(|c| what(&c.status)).count();
+    let dirs = store.dirs();
+    Ok(json!({
+        "graphRoot": dirs.data,
+        "runRoot": dirs.runtime,
+        "configDir": dirs.config,
+        "cacheDir": dirs.cache,
+        "driver": driver(store, mapping, asked),
+        "imageStore": {"number": store.images()?.len()},
+        "containerStore": {
+            "number": containers.len(),
+            "running": count(|s| matches!(s, Status::Running(_))),
+            "stopped": count(|s| matches!(s, Status::Exited(_))),
+            "damaged": damaged.len(),
+        },
+    }))
+}
+
+fn driver(store: &Store, mapping: &Mapping, asked: Option<StorageDriver>) -> Value {
+    if asked == Some(StorageDriver::FuseOverlayfs) {
+        return json!({"name": "fuse-overlayfs", "why": "--storage-driver"});
+    }
+    match probe_overlay(store, mapping) {
+        Ok(()) => json!({"name": "overlay"}),
+        Err(e) => json!({
+            "name": "fuse-overlayfs",
+            "why": format!("{e:#}"),
+            "hint": "a kernel of 5.11 or later, or fuse-overlayfs, or --root on another file system",
+        }),
+    }
+}
+
+/// Make an overlay on the store's file system, mounted nowhere: its last descriptor is its end.
+fn probe_overlay(store: &Store, mapping: &Mapping) -> Result<()> {
+    let scratch = store.dirs().data.join("tmp").join(format!("probe-{}", std::process::id()));
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| scratch.join(name));
+    let outcome = (|| {
+        for dir in [&lower, &upper, &work] {
+            fs::create_dir_all(dir).with_context(|| format!("make directory {}", dir.display()))?;
+        }
+        run_inside(mapping, || {
+            let overlay = || -> rustix::io::Result<()> {
+                let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+                for (key, dir) in [("lowerdir", &lower), ("upperdir", &upper), ("workdir", &work)] {
+                    fsconfig_set_string(&context, key, dir.as_path())?;
+                }
+                if mapping.is_rootless() {
+                    fsconfig_set_flag(&context, "userxattr")?;
+                }
+                fsconfig_create(&context)?;
+                fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map(drop)
+            };
+            overlay().with_context(|| format!("mount an overlay in {}", scratch.display()))
+        })
+    })();
+    let _ = delete_tree(&scratch);
+    outcome
+}
+
+fn is_cgroup2(path: &Path) -> bool {
+    const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+    statfs(path).is_ok_and(|fs| fs.f_type == CGROUP2_SUPER_MAGIC)
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}

@@ -1,0 +1,74 @@
+//! What clap says about a command line, in our words: one `error:` and one `hint:` on stderr, exit 125; help on stdout.
+
+use crate::error::OURS;
+use clap::error::ErrorKind;
+use std::process::ExitCode;
+
+/// Print `complaint`, which may be the help or the version that was asked for.
+#[expect(clippy::print_stderr, reason = "the one place that prints usage errors")]
+pub fn answer(complaint: &clap::Error) -> ExitCode {
+    match complaint.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            crate::sys::signal::die_on_broken_pipe();
+            if complaint.print().is_ok() { ExitCode::SUCCESS } else { OURS.into() }
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = complaint.print();
+            OURS.into()
+        }
+        _ => {
+            let (error, hint) = shorten(&complaint.to_string());
+            eprintln!(
+                "error: {}\nhint: {}",
+                super::output::printable(&error),
+                super::output::printable(&hint)
+            );
+            OURS.into()
+        }
+    }
+}
+
+/// clap's paragraphs (`error: …`, `  tip: …`, `Usage: ctr …`) as an error and a hint.
+fn shorten(text: &str) -> (String, String) {
+    let (said, usage) = text.split_once("\nUsage: ").unwrap_or((text, "ctr"));
+    let mut error = Vec::new();
+    let mut hint = None;
+    for line in said.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        match line.strip_prefix("tip: ") {
+            Some(tip) => hint = hint.or(Some(tip.to_owned())),
+            None if line.starts_with("For more information") => {}
+            None => error.push(line.strip_prefix("error: ").unwrap_or(line)),
+        }
+    }
+    let verb = usage.split_whitespace().take_while(|word| word.bytes().all(|b| b.is_ascii_lowercase()));
+    let help = || format!("`{} --help` lists what there is", verb.collect::<Vec<_>>().join(" "));
+    (error.join(" "), hint.unwrap_or_else(help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paragraphs() {
+        for (text, error, hint) in [
+            (
+                "error: unexpected argument '--al' found\n\n  tip: a similar argument exists: '--all'\n\nUsage: ctr ps --all\n\nFor more information, try '--help'.\n",
+                "unexpected argument '--al' found",
+                "a similar argument exists: '--all'",
+            ),
+            (
+                "error: the following required arguments were not provided:\n  <CONTAINER>...\n\nUsage: ctr container rm <CONTAINER>...\n\nFor more information, try '--help'.\n",
+                "the following required arguments were not provided: <CONTAINER>...",
+                "`ctr container rm --help` lists what there is",
+            ),
+            (
+                "error: invalid value 'x' for '--format <FORMAT>': only `json`\n\nFor more information, try '--help'.\n",
+                "invalid value 'x' for '--format <FORMAT>': only `json`",
+                "`ctr --help` lists what there is",
+            ),
+        ] {
+            assert_eq!(shorten(text), (error.to_owned(), hint.to_owned()));
+        }
+    }
+}
