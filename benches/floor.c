@@ -11,12 +11,10 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,20 +74,16 @@ static void mount_at(const char *kind, const char *at, unsigned long flags, cons
 }
 
 /* Process 1 of the container: root of the new namespaces once its parent wrote the maps. */
-static void inside(int mapped, const char *root, const char *scratch, char **command)
+static void inside(int mapped, int rootless, const char *root, const char *scratch, char **command)
 {
 	char byte, options[4096];
 	must(read(mapped, &byte, 1) == 1, "wait for the maps");
-	if (getuid()) {
-		must(!setresgid(0, 0, 0) && !setresuid(0, 0, 0), "become root");
-	} else if (getenv("FLOOR_UIDS")) {
-		must(!setresgid(0, 0, 0), "become root");
-	}
+	must(!setresgid(0, 0, 0) && !setresuid(0, 0, 0), "become root");
 	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "make mounts private");
 
 	must(!chdir(scratch), scratch);
-	snprintf(options, sizeof options, "%slowerdir=%s,upperdir=upper,workdir=work",
-		 getenv("FLOOR_ROOT") ? "" : "userxattr,", root);
+	const char *format = "%slowerdir=%s,upperdir=upper,workdir=work";
+	snprintf(options, sizeof options, format, rootless ? "userxattr," : "", root);
 	mount_at("overlay", "merged", 0, options);
 	must(!chdir("merged"), "merged");
 
@@ -126,8 +120,6 @@ int main(int count, char **words)
 	}
 	uid_t uid = getuid();
 	gid_t gid = getgid();
-	if (!uid)
-		setenv("FLOOR_ROOT", "1", 1);
 	int mapped[2];
 	must(!pipe2(mapped, O_CLOEXEC), "pipe");
 	struct clone_args clone = {
@@ -138,7 +130,7 @@ int main(int count, char **words)
 	pid_t child = syscall(SYS_clone3, &clone, sizeof clone);
 	must(child >= 0, "clone3");
 	if (!child)
-		inside(mapped[0], words[1], words[2], words + 3);
+		inside(mapped[0], uid != 0, words[1], words[2], words + 3);
 
 	const char *uids = getenv("FLOOR_UIDS"), *gids = getenv("FLOOR_GIDS");
 	if (uid && uids && gids) {
