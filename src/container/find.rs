@@ -28,19 +28,26 @@ pub fn lookup(store: &Store, given: &str) -> Result<Option<ContainerDir>> {
         let dir = store.container(&id);
         return Ok(dir.path().exists().then_some(dir));
     }
-    let mut matches: Vec<_> = store.containers()?.into_iter().filter(|id| id.as_str().starts_with(given)).collect();
+    let mut matches: Vec<_> =
+        store.containers()?.into_iter().filter(|id| id.as_str().starts_with(given)).collect();
     matches.sort();
     match matches.as_slice() {
         [] => Ok(None),
         [id] => Ok(Some(store.container(id))),
-        several => Err(anyhow!("{} containers have an id that begins with {given:?}", several.len()))
-            .hint(format!("give more of it: {} …", several[..2].iter().map(ContainerId::short).collect::<Vec<_>>().join(", "))),
+        several => {
+            Err(anyhow!("{} containers have an id that begins with {given:?}", several.len())).hint(format!(
+                "give more of it: {} …",
+                several[..2].iter().map(ContainerId::short).collect::<Vec<_>>().join(", ")
+            ))
+        }
     }
 }
 
 fn not_found<T>(given: &str) -> Result<T> {
     let given: String = given.chars().take(80).collect();
-    Err(anyhow!("no container has the name or id {given:?}")).hint("`ctr ps -a` lists all containers").status(1)
+    Err(anyhow!("no container has the name or id {given:?}"))
+        .hint("`ctr ps -a` lists all containers")
+        .status(1)
 }
 
 #[cfg(test)]

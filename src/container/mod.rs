@@ -1,9 +1,9 @@
 //! A container: asked for, specified, planned, brought to life, found again, removed.
 
-pub mod find;
 pub mod devices;
 pub mod environment;
 pub mod etc_files;
+pub mod find;
 pub mod image_defaults;
 pub mod init;
 pub mod limits;
@@ -13,11 +13,11 @@ pub mod plan;
 mod profile;
 mod reaper;
 pub mod remove;
-pub mod rootfs;
-pub mod state;
 pub mod request;
+pub mod rootfs;
 pub mod signal;
 pub mod spec;
+pub mod state;
 pub mod sysctl;
 pub mod timezone;
 pub mod tmpfs;

@@ -62,7 +62,9 @@ fn stop(dir: &ContainerDir, force: bool) -> Result<Option<Lock>> {
     match Status::of(dir) {
         // Its monitor is about to let go.
         Ok(Status::Exited(_)) => {}
-        Ok(Status::Running(process)) if force => kill(&process).with_context(|| format!("kill container {short}"))?,
+        Ok(Status::Running(process)) if force => {
+            kill(&process).with_context(|| format!("kill container {short}"))?
+        }
         Ok(Status::Running(_)) => {
             return Err(anyhow!("container {short} is running"))
                 .hint(format!("`ctr rm -f {short}` kills and removes it"))
@@ -104,9 +106,9 @@ fn delete(trash: &Path) -> Result<()> {
         }
         done => done.map_err(Into::into),
     };
-    outcome
-        .with_context(|| format!("delete {}", trash.display()))
-        .hint("the container is gone; `ctr rmi` and later versions of `ctr system prune` delete its files again")
+    outcome.with_context(|| format!("delete {}", trash.display())).hint(
+        "the container is gone; `ctr rmi` and later versions of `ctr system prune` delete its files again",
+    )
 }
 
 #[cfg(test)]

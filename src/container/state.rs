@@ -354,7 +354,8 @@ mod tests {
     #[test]
     fn records_of_other_versions() {
         let id = ContainerId::random().unwrap();
-        let json = format!(r#"{{"id":"{id}","name":"n","created":"2026-01-01T00:00:00Z","of the future":[1]}}"#);
+        let json =
+            format!(r#"{{"id":"{id}","name":"n","created":"2026-01-01T00:00:00Z","of the future":[1]}}"#);
         let record: Record = serde_json::from_str(&json).unwrap();
         assert!(record.id == id && record.args.is_empty());
     }
