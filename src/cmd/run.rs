@@ -199,7 +199,7 @@ impl Preparation for Preparing<'_> {
 
     fn connect(&mut self, child: &Child) -> Result<()> {
         if let Connection::Private(pasta) = &self.connection {
-            self.pasta = Some(Pasta::connect(pasta, child.pid, self.container.dir.path())?);
+            self.pasta = Some(Pasta::connect(pasta, child.pid, self.mapping.is_rootless(), self.container.dir.path())?);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! pasta(1): a process beside the container that turns its packets into sockets of this user.
 
-use crate::error::Explain;
+use crate::{error::Explain, sys::exec};
 use anyhow::{Context, Result, anyhow};
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -10,6 +10,7 @@ use rustix::{
 use std::{
     env,
     io::{Read, Seek},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -31,7 +32,7 @@ impl Pasta {
     ///
     /// # Errors
     /// What pasta says when it gives up.
-    pub fn connect(pasta: &Path, pid: Pid, scratch: &Path) -> Result<Pasta> {
+    pub fn connect(pasta: &Path, pid: Pid, rootless: bool, scratch: &Path) -> Result<Pasta> {
         // pasta writes its pid once everything is set up: through a FIFO that is an event to wait for.
         let fifo = scratch.join("pasta");
         let doing = || format!("wait for pasta at {}", fifo.display());
@@ -39,6 +40,16 @@ impl Pasta {
         let ready = open(&fifo, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
             .with_context(doing)?;
         let mut words = words_file()?;
+        // Root's container shares root's user namespace, and pasta gives up the privilege to look into other processes
+        // before it opens its namespaces: it finds the network namespace at a descriptor of its own.
+        let namespace = std::fs::File::open(format!("/proc/{}/ns/net", pid.as_raw_pid())).with_context(doing)?;
+        let target = match rootless {
+            true => vec![pid.as_raw_pid().to_string()],
+            false => {
+                exec::inherit(&namespace).with_context(doing)?;
+                vec!["--netns-only".to_owned(), "--netns".to_owned(), format!("/proc/self/fd/{}", namespace.as_raw_fd())]
+            }
+        };
         let mut child = Command::new(pasta)
             .args(["--config-net", "--foreground", "--quiet", "--stderr"])
             // Nothing of the host's loopback inside, nothing of the container's outside.
@@ -46,7 +57,7 @@ impl Pasta {
             .arg("--pid")
             .arg(&fifo)
             .args(["--runas", &rustix::process::getuid().as_raw().to_string()])
-            .arg(pid.as_raw_pid().to_string())
+            .args(target)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(words.try_clone().context("share a file with pasta")?)

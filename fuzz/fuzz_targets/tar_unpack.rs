@@ -1,0 +1,32 @@
+//! The layer unpacker: whatever the archive says, nothing outside the store changes and no draft is left.
+#![no_main]
+
+use ctr::storage::{Compression, Digest, Dirs, LayerSource, Store};
+use libfuzzer_sys::fuzz_target;
+use std::{fs, path::Path};
+
+fuzz_target!(|archive: &[u8]| {
+    let home = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).expect("a home");
+    let below = |name: &str| home.path().join(name);
+    fs::create_dir(below("outside")).expect("make a directory");
+    fs::write(below("outside/canary"), "alive").expect("write the canary");
+    let dirs = Dirs { data: below("data"), runtime: below("run"), config: below("config"), cache: below("cache") };
+    let store = Store::open(dirs).expect("open the store");
+    let digest = Digest::of(archive);
+    let source =
+        LayerSource { blob: digest, size: archive.len() as u64, compression: Compression::None, diff_id: digest };
+    let unpacked = store.ingest(source).and_then(|mut ingest| {
+        archive.chunks(777).try_for_each(|chunk| ingest.push(chunk.to_vec()))?;
+        ingest.finish()
+    });
+    assert_eq!(store.has_layer(&digest), unpacked.is_ok());
+    let left = |dir: &str| fs::read_dir(below(dir)).map_or(0, Iterator::count);
+    assert_eq!(left("data/tmp"), 0, "a draft is left: {unpacked:?}");
+    assert_eq!((left(""), left("outside")), (home_entries(&below("")), 1));
+    assert_eq!(fs::read(below("outside/canary")).expect("read the canary"), b"alive");
+});
+
+/// The directories that we and the store make ourselves.
+fn home_entries(home: &Path) -> usize {
+    ["outside", "data", "run", "config", "cache"].iter().filter(|name| home.join(name).exists()).count()
+}

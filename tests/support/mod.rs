@@ -1,0 +1,14 @@
+//! The test ground: `ctr` run as each kind of user, against Debian's own registry.
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
+
+mod ctr;
+mod fault;
+mod http;
+mod image;
+mod registry;
+mod token;
+
+pub use ctr::{Ctr, Outcome, User};
+pub use fault::{Fault, Faults, Seen};
+pub use image::{Compression, Flavour, Layer, Pushed, TestImage, index};
+pub use registry::Registry;
