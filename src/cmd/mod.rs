@@ -8,6 +8,7 @@ mod output;
 mod ps;
 mod rm;
 mod rmi;
+mod run;
 mod run_args;
 mod run_request;
 mod usage;
@@ -97,7 +98,7 @@ impl Globals {
 #[derive(Subcommand)]
 #[command(defer = true)]
 enum Verb {
-    // Run(run::Args), Pull(pull::Args): here, in `run` below and in `ImageVerb`.
+    Run(run::Args),
     Images(images::Args),
     Ps(ps::Args),
     Rm(rm::Args),
@@ -140,7 +141,9 @@ impl Verb {
     fn run(self, globals: &Globals) -> Result<u8> {
         use {ContainerVerb as C, ImageVerb as I, inspect::Kind};
         // All but `run` end like any program when nobody reads what they print; `run` passes SIGPIPE on to its container.
-        sys::signal::die_on_broken_pipe();
+        if !matches!(self, Verb::Run(_)) {
+            sys::signal::die_on_broken_pipe();
+        }
         match self {
             Verb::Images(args) | Verb::Image(Group { verb: I::Ls(args) }) => images::run(&args, globals),
             Verb::Ps(args) | Verb::Container(Group { verb: C::Ls(args) }) => ps::run(&args, globals),
@@ -151,6 +154,7 @@ impl Verb {
             Verb::Container(Group { verb: C::Inspect(args) }) => {
                 inspect::run(&args.only(Kind::Container), globals)
             }
+            Verb::Run(args) => run::run(args, globals),
             Verb::Info(args) => info::run(&args, globals),
             Verb::Version(args) => version::run(&args),
         }
@@ -194,6 +198,12 @@ fn report(failure: &anyhow::Error) {
     if let Some(hint) = error::hint(failure) {
         eprintln!("hint: {}", output::printable(hint));
     }
+}
+
+/// Advice about something that is no failure.
+#[expect(clippy::print_stderr, reason = "the one place that prints hints")]
+fn hint(advice: &str) {
+    eprintln!("hint: {}", output::printable(advice));
 }
 
 #[expect(clippy::print_stderr, reason = "the one place that prints warnings")]

@@ -1,6 +1,7 @@
 //! `ctr run`: from a request to an exit status. The steps below are those of ARCHITECTURE.md's walk.
 
-use super::{Globals, StorageDriver, run_args::Args};
+pub use super::run_args::Args;
+use super::{Globals, StorageDriver};
 use crate::{
     container::{
         create::{self, Base, Container},
@@ -11,7 +12,7 @@ use crate::{
         request::{NetworkMode, Request, SeccompChoice, Source},
         rootfs::{self, Layers},
         spec,
-        state::{Exit, Process},
+        state::{self, Process},
         users::{self, UserSpec},
     },
     error::Explain,
@@ -48,7 +49,10 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
 /// The image, pulled if need be, or the directory that was named.
 fn base(store: &Store, request: &Request) -> Result<Base> {
     match &request.source {
-        Source::Image { name, pull } => Base::of_image(store, registry::ensure(store, name, pull)?),
+        Source::Image { name, pull } => Base::of_image(
+            store,
+            registry::ensure(store, name, pull.policy, pull.platform.as_deref(), pull.quiet)?,
+        ),
         Source::Rootfs(rootfs) => Ok(Base::Rootfs(rootfs.clone())),
     }
 }
@@ -80,7 +84,8 @@ fn live(
 ) -> Result<monitor::Exit> {
     let defaults = base.defaults()?;
     let watch = watch(request, &defaults)?;
-    let mut preparation = Preparing::new(request, &defaults, mapping, connection, container, layers(store, base, container))?;
+    let mut preparation =
+        Preparing::new(request, &defaults, mapping, connection, container, layers(store, base, container))?;
     let (started, ends) = start(globals, request, base, &mut preparation)?;
     Process::of(started.child.pid.as_raw_pid())?.write(&container.dir)?;
     if let Some(pidfile) = &request.pidfile {
@@ -90,26 +95,36 @@ fn live(
     monitor::watch(&watch, &started, ends)
 }
 
-/// Record how it ended, or take away what never started.
-fn settle(store: &Store, container: &Container, started: Timestamp, outcome: Result<monitor::Exit>) -> Result<u8> {
-    let (exit, result) = match outcome {
-        Ok(exit) => (Exit::of(exit.code, exit.signal, started), Ok(exit.code)),
-        Err(failure) => (Exit::failed(&failure, started), Err(failure)),
-    };
-    let settled = match (container.record.auto_remove, &result) {
-        (true, _) => remove::retire(store, &container.dir, &container.lock),
-        // Nothing ran: there is nothing to look at later.
-        (false, Err(_)) => remove::retire(store, &container.dir, &container.lock),
-        (false, Ok(_)) => exit.write(&container.dir),
-    };
-    match result {
-        Ok(code) => settled.map(|()| code),
-        failed => failed,
+/// Record how it ended. Nothing is left of `--rm`, nor of a container that never started.
+fn settle(
+    store: &Store,
+    container: &Container,
+    started: Timestamp,
+    outcome: Result<monitor::Exit>,
+) -> Result<u8> {
+    match outcome {
+        Ok(exit) if !container.record.auto_remove => {
+            state::Exit::now(exit.code, exit.signal, started).write(&container.dir)?;
+            Ok(exit.code)
+        }
+        Ok(exit) => {
+            remove::retire(store, &container.dir, &container.lock)?;
+            Ok(exit.code)
+        }
+        Err(failure) => {
+            let _ = remove::retire(store, &container.dir, &container.lock);
+            Err(failure)
+        }
     }
 }
 
 /// With the driver that was asked for; without one, native overlay and where the kernel refuses that, fuse-overlayfs.
-fn start(globals: &Globals, request: &Request, base: &Base, preparation: &mut Preparing<'_>) -> Result<(Started, Option<Ends>)> {
+fn start(
+    globals: &Globals,
+    request: &Request,
+    base: &Base,
+    preparation: &mut Preparing<'_>,
+) -> Result<(Started, Option<Ends>)> {
     let mut driver = globals.storage_driver.unwrap_or(StorageDriver::Overlay);
     loop {
         let (plan, ends) = preparation.plan(driver, base)?;
@@ -139,6 +154,7 @@ struct Preparing<'a> {
     connection: Connection,
     layers: Layers,
     user: UserSpec,
+    directories: Vec<String>,
     fuse: Option<PathBuf>,
     pasta: Option<Pasta>,
 }
@@ -153,7 +169,19 @@ impl<'a> Preparing<'a> {
         layers: Layers,
     ) -> Result<Preparing<'a>> {
         let user = spec::user(request, defaults)?;
-        Ok(Preparing { request, mapping, container, connection, layers, user, fuse: None, pasta: None })
+        // Volumes of an image: places that have to be there.
+        let directories = defaults.volumes.iter().map(|volume| (*volume).to_owned()).collect();
+        Ok(Preparing {
+            request,
+            mapping,
+            container,
+            connection,
+            layers,
+            user,
+            directories,
+            fuse: None,
+            pasta: None,
+        })
     }
 
     fn plan(&mut self, driver: StorageDriver, base: &Base) -> Result<(Plan, Option<Ends>)> {
@@ -181,6 +209,7 @@ impl<'a> Preparing<'a> {
                 stdio,
                 filter: filter(self.request)?,
                 init: self.request.init,
+                directories: self.directories.clone(),
                 devices: self.request.devices.iter().map(|d| (d.host.clone(), d.container.clone())).collect(),
                 capabilities_of_others: self.request.added_capabilities,
             },
@@ -193,13 +222,20 @@ impl Preparation for Preparing<'_> {
     fn mount_root(&mut self, child: &Child) -> Result<()> {
         match &self.fuse {
             Some(fuse) => self.layers.mount_with_fuse(fuse, child, self.mapping.is_rootless()),
-            None => Err(anyhow!("fuse-overlayfs is not installed")).hint("Debian: apt install fuse-overlayfs"),
+            None => {
+                Err(anyhow!("fuse-overlayfs is not installed")).hint("Debian: apt install fuse-overlayfs")
+            }
         }
     }
 
     fn connect(&mut self, child: &Child) -> Result<()> {
         if let Connection::Private(pasta) = &self.connection {
-            self.pasta = Some(Pasta::connect(pasta, child.pid, self.mapping.is_rootless(), self.container.dir.path())?);
+            self.pasta = Some(Pasta::connect(
+                pasta,
+                child.pid,
+                self.mapping.is_rootless(),
+                self.container.dir.path(),
+            )?);
         }
         Ok(())
     }
@@ -234,7 +270,8 @@ fn filter(request: &Request) -> Result<Option<Vec<libc::sock_filter>>> {
             .with_context(|| format!("read {}", path.display()))?
             .into(),
     };
-    let instruction = |i: &seccomp::Instruction| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
+    let instruction =
+        |i: &seccomp::Instruction| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
     Ok(Some(program.iter().map(instruction).collect()))
 }
 
@@ -249,4 +286,3 @@ fn note_single_mapping(store: &Store, mapping: &Mapping) {
         ));
     }
 }
-

@@ -24,6 +24,7 @@ pub fn operations(
     mapping: &Mapping,
     terminal: bool,
     devices: &[(PathBuf, PathBuf)],
+    directories: &[String],
 ) -> Result<Vec<Operation>> {
     let mut operations = Vec::new();
     for mount in spec.mounts().iter().flatten() {
@@ -31,6 +32,9 @@ pub fn operations(
         if mount.destination() == Path::new("/dev") && mount.typ().as_deref() == Some("tmpfs") {
             operations.extend(standard_devices(mapping, terminal)?);
         }
+    }
+    for directory in directories {
+        operations.push(Operation::Create(target(directory, Kind::Directory)?));
     }
     for (host, inside) in devices {
         operations.push(host_device(host, inside)?);

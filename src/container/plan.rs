@@ -99,6 +99,8 @@ pub struct Circumstances<'a> {
     pub filter: Option<Vec<libc::sock_filter>>,
     /// `--init`.
     pub init: bool,
+    /// More directories that have to exist.
+    pub directories: Vec<String>,
     /// Host devices to hand in: the host's path and the container's.
     pub devices: Vec<(PathBuf, PathBuf)>,
     /// What `--cap-add` asked for by name.
@@ -121,6 +123,7 @@ impl Plan {
             stdio,
             filter,
             init,
+            directories,
             devices,
             capabilities_of_others,
         } = circumstances;
@@ -140,7 +143,7 @@ impl Plan {
             root,
             mount_point: path_c_string(mount_point)?,
             read_only: spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)),
-            operations: mounts::operations(spec, mapping, terminal, &devices)?,
+            operations: mounts::operations(spec, mapping, terminal, &devices, &directories)?,
             sysctls: sysctls.collect::<Result<_>>()?,
             stdio,
             rlimits: rlimits.collect(),

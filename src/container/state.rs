@@ -205,6 +205,18 @@ impl Exit {
         dir.write("exit", &serde_json::to_vec(self).context("encode the exit status")?)
     }
 
+    /// It ended just now with `code`, by `signal` if one ended it.
+    pub fn now(code: u8, signal: Option<i32>, started: Timestamp) -> Exit {
+        Exit {
+            code,
+            started: Some(started),
+            finished: Some(Timestamp::now()),
+            signal,
+            oom: false,
+            error: None,
+        }
+    }
+
     /// The container died together with its monitor (kill -9, a power cut).
     fn abandoned() -> Exit {
         let error = Some("it was killed together with the process that watched it".to_owned());

@@ -42,12 +42,17 @@ impl Pasta {
         let mut words = words_file()?;
         // Root's container shares root's user namespace, and pasta gives up the privilege to look into other processes
         // before it opens its namespaces: it finds the network namespace at a descriptor of its own.
-        let namespace = std::fs::File::open(format!("/proc/{}/ns/net", pid.as_raw_pid())).with_context(doing)?;
+        let namespace =
+            std::fs::File::open(format!("/proc/{}/ns/net", pid.as_raw_pid())).with_context(doing)?;
         let target = match rootless {
             true => vec![pid.as_raw_pid().to_string()],
             false => {
                 exec::inherit(&namespace).with_context(doing)?;
-                vec!["--netns-only".to_owned(), "--netns".to_owned(), format!("/proc/self/fd/{}", namespace.as_raw_fd())]
+                vec![
+                    "--netns-only".to_owned(),
+                    "--netns".to_owned(),
+                    format!("/proc/self/fd/{}", namespace.as_raw_fd()),
+                ]
             }
         };
         let mut child = Command::new(pasta)
