@@ -5,7 +5,10 @@ use super::plan::path_c_string;
 use crate::{
     error::Explain,
     namespaces::root::Root,
-    sys::fork::{self, Child},
+    sys::{
+        fork::{self, Child},
+        signal,
+    },
 };
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::{
@@ -77,7 +80,9 @@ impl Layers {
         let (said, say) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("make a pipe")?;
         let helper = fork::fork(|| {
             // Who am I: a copy of the caller, single-threaded, on the way into the container's user and mount namespaces
-            // (not its pid namespace, where it would be seen), to execute a program of the host there.
+            // (not its pid namespace, where it would be seen), to execute a program of the host there. The caller blocks
+            // signals, which that program wants to hear.
+            signal::reset();
             let error = match enter(child, rootless) {
                 Ok(()) => self.fuse_command(program, say).exec(),
                 Err(errno) => errno.into(),
