@@ -21,19 +21,24 @@ use std::{
 /// The first thing that could not be deleted: EACCES or EPERM where it belongs to a subordinate id, so that only a
 /// process inside the user namespace can.
 pub fn delete_tree(path: &Path) -> io::Result<()> {
-    match unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+    delete_tree_at(CWD, path)
+}
+
+/// The same for `path` below the directory `at`.
+pub(super) fn delete_tree_at(at: BorrowedFd<'_>, path: impl rustix::path::Arg + Copy) -> io::Result<()> {
+    match unlinkat(at, path, AtFlags::REMOVEDIR) {
         Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTDIR) => return Ok(unlinkat(CWD, path, AtFlags::empty())?),
+        Err(Errno::NOTDIR) => return Ok(unlinkat(at, path, AtFlags::empty())?),
         Err(Errno::NOTEMPTY | Errno::EXIST) => {}
         done => return Ok(done?),
     }
-    let top = open_directory(CWD, path)?;
+    let top = open_directory(at, path)?;
     let mut deletion = Deletion { top: top.as_fd(), parked: 0, progress: false, failure: None };
     loop {
         deletion.progress = false;
         deletion.failure = None;
         deletion.empty(top.try_clone()?, 0);
-        match unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+        match unlinkat(at, path, AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) if deletion.progress => {}
             Err(e) => return Err(deletion.failure.unwrap_or(e).into()),
             Ok(()) => return Ok(()),

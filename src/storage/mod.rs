@@ -1,16 +1,35 @@
 //! The store: blobs, layers, images and containers as plain directories. A listing is a readdir, publishing is a rename,
 //! liveness is a held lock.
 
+mod archive;
+mod blobs;
 mod containers;
+mod decompress;
 mod delete;
 mod digest;
 mod dirs;
+mod disk;
+mod gc;
 mod id;
+mod images;
+mod ingest;
+mod layers;
+mod ownership;
+mod pax;
+mod sparse;
 mod store;
+mod tree;
+pub mod unpack;
+mod whiteout;
+mod xattr;
 
 pub use containers::{ContainerDir, Lock};
+pub use decompress::Compression;
 pub use delete::delete_tree;
 pub use digest::Digest;
 pub use dirs::Dirs;
+pub use gc::Freed;
 pub use id::{ContainerId, Name};
-pub use store::{Freed, Hold, Image, Store};
+pub use images::{Image, Listing};
+pub use layers::{LayerIngest, LayerSource};
+pub use store::{Hold, Store};

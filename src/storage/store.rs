@@ -1,91 +1,152 @@
-//! STUB: the owner of the store replaces this file.
+//! The store's directories, and the hold that keeps garbage collection away while somebody works in them.
 
-use super::{Digest, Dirs};
-use anyhow::{Result, bail};
-use std::path::Path;
+use super::Dirs;
+use crate::error::Explain;
+use anyhow::{Context, Result};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags, flock, fsync, open},
+    io::Errno,
+};
+use std::{
+    fs,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
+};
 
-/// The store.
+/// The store of one user.
+#[derive(Clone, Debug)]
 pub struct Store {
     dirs: Dirs,
 }
 
-/// What was seen in the store stays while this lives.
-pub struct Hold;
-
-/// What a collection freed.
-#[derive(Debug, Default)]
-pub struct Freed;
-
-/// An image.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Image {
-    /// Canonical reference.
-    pub reference: String,
-    /// Digest of the manifest.
-    pub manifest: Digest,
-    /// Digest of the index it came from.
-    pub index: Option<Digest>,
-    /// Digest of the configuration: the image's id.
-    pub config: Digest,
-    /// Diff ids, base first.
-    pub layers: Vec<Digest>,
-    /// Everything else it keeps.
-    pub blobs: Vec<Digest>,
-    /// Bytes unpacked.
-    pub size: u64,
-    /// os/arch[/variant].
-    pub platform: String,
-    /// When.
-    pub pulled: jiff::Timestamp,
+/// While one of these lives nothing that was seen in the store is collected. The kernel lets go of it when its process
+/// dies.
+#[derive(Debug)]
+pub struct Hold {
+    _lock: OwnedFd,
 }
 
 impl Store {
-    /// Open.
+    /// Open the store, making what of it doesn't exist yet: 0700 under any umask.
     pub fn open(dirs: Dirs) -> Result<Store> {
         dirs.create()?;
-        for name in ["blobs/sha256", "layers", "images", "containers", "names", "tmp", "trash"] {
-            std::fs::create_dir_all(dirs.data.join(name))?;
+        let store = Store { dirs };
+        // The last one that is made stands for all of them.
+        let last = store.dirs.data.join(DIRECTORIES[DIRECTORIES.len() - 1]);
+        if !last.is_dir() {
+            for name in DIRECTORIES {
+                make_directory(&store.dirs.data.join(name))?;
+            }
         }
-        Ok(Store { dirs })
+        Ok(store)
     }
 
-    /// Where.
+    /// Where the store lies.
     pub fn dirs(&self) -> &Dirs {
         &self.dirs
     }
 
-    /// Hold.
+    /// Keep everything in the store until the hold is dropped. Waits for a collection that is under way, which is short.
     pub fn hold(&self) -> Result<Hold> {
-        Ok(Hold)
+        match self.lock(FlockOperation::LockShared)? {
+            Some(hold) => Ok(hold),
+            None => unreachable!("flock(2) without LOCK_NB waits"),
+        }
     }
 
-    /// Read.
-    pub fn read_blob(&self, digest: &Digest, _limit: u64) -> Result<Vec<u8>> {
-        bail!("no blob {digest}")
+    /// Have the store alone, or `None` while somebody holds it.
+    pub(super) fn try_hold_alone(&self) -> Result<Option<Hold>> {
+        self.lock(FlockOperation::NonBlockingLockExclusive)
     }
 
-    /// All.
-    pub fn images(&self) -> Result<Vec<Image>> {
-        Ok(Vec::new())
+    pub(super) fn blob_path(&self, hex: &str) -> PathBuf {
+        self.dirs.data.join("blobs/sha256").join(hex)
     }
 
-    /// Untag.
-    pub fn untag(&self, _reference: &str) -> Result<bool> {
-        Ok(false)
+    pub(super) fn layer_dir(&self, hex: &str) -> PathBuf {
+        self.dirs.data.join("layers").join(hex)
     }
 
-    /// Collect.
-    pub fn collect_garbage(&self) -> Result<Freed> {
-        Ok(Freed)
+    pub(super) fn directory(&self, name: &str) -> PathBuf {
+        self.dirs.data.join(name)
     }
 
-    /// Path.
-    pub fn layer_path(&self, diff_id: &Digest) -> std::path::PathBuf {
-        self.dirs.data.join("layers").join(diff_id.hex())
+    /// A name in tmp/ that nobody else has. What is there is garbage once nobody holds the store.
+    pub(super) fn draft_path(&self) -> Result<PathBuf> {
+        Ok(self.directory("tmp").join(random_name()?))
     }
 
-    /// Discard.
-    pub fn discard(&self, _path: &Path) -> Result<()> {
-        Ok(())
+    // The lock is on the directory itself: it needs no file, so that it works on a read-only store too.
+    fn lock(&self, operation: FlockOperation) -> Result<Option<Hold>> {
+        let data = &self.dirs.data;
+        let dir = open(data, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .with_context(|| format!("open store {}", data.display()))?;
+        loop {
+            match flock(&dir, operation) {
+                Ok(()) => return Ok(Some(Hold { _lock: dir })),
+                Err(Errno::INTR) => continue,
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(e) => return Err(e).with_context(|| format!("lock store {}", data.display())),
+            }
+        }
+    }
+}
+
+const DIRECTORIES: [&str; 8] =
+    ["blobs", "blobs/sha256", "layers", "images", "containers", "names", "tmp", "trash"];
+
+pub(super) fn random_name() -> Result<String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("get 8 random bytes: {e}"))?;
+    Ok(super::digest::hex(&bytes))
+}
+
+/// Make the renames and new names of directory `path` survive a power loss.
+pub(super) fn sync_directory(path: &Path) -> Result<()> {
+    let sync = || fsync(open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
+    sync().with_context(|| format!("fsync {}", path.display()))
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    let made = match fs::create_dir(path) {
+        // Another process opens the same new store.
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        // mkdir(2) subtracts the umask.
+        made => made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700))),
+    };
+    made.with_context(|| format!("make directory {}", path.display()))
+        .hint("name another place with --root, or free space on this one")
+}
+
+#[cfg(test)]
+pub(super) fn test_store() -> (tempfile::TempDir, Store) {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name);
+    let dirs = Dirs { data: at("data"), runtime: at("run"), config: at("config"), cache: at("cache") };
+    let store = Store::open(dirs).unwrap();
+    (temp, store)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_keeps_the_collector_out() {
+        let (_temp, store) = test_store();
+        let (first, second) = (store.hold().unwrap(), store.hold().unwrap());
+        drop(first);
+        assert!(store.try_hold_alone().unwrap().is_none());
+        drop(second);
+        assert!(store.try_hold_alone().unwrap().is_some());
+    }
+
+    #[test]
+    fn nobody_else_may_enter() {
+        let (_temp, store) = test_store();
+        for name in DIRECTORIES {
+            let mode = fs::metadata(store.directory(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o700, "{name}");
+        }
     }
 }

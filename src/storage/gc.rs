@@ -1,0 +1,210 @@
+//! Garbage collection: what no image and no container names goes through trash/ into nothing. Idempotent; a crash leaves
+//! what the next collection takes.
+
+use super::{Digest, Store, delete_tree, store::random_name};
+use anyhow::{Context, Error, Result};
+use rustix::io::Errno;
+use std::{
+    collections::HashSet,
+    fs,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+};
+
+/// What a collection freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Layers removed.
+    pub layers: usize,
+    /// Blobs removed.
+    pub blobs: usize,
+    /// Bytes that they took, compressed and unpacked.
+    pub bytes: u64,
+    /// Somebody holds the store, so that nothing could be collected: whoever collects next will.
+    pub busy: bool,
+}
+
+impl Store {
+    /// Remove layers and blobs that no image and no container names, and what crashes have left in tmp/ and trash/.
+    /// Never waits: while somebody holds the store there is no telling what is garbage.
+    ///
+    /// # Errors
+    /// The first thing that could not be removed; everything else has been.
+    pub fn collect_garbage(&self) -> Result<Freed> {
+        let Some(alone) = self.try_hold_alone()? else { return Ok(Freed { busy: true, ..Freed::default() }) };
+        let marks = self.mark()?;
+        let mut sweep = Sweep { store: self, freed: Freed::default(), failure: None };
+        sweep.layers(&marks.layers)?;
+        sweep.blobs(&marks.blobs)?;
+        // Nobody holds the store, so nobody works in tmp/.
+        for draft in entries(&self.directory("tmp"))? {
+            sweep.trash(&draft);
+        }
+        // Unlinking takes long and concerns nobody.
+        drop(alone);
+        for corpse in entries(&self.directory("trash"))? {
+            let deleted = delete_tree(&corpse).with_context(|| format!("delete {}", corpse.display()));
+            sweep.note(deleted);
+        }
+        sweep.failure.map_or(Ok(sweep.freed), Err)
+    }
+
+    /// Remove `path`, a part of the store: at once from its place, then from the disk. Fine when it doesn't exist.
+    pub fn discard(&self, path: &Path) -> Result<()> {
+        match self.move_to_trash(path)? {
+            Some(corpse) => {
+                delete_tree(&corpse).with_context(|| format!("delete {}", corpse.display()))?;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn move_to_trash(&self, path: &Path) -> Result<Option<PathBuf>> {
+        let corpse = self.directory("trash").join(random_name()?);
+        match fs::rename(path, &corpse) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            moved => moved.map(|()| Some(corpse)).with_context(|| format!("remove {}", path.display())),
+        }
+    }
+
+    fn mark(&self) -> Result<Marks> {
+        let mut marks = Marks::default();
+        // A damaged record names nothing, so it keeps nothing: its image has to be pulled again anyway. But one that the
+        // disk won't give now must not cost its layers.
+        let listing = self.list_images()?;
+        if let Some(at) = listing.damaged.iter().position(is_read_failure) {
+            return Err(listing.damaged.into_iter().nth(at).unwrap_or_else(|| Error::msg("read images")));
+        }
+        for image in &listing.images {
+            marks.layers.extend(image.layers.iter().map(Digest::hex));
+            let blobs = [&image.manifest, &image.config].into_iter().chain(&image.index).chain(&image.blobs);
+            marks.blobs.extend(blobs.map(Digest::hex));
+        }
+        for container in entries(&self.directory("containers"))? {
+            let list = container.join("layers");
+            match fs::read_to_string(&list) {
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                read => {
+                    let read = read.with_context(|| format!("read {}", list.display()))?;
+                    let names = read.lines().filter_map(|line| line.parse::<Digest>().ok());
+                    marks.layers.extend(names.map(|layer| layer.hex()));
+                }
+            }
+        }
+        Ok(marks)
+    }
+}
+
+#[derive(Default)]
+struct Marks {
+    layers: HashSet<String>,
+    blobs: HashSet<String>,
+}
+
+struct Sweep<'a> {
+    store: &'a Store,
+    freed: Freed,
+    failure: Option<Error>,
+}
+
+impl Sweep<'_> {
+    fn layers(&mut self, marked: &HashSet<String>) -> Result<()> {
+        for layer in unmarked(&self.store.directory("layers"), marked)? {
+            let size = fs::read_to_string(layer.join("size")).ok().and_then(|size| size.parse::<u64>().ok());
+            if self.trash(&layer) {
+                self.freed.layers += 1;
+                self.freed.bytes += size.unwrap_or(0);
+            }
+        }
+        Ok(())
+    }
+
+    fn blobs(&mut self, marked: &HashSet<String>) -> Result<()> {
+        for blob in unmarked(&self.store.directory("blobs/sha256"), marked)? {
+            let size = blob.symlink_metadata().map_or(0, |blob| blob.len());
+            if self.trash(&blob) {
+                self.freed.blobs += 1;
+                self.freed.bytes += size;
+            }
+        }
+        Ok(())
+    }
+
+    fn trash(&mut self, path: &Path) -> bool {
+        let moved = self.store.move_to_trash(path);
+        matches!(self.note(moved), Some(Some(_)))
+    }
+
+    fn note<T>(&mut self, outcome: Result<T>) -> Option<T> {
+        outcome.map_err(|error| self.failure.get_or_insert(error).to_string()).ok()
+    }
+}
+
+fn unmarked(dir: &Path, marked: &HashSet<String>) -> Result<Vec<PathBuf>> {
+    let mut paths = entries(dir)?;
+    paths.retain(|path| !path.file_name().and_then(|name| name.to_str()).is_some_and(|n| marked.contains(n)));
+    Ok(paths)
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let list = || -> io::Result<_> { fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect() };
+    list().with_context(|| format!("list {}", dir.display()))
+}
+
+/// The disk, the memory or a limit failed, where another attempt may succeed.
+fn is_read_failure(error: &Error) -> bool {
+    let transient = |errno| !matches!(errno, Errno::LOOP | Errno::ISDIR);
+    error.chain().any(|cause| {
+        cause.downcast_ref::<Errno>().copied().is_some_and(transient)
+            || cause.downcast_ref::<io::Error>().and_then(Errno::from_io_error).is_some_and(transient)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{images::test_image, store::test_store};
+    use super::*;
+
+    fn layer(store: &Store, name: &str) -> Digest {
+        let digest = Digest::of(name.as_bytes());
+        fs::create_dir_all(store.layer_path(&digest).join("deep/er")).unwrap();
+        fs::write(store.layer_dir(&digest.hex()).join("size"), "1000").unwrap();
+        digest
+    }
+
+    #[test]
+    fn keeps_what_images_and_containers_name() {
+        let (_temp, store) = test_store();
+        let [of_image, of_container, of_nobody] = ["a", "b", "c"].map(|name| layer(&store, name));
+        store.publish_image(&test_image(&store, "a/b:c", vec![of_image])).unwrap();
+        let container = store.directory("containers").join("0");
+        fs::create_dir(&container).unwrap();
+        fs::write(container.join("layers"), format!("{of_container}\n")).unwrap();
+        store.put_blob(b"12345").unwrap();
+        fs::create_dir_all(store.directory("tmp").join("stale/x")).unwrap();
+        fs::write(store.directory("trash").join("left"), "").unwrap();
+        fs::write(store.directory("images").join("damaged"), "{").unwrap();
+
+        let hold = store.hold().unwrap();
+        assert!(store.collect_garbage().unwrap().busy && store.has_layer(&of_nobody));
+        drop(hold);
+        let freed = store.collect_garbage().unwrap();
+        assert_eq!(freed, Freed { layers: 1, blobs: 1, bytes: 1005, busy: false });
+        assert!(store.has_layer(&of_image) && store.has_layer(&of_container) && !store.has_layer(&of_nobody));
+        assert!(store.has_blob(&Digest::of(b"a/b:c")));
+        for emptied in ["tmp", "trash"] {
+            assert!(entries(&store.directory(emptied)).unwrap().is_empty());
+        }
+        assert_eq!(store.collect_garbage().unwrap(), Freed::default());
+    }
+
+    #[test]
+    fn discards_anything() {
+        let (_temp, store) = test_store();
+        let digest = layer(&store, "a");
+        store.discard(&store.layer_dir(&digest.hex())).unwrap();
+        store.discard(&store.layer_dir(&digest.hex())).unwrap();
+        assert!(!store.has_layer(&digest) && entries(&store.directory("trash")).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,185 @@
+//! Layers: `layers/<diff id>/fs` is what overlay takes, `size` beside it says how many bytes it holds. A layer appears
+//! whole, by one rename, when everything about it has been verified and written to disk.
+
+use super::{
+    Compression, Digest, Hold, Store, delete_tree,
+    disk::Full,
+    ingest,
+    unpack::{Policy, Unpacked},
+};
+use anyhow::{Context, Result, anyhow};
+use rustix::{
+    fs::{Mode, OFlags, open, removexattr, syncfs},
+    io::Errno,
+};
+use std::{
+    fs::{self, DirBuilder, File},
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::{self, JoinHandle},
+};
+
+/// Chunks that [`LayerIngest::push`] runs ahead.
+const CHUNKS: usize = 8;
+
+/// A layer as its manifest and its configuration describe it.
+#[derive(Clone, Debug)]
+pub struct LayerSource {
+    /// Of the blob as it travels.
+    pub blob: Digest,
+    /// Bytes of the blob.
+    pub size: u64,
+    /// Of the blob.
+    pub compression: Compression,
+    /// Of the plain archive.
+    pub diff_id: Digest,
+}
+
+/// A layer on its way into the store. Dropped before [`LayerIngest::finish`] it leaves nothing.
+pub struct LayerIngest {
+    store: Store,
+    source: LayerSource,
+    chunks: Option<SyncSender<Vec<u8>>>,
+    worker: Option<JoinHandle<Result<Unpacked>>>,
+    draft: Draft,
+    _hold: Hold,
+}
+
+impl Store {
+    /// Is the layer of this diff id in the store?
+    pub fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.layer_dir(&diff_id.hex()).is_dir()
+    }
+
+    /// The directory of a layer that overlay takes as a lower one.
+    pub fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+        self.layer_dir(&diff_id.hex()).join("fs")
+    }
+
+    /// Bytes of data in the files of a layer.
+    pub fn layer_size(&self, diff_id: &Digest) -> Result<u64> {
+        let path = self.layer_dir(&diff_id.hex()).join("size");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        text.trim_end().parse().with_context(|| format!("read {}", path.display()))
+    }
+
+    /// Begin to take in a layer: starts two threads.
+    pub fn ingest(&self, source: LayerSource) -> Result<LayerIngest> {
+        let hold = self.hold()?;
+        let policy = Policy::of_process()?;
+        let draft = Draft::make(self.draft_path()?).hint_when_full()?;
+        let blob = draft.0.join("blob");
+        let blob = File::create_new(&blob).with_context(|| format!("make {}", blob.display()))?;
+        let root = draft.open_root()?;
+        let (chunks, queue) = sync_channel(CHUNKS);
+        let work = {
+            let source = source.clone();
+            move |queue: Receiver<_>| ingest::ingest(&source, queue, blob, root, &policy)
+        };
+        let worker = thread::Builder::new()
+            .name("receive".into())
+            .spawn(move || work(queue))
+            .context("start a thread")?;
+        Ok(LayerIngest {
+            store: self.clone(),
+            source,
+            chunks: Some(chunks),
+            worker: Some(worker),
+            draft,
+            _hold: hold,
+        })
+    }
+}
+
+impl LayerIngest {
+    /// The next bytes of the blob. Waits while unpacking lags behind.
+    ///
+    /// # Errors
+    /// What has gone wrong since, in any stage.
+    pub fn push(&mut self, chunk: Vec<u8>) -> Result<()> {
+        if chunk.is_empty() || self.chunks.as_ref().is_some_and(|chunks| chunks.send(chunk).is_ok()) {
+            return Ok(());
+        }
+        self.join()?;
+        Err(anyhow!("layer {} is complete, yet more of it came", self.source.blob))
+    }
+
+    /// Wait for the rest, verify size, digest and diff id, and publish the layer and its blob. Fine if another process
+    /// has published them meanwhile.
+    pub fn finish(mut self) -> Result<()> {
+        let unpacked = self.join()?;
+        self.publish(&unpacked)
+            .with_context(|| format!("publish layer {}", self.source.diff_id))
+            .hint_when_full()
+    }
+
+    fn join(&mut self) -> Result<Unpacked> {
+        drop(self.chunks.take());
+        let worker = self.worker.take().with_context(|| format!("layer {} has failed", self.source.blob))?;
+        worker.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked"))).hint_when_full()
+    }
+
+    /// The contents reach the disk before the names; the names do when an image is published that needs them.
+    fn publish(&self, unpacked: &Unpacked) -> Result<()> {
+        let draft = &self.draft.0;
+        let layer = draft.join("layer");
+        fs::write(layer.join("size"), unpacked.size.to_string())?;
+        syncfs(File::open(draft)?)?;
+        match fs::rename(&layer, self.store.layer_dir(&self.source.diff_id.hex())).map_err(|e| {
+            let errno = Errno::from_io_error(&e);
+            (errno, e)
+        }) {
+            Err((Some(Errno::NOTEMPTY | Errno::EXIST), _)) => {}
+            renamed => renamed.map_err(|(_, e)| e)?,
+        }
+        Ok(fs::rename(draft.join("blob"), self.store.blob_path(&self.source.blob.hex()))?)
+    }
+}
+
+impl Drop for LayerIngest {
+    fn drop(&mut self) {
+        drop(self.chunks.take());
+        if let Some(worker) = self.worker.take() {
+            let _ = worker.join();
+        }
+    }
+}
+
+/// A directory in tmp/, gone with its value: `blob` and `layer/fs`.
+struct Draft(PathBuf);
+
+impl Draft {
+    fn make(path: PathBuf) -> Result<Draft> {
+        let draft = Draft(path);
+        for dir in [draft.0.clone(), draft.0.join("layer"), draft.root()] {
+            make_private(&dir).with_context(|| format!("make directory {}", dir.display()))?;
+        }
+        Ok(draft)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.0.join("layer/fs")
+    }
+
+    fn open_root(&self) -> Result<OwnedFd> {
+        let root = self.root();
+        // Modes are to be the image's, whatever ACL the user's directories hand down.
+        match removexattr(&root, "system.posix_acl_default") {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+            Err(e) => return Err(e).with_context(|| format!("remove the ACL of {}", root.display())),
+        }
+        open(&root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .with_context(|| format!("open {}", root.display()))
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _ = delete_tree(&self.0);
+    }
+}
+
+fn make_private(path: &Path) -> std::io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
