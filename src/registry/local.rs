@@ -1,0 +1,117 @@
+//! Images that are in the store already: found by the name or the id that a user types; and the rule when to pull.
+
+use super::{PullPolicy, platform::Platform, registries_files, short_names};
+use crate::{
+    error::{Explain, already_reported},
+    storage::{Dirs, Image, Store},
+};
+use anyhow::{Context, Result, anyhow, bail};
+use std::process::{Command, Stdio};
+
+/// The image of the store that `name` means: a reference by the short-name rules of containers-registries.conf(5), else
+/// an image id or the unambiguous beginning of one.
+///
+/// # Errors
+/// The name is malformed, or the beginning of several ids; registries.conf has a mistake.
+pub fn find(store: &Store, config_dirs: &Dirs, name: &str) -> Result<Option<Image>> {
+    // A canonical name needs no settings; it is what scripts use.
+    let malformed = match super::reference::parse(name) {
+        Ok(super::reference::Named::Full(reference)) => return store.image(&reference.to_string()),
+        Ok(_) => None,
+        Err(error) => Some(error),
+    };
+    if malformed.is_none() {
+        for reference in short_names::to_find(name, &registries_files::load(config_dirs)?)? {
+            if let Some(image) = store.image(&reference.to_string())? {
+                return Ok(Some(image));
+            }
+        }
+    }
+    let id = name.strip_prefix("sha256:").unwrap_or(name);
+    let is_id = (1..=64).contains(&id.len()) && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    match malformed {
+        _ if is_id => by_id(store, id),
+        Some(error) => Err(error),
+        None => Ok(None),
+    }
+}
+
+/// The image that `name` means, pulled when `policy` asks for it: by `ctr pull` in a process of its own, so that this one
+/// never has a thread.
+///
+/// # Errors
+/// Neither in the store nor to be had. What the pull reported itself is not told again.
+pub fn ensure(
+    store: &Store,
+    name: &str,
+    policy: PullPolicy,
+    platform: Option<&str>,
+    quiet: bool,
+) -> Result<Image> {
+    let wanted = platform.map(str::parse::<Platform>).transpose()?;
+    let found = || -> Result<Option<Image>> {
+        Ok(find(store, store.dirs(), name)?.filter(|image| fits(image, wanted.as_ref())))
+    };
+    let here = found()?;
+    match (policy, here) {
+        (PullPolicy::Missing | PullPolicy::Never, Some(image)) => return Ok(image),
+        (PullPolicy::Never, None) => {
+            let cause = anyhow!("image {name:?} is not in the store, and --pull=never forbids to fetch it");
+            return Err(cause).hint(format!("ctr pull {name}"));
+        }
+        // What was asked for by its id is here, and no registry knows it.
+        (_, Some(image)) if is_id_of(&image, name) => return Ok(image),
+        (PullPolicy::Newer, Some(image)) => {
+            let pulled = pull_in_child(store, name, platform, quiet, true)?;
+            return Ok(if pulled { found()?.unwrap_or(image) } else { image });
+        }
+        (PullPolicy::Missing | PullPolicy::Newer, None) | (PullPolicy::Always, _) => {}
+    }
+    if !pull_in_child(store, name, platform, quiet, false)? {
+        return Err(already_reported());
+    }
+    found()?.ok_or_else(|| anyhow!("image {name:?} vanished after it was pulled"))
+}
+
+/// Whether an image may stand for the platform asked for; without one, any may.
+pub(super) fn fits(image: &Image, wanted: Option<&Platform>) -> bool {
+    let Some(wanted) = wanted else { return true };
+    image.platform.parse::<Platform>().is_ok_and(|found| wanted.distance(&found).is_some())
+}
+
+fn is_id_of(image: &Image, name: &str) -> bool {
+    let id = name.strip_prefix("sha256:").unwrap_or(name);
+    image.config.hex().starts_with(id)
+}
+
+fn by_id(store: &Store, id: &str) -> Result<Option<Image>> {
+    let mut matching = store.images()?;
+    matching.retain(|image| image.config.hex().starts_with(id));
+    let Some(first) = matching.pop() else { return Ok(None) };
+    if matching.iter().any(|other| other.config != first.config) {
+        return Err(anyhow!("{id:?} is the beginning of several image ids")).hint("ctr images --no-trunc");
+    }
+    Ok(Some(first))
+}
+
+/// Whether `ctr pull` succeeded; its messages are ours, its output is nobody's. With `optional` it may fail unseen.
+fn pull_in_child(store: &Store, name: &str, platform: Option<&str>, quiet: bool, optional: bool) -> Result<bool> {
+    let dirs = store.dirs();
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("--root").arg(&dirs.data).arg("--runroot").arg(&dirs.runtime).arg("pull");
+    if quiet || optional {
+        command.arg("--quiet");
+    }
+    if let Some(platform) = platform {
+        command.arg("--platform").arg(platform);
+    }
+    command.arg("--").arg(name).stdin(Stdio::null()).stdout(Stdio::null());
+    if optional {
+        command.stderr(Stdio::null());
+    }
+    let status = command.status().context("start /proc/self/exe pull")?;
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        bail!("the pull of {name:?} was ended by signal {signal}");
+    }
+    Ok(status.success())
+}
