@@ -1,0 +1,215 @@
+//! The options of `ctr run`, spelled as podman-run(1) spells them. What they mean is decided in [`super::run_request`].
+
+use std::path::PathBuf;
+
+/// Run a command in a new container.
+#[derive(clap::Args, Debug)]
+#[command(
+    disable_help_flag = true,
+    args_override_self = true,
+    override_usage = "ctr run [OPTIONS] IMAGE [COMMAND [ARG]...]",
+    mut_args = takes_a_truth_value
+)]
+pub struct Args {
+    /// Map a host name to an address in /etc/hosts
+    #[arg(long, value_name = "NAME[;NAME]:IP")]
+    pub add_host: Vec<String>,
+    /// Attach an annotation to the container
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub annotation: Vec<String>,
+    /// Credentials file for the pull
+    #[arg(long, value_name = "FILE")]
+    pub authfile: Option<PathBuf>,
+    /// Add capabilities (ALL for every one)
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
+    pub cap_add: Vec<String>,
+    /// Drop capabilities (ALL for every one)
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
+    pub cap_drop: Vec<String>,
+    /// Write the container's id to a new file
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<PathBuf>,
+    /// Make a device of the host available
+    #[arg(long, value_name = "HOST[:CONTAINER[:rwm]]", value_delimiter = ',')]
+    pub device: Vec<String>,
+    /// Use these DNS servers; `none` keeps the image's resolv.conf
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    pub dns: Vec<String>,
+    /// Replace the image's entrypoint: a program, or a JSON array
+    #[arg(long, value_name = "COMMAND")]
+    pub entrypoint: Option<String>,
+    /// Set a variable; without a value it is taken from here, PREFIX* takes all that start so
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Read variables from a file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Run with additional groups
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+    pub group_add: Vec<String>,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    pub help: Option<bool>,
+    /// Host name inside the container
+    #[arg(short = 'h', long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// Run an init that forwards signals and reaps processes
+    #[arg(long)]
+    pub init: bool,
+    /// Keep stdin open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Attach a label to the container
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub label: Vec<String>,
+    /// Name of the container
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Network: none, host or private
+    #[arg(long, alias = "net", value_name = "MODE")]
+    pub network: Option<String>,
+    /// Write the process id of the container's first process to a file
+    #[arg(long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+    /// Choose the image for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// Give all capabilities and devices this user has; lift masks and the system call filter
+    #[arg(long)]
+    pub privileged: bool,
+    /// When to pull the image: always, missing, never or newer
+    #[arg(long, value_name = "POLICY")]
+    pub pull: Option<String>,
+    /// Print no pull progress
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Make the root file system read-only; /run, /tmp and /var/tmp become writable tmpfs
+    #[arg(long)]
+    pub read_only: bool,
+    /// Remove the container when it exits
+    #[arg(long)]
+    pub rm: bool,
+    /// IMAGE is a directory to run in; with :O changes to it are thrown away
+    #[arg(long)]
+    pub rootfs: bool,
+    /// no-new-privileges, seccomp=FILE or seccomp=unconfined
+    #[arg(long, value_name = "OPTION")]
+    pub security_opt: Vec<String>,
+    /// Size of /dev/shm in bytes, or with a unit of b, k, m or g; 0 for no limit [default: 64m]
+    #[arg(long, value_name = "SIZE")]
+    pub shm_size: Option<String>,
+    /// Pass signals on to the container when there is no terminal [default: true]
+    #[arg(long, default_value = "true", hide_default_value = true)]
+    pub sig_proxy: bool,
+    /// Signal that asks the container to stop [default: the image's, or SIGTERM]
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// Seconds between that signal and SIGKILL
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub stop_timeout: u32,
+    /// Set a kernel parameter of the container's own namespaces
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub sysctl: Vec<String>,
+    /// Kill the container after so many seconds; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
+    pub timeout: u32,
+    /// Require HTTPS and verify certificates when pulling
+    #[arg(long, require_equals = true, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    pub tls_verify: Option<bool>,
+    /// Mount a tmpfs
+    #[arg(long, value_name = "DIR[:OPTIONS]")]
+    pub tmpfs: Vec<String>,
+    /// Give the container a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Time zone by name, or `local`
+    #[arg(long, value_name = "ZONE")]
+    pub tz: Option<String>,
+    /// Set a resource limit; `host` keeps this session's limits
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_delimiter = ',')]
+    pub ulimit: Vec<String>,
+    /// File mode creation mask, in octal [default: 0022]
+    #[arg(long, value_name = "MODE")]
+    pub umask: Option<String>,
+    /// User and group to run as
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// The image, then the command and its arguments as they are: options of ctr end at the image
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND [ARG]...]")]
+    pub image_and_command: Vec<String>,
+}
+
+/// Podman's flags take a value after an equals sign: `--rm=false`, `-i=true`.
+fn takes_a_truth_value(arg: clap::Arg) -> clap::Arg {
+    use clap::ArgAction::{Set, SetTrue};
+    if !matches!(arg.get_action(), SetTrue) {
+        return arg;
+    }
+    let preset = arg.get_default_values().first().cloned().unwrap_or_else(|| "false".into());
+    arg.action(Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+        .default_value(preset)
+        .hide_default_value(true)
+        .hide_possible_values(true)
+        .value_name("BOOL")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args as _, FromArgMatches};
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        let command = Args::augment_args(clap::Command::new("run").no_binary_name(true));
+        let matches = command.try_get_matches_from(line.split_whitespace())?;
+        Args::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn spellings() {
+        for line in ["-it a", "-ti a", "-i -t a", "--interactive --tty a", "-i=true -t=true a", "-ite A=b a"] {
+            let args = parse(line).unwrap();
+            assert!(args.interactive && args.tty && args.image_and_command == ["a"], "{line}");
+        }
+        assert!(parse("--rm a").unwrap().rm);
+        assert!(!parse("--rm=false a").unwrap().rm);
+        assert!(!parse("--rm --rm=false a").unwrap().rm);
+        assert!(parse("a").unwrap().sig_proxy);
+        assert!(!parse("--sig-proxy=false a").unwrap().sig_proxy);
+        assert_eq!(parse("--tls-verify a").unwrap().tls_verify, Some(true));
+        assert_eq!(parse("a").unwrap().tls_verify, None);
+        assert_eq!(parse("--name=x a").unwrap().name, parse("--name x a").unwrap().name);
+        assert_eq!(parse("--name=x --name y a").unwrap().name.as_deref(), Some("y"));
+        assert_eq!(parse("-h box a").unwrap().hostname.as_deref(), Some("box"));
+        assert_eq!(parse("--net none a").unwrap().network.as_deref(), Some("none"));
+        assert_eq!(parse("-eA -e B=c,d a").unwrap().env, ["A", "B=c,d"]);
+        assert_eq!(parse("--cap-add a,b --cap-add c x").unwrap().cap_add, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn options_stop_at_the_image() {
+        let args = parse("--rm a --rm=false -it -- -x --name=y").unwrap();
+        assert_eq!(args.image_and_command, ["a", "--rm=false", "-it", "--", "-x", "--name=y"]);
+        assert!(args.rm && !args.tty && args.name.is_none());
+        assert_eq!(parse("-- a -x").unwrap().image_and_command, ["a", "-x"]);
+    }
+
+    #[test]
+    fn refused_by_name() {
+        for (line, named) in [
+            ("--volume /a:/b a", "--volume"),
+            ("-d a", "-d"),
+            ("--rm=maybe a", "maybe"),
+            ("--timeout x a", "--timeout"),
+            ("", "IMAGE"),
+        ] {
+            let error = parse(line).unwrap_err().to_string();
+            assert!(error.contains(named), "{line}: {error}");
+        }
+    }
+}

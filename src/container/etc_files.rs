@@ -1,0 +1,262 @@
+//! The files that a container finds in place of its image's: /etc/hosts, /etc/hostname, /etc/resolv.conf,
+//! /etc/localtime and /run/.containerenv. [`contents`] is pure; [`host_resolv_conf`] is its one input from the host.
+
+use super::request::{NetworkMode, Request, Source};
+use anyhow::{Context, Result, bail};
+use std::{fmt::Write, fs::File, io::Read, net::IpAddr};
+
+/// One `--add-host`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AddHost {
+    /// Host names.
+    pub names: Vec<String>,
+    /// Their address.
+    pub address: IpAddr,
+}
+
+/// Name servers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Dns {
+    /// Those of the host, as far as they are within reach.
+    Host,
+    /// These instead.
+    Servers(Vec<IpAddr>),
+    /// The image's /etc/resolv.conf stays.
+    Image,
+}
+
+/// What the files say of a container's network, as far as it is known.
+#[derive(Clone, Default, Debug)]
+pub struct Addresses {
+    /// The container's own.
+    pub own: Option<IpAddr>,
+    /// The host's, as the container reaches it.
+    pub host: Option<IpAddr>,
+    /// A name server for when none of the host's is within reach.
+    pub dns: Option<IpAddr>,
+}
+
+/// A file to write into the container's directory as `name`, and to bind over `target`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EtcFile {
+    /// File name.
+    pub name: &'static str,
+    /// What is in it.
+    pub contents: Vec<u8>,
+}
+
+/// Name and place of each file that a container of `request` gets.
+pub fn places(request: &Request) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let resolv_conf = request.dns != Dns::Image;
+    let localtime = request.timezone.is_some();
+    [
+        (true, ("hosts", "/etc/hosts")),
+        (true, ("hostname", "/etc/hostname")),
+        (resolv_conf, ("resolv.conf", "/etc/resolv.conf")),
+        (localtime, ("localtime", "/etc/localtime")),
+        (true, ("containerenv", "/run/.containerenv")),
+    ]
+    .into_iter()
+    .filter_map(|(wanted, place)| wanted.then_some(place))
+}
+
+/// The files of [`places`] for the container `name` (its hostname being `hostname`), where the host's resolv.conf reads
+/// `host_resolv_conf`.
+pub fn contents(
+    request: &Request,
+    id: &str,
+    name: &str,
+    hostname: &str,
+    addresses: &Addresses,
+    host_resolv_conf: &str,
+) -> Vec<EtcFile> {
+    places(request)
+        .map(|(file, _)| EtcFile {
+            name: file,
+            contents: match file {
+                "hosts" => hosts(request, name, hostname, addresses).into_bytes(),
+                "hostname" => format!("{hostname}\n").into_bytes(),
+                "resolv.conf" => resolv_conf(request, addresses, host_resolv_conf).into_bytes(),
+                "localtime" => request.timezone.as_ref().map(|zone| zone.0.clone()).unwrap_or_default(),
+                _ => containerenv(request, id, name).into_bytes(),
+            },
+        })
+        .collect()
+}
+
+/// The host's /etc/resolv.conf; where that is systemd-resolved's stub, on loopback, the list of the servers behind it.
+/// Empty without one, and when it isn't needed.
+pub fn host_resolv_conf(request: &Request) -> String {
+    if request.network == NetworkMode::None || request.dns == Dns::Image {
+        return String::new();
+    }
+    let text = read("/etc/resolv.conf");
+    let stub = nameservers(&text).all(|server| server.to_string() == "127.0.0.53");
+    if request.own_network() && stub && nameservers(&text).next().is_some() {
+        return read("/run/systemd/resolve/resolv.conf");
+    }
+    text
+}
+
+/// `NAME[;NAME…]:IP`.
+pub fn parse_add_host(text: &str) -> Result<AddHost> {
+    let (names, address) = text.split_once(':').context("no `:` between name and address")?;
+    if address == "host-gateway" {
+        bail!("host-gateway is not built yet");
+    }
+    let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+    let address = bare.parse().with_context(|| format!("{bare:?} is no IP address"))?;
+    let name = |name: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if name.is_empty() || name.len() > 253 || !name.bytes().all(plain) {
+            bail!("{name:?} is no host name");
+        }
+        Ok(name.to_owned())
+    };
+    Ok(AddHost { names: names.split(';').map(name).collect::<Result<_>>()?, address })
+}
+
+/// The values of `--dns`: addresses, or `none` alone.
+pub fn parse_dns(values: &[String]) -> Result<Dns> {
+    match values {
+        [] => Ok(Dns::Host),
+        [none] if none == "none" => Ok(Dns::Image),
+        _ => {
+            let server = |text: &String| text.parse().with_context(|| format!("{text:?} is no IP address"));
+            Ok(Dns::Servers(values.iter().map(server).collect::<Result<_>>()?))
+        }
+    }
+}
+
+fn hosts(request: &Request, name: &str, hostname: &str, addresses: &Addresses) -> String {
+    let mut text = String::new();
+    for AddHost { names, address } in &request.add_hosts {
+        let _ = writeln!(text, "{address}\t{}", names.join(" "));
+    }
+    text.push_str("127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain ip6-localhost ip6-loopback\n");
+    if let Some(host) = addresses.host {
+        let _ = writeln!(text, "{host}\thost.containers.internal host.docker.internal");
+    }
+    let own = addresses.own.unwrap_or(IpAddr::from([127, 0, 1, 1]));
+    let separate = if name == hostname { "" } else { name };
+    let _ = writeln!(text, "{}", format!("{own}\t{hostname} {separate}").trim_end());
+    text
+}
+
+fn resolv_conf(request: &Request, addresses: &Addresses, host: &str) -> String {
+    if request.network == NetworkMode::None {
+        return "# no network\n".to_owned();
+    }
+    let mut text = String::new();
+    for line in host.lines().filter(|line| directive(line) != Some("nameserver")) {
+        let _ = writeln!(text, "{line}");
+    }
+    let servers = match &request.dns {
+        Dns::Servers(servers) => servers.clone(),
+        // The host's loopback is out of reach from a network of the container's own.
+        _ => nameservers(host).filter(|server| !request.own_network() || !server.is_loopback()).collect(),
+    };
+    let fallback = addresses.dns.filter(|_| servers.is_empty());
+    for server in servers.into_iter().chain(fallback) {
+        let _ = writeln!(text, "nameserver {server}");
+    }
+    text
+}
+
+/// Empty for all but privileged containers, as Podman writes it: programs look for the file, and it should tell no more.
+fn containerenv(request: &Request, id: &str, name: &str) -> String {
+    if !request.privileged {
+        return String::new();
+    }
+    let image = match &request.source {
+        Source::Image { name, .. } => name.as_str(),
+        Source::Rootfs(_) => "",
+    };
+    let engine = concat!("ctr-", env!("CARGO_PKG_VERSION"));
+    format!("engine={engine:?}\nname={name:?}\nid={id:?}\nimage={image:?}\n")
+}
+
+fn nameservers(resolv_conf: &str) -> impl Iterator<Item = IpAddr> {
+    let server = |line: &str| {
+        let address = line.split_whitespace().nth(1)?;
+        // A link-local server names its interface, which is not the container's.
+        (directive(line) == Some("nameserver")).then(|| address.parse().ok()).flatten()
+    };
+    resolv_conf.lines().filter_map(server)
+}
+
+fn directive(line: &str) -> Option<&str> {
+    line.split_whitespace().next()
+}
+
+fn read(path: &str) -> String {
+    let mut text = Vec::new();
+    let _ = File::open(path).and_then(|file| file.take(64 << 10).read_to_end(&mut text));
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::request::tests::request;
+
+    const HOST: &str = "# by hand\nsearch example.org\nnameserver 127.0.0.1\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\n\
+        nameserver ::1\nnameserver 2001:db8::1\noptions edns0\n";
+
+    fn file(request: &Request, addresses: &Addresses, name: &str) -> String {
+        let files = contents(request, "0123456789ab", "web", "box", addresses, HOST);
+        let file = files.into_iter().find(|file| file.name == name).unwrap();
+        String::from_utf8(file.contents).unwrap()
+    }
+
+    #[test]
+    fn resolv_conf_by_network() {
+        let mut request = request();
+        let none = Addresses::default();
+        let reachable = "# by hand\nsearch example.org\noptions edns0\nnameserver 10.0.0.1\nnameserver 2001:db8::1\n";
+        assert_eq!(file(&request, &none, "resolv.conf"), reachable);
+        request.dns = parse_dns(&["9.9.9.9".into()]).unwrap();
+        let given = "# by hand\nsearch example.org\noptions edns0\nnameserver 9.9.9.9\n";
+        assert_eq!(file(&request, &none, "resolv.conf"), given);
+        request.dns = Dns::Host;
+        request.network = NetworkMode::Host;
+        assert!(file(&request, &none, "resolv.conf").contains("nameserver 127.0.0.1\n"));
+        request.network = NetworkMode::None;
+        assert!(!file(&request, &none, "resolv.conf").contains("nameserver"));
+        request.dns = Dns::Image;
+        assert!(places(&request).all(|(name, _)| name != "resolv.conf"));
+        let fallback = Addresses { dns: Some([169, 254, 1, 1].into()), ..none };
+        request = super::super::request::tests::request();
+        assert_eq!(resolv_conf(&request, &fallback, "nameserver 127.0.0.1\n"), "nameserver 169.254.1.1\n");
+        assert_eq!(resolv_conf(&request, &fallback, "nameserver 10.0.0.1\n"), "nameserver 10.0.0.1\n");
+    }
+
+    #[test]
+    fn hosts_and_hostname() {
+        let mut request = request();
+        request.add_hosts = vec![parse_add_host("a;b:10.1.1.1").unwrap(), parse_add_host("c:fd00::1").unwrap()];
+        let addresses = Addresses { own: Some([10, 0, 2, 100].into()), host: Some([10, 0, 2, 2].into()), dns: None };
+        let expected = "10.1.1.1\ta b\nfd00::1\tc\n127.0.0.1\tlocalhost localhost.localdomain\n\
+            ::1\tlocalhost localhost.localdomain ip6-localhost ip6-loopback\n\
+            10.0.2.2\thost.containers.internal host.docker.internal\n10.0.2.100\tbox web\n";
+        assert_eq!(file(&request, &addresses, "hosts"), expected);
+        assert_eq!(file(&request, &addresses, "hostname"), "box\n");
+        assert_eq!(file(&request, &addresses, "containerenv"), "");
+        assert!(hosts(&request, "box", "box", &Addresses::default()).ends_with("127.0.1.1\tbox\n"));
+        request.privileged = true;
+        assert!(file(&request, &addresses, "containerenv").contains("id=\"0123456789ab\"\nimage=\"ubuntu\"\n"));
+    }
+
+    #[test]
+    fn add_host_and_dns() {
+        assert_eq!(parse_add_host("a:[::1]").unwrap().address.to_string(), "::1");
+        for bad in ["", "a", "a:", ":1.2.3.4", "a:b", "a:1.2.3", "a b:1.2.3.4", "a\nb:1.2.3.4", "a;:1.2.3.4", "a:host-gateway"] {
+            assert!(parse_add_host(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_dns(&[]).unwrap(), Dns::Host);
+        assert_eq!(parse_dns(&["none".into()]).unwrap(), Dns::Image);
+        for bad in [&["none", "1.1.1.1"][..], &["a"], &[""], &["1.1.1.1:53"]] {
+            assert!(parse_dns(&bad.iter().map(|s| s.to_string()).collect::<Vec<_>>()).is_err(), "{bad:?}");
+        }
+    }
+}
