@@ -38,6 +38,27 @@ pub fn status(error: &anyhow::Error) -> u8 {
     explanations(error).find_map(|e| e.status).unwrap_or(OURS)
 }
 
+/// A failure that a child process of ours has already told the user: exit, print nothing.
+pub fn already_reported() -> anyhow::Error {
+    AlreadyReported.into()
+}
+
+/// Whether `error` has been told.
+pub fn is_reported(error: &anyhow::Error) -> bool {
+    error.is::<AlreadyReported>()
+}
+
+#[derive(Debug)]
+struct AlreadyReported;
+
+impl std::error::Error for AlreadyReported {}
+
+impl fmt::Display for AlreadyReported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("see above")
+    }
+}
+
 struct Explained {
     cause: anyhow::Error,
     hint: Option<String>,

@@ -4,7 +4,7 @@
 use super::{
     client::body,
     credentials::Credentials,
-    failure::{Failure, Kind, broken, failure, ours, refused, transport},
+    failure::{Failure, broken, refused, transport},
     hop,
 };
 use anyhow::{Result, anyhow};

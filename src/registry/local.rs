@@ -61,15 +61,9 @@ pub fn ensure(
         }
         // What was asked for by its id is here, and no registry knows it.
         (_, Some(image)) if is_id_of(&image, name) => return Ok(image),
-        (PullPolicy::Newer, Some(image)) => {
-            let pulled = pull_in_child(store, name, platform, quiet, true)?;
-            return Ok(if pulled { found()?.unwrap_or(image) } else { image });
-        }
-        (PullPolicy::Missing | PullPolicy::Newer, None) | (PullPolicy::Always, _) => {}
+        (PullPolicy::Missing, None) | (PullPolicy::Always | PullPolicy::Newer, _) => {}
     }
-    if !pull_in_child(store, name, platform, quiet, false)? {
-        return Err(already_reported());
-    }
+    pull_in_child(store, name, policy, platform, quiet)?;
     found()?.ok_or_else(|| anyhow!("image {name:?} vanished after it was pulled"))
 }
 
@@ -94,24 +88,30 @@ fn by_id(store: &Store, id: &str) -> Result<Option<Image>> {
     Ok(Some(first))
 }
 
-/// Whether `ctr pull` succeeded; its messages are ours, its output is nobody's. With `optional` it may fail unseen.
-fn pull_in_child(store: &Store, name: &str, platform: Option<&str>, quiet: bool, optional: bool) -> Result<bool> {
+/// `ctr pull`: its messages are ours, its output is nobody's.
+fn pull_in_child(
+    store: &Store,
+    name: &str,
+    policy: PullPolicy,
+    platform: Option<&str>,
+    quiet: bool,
+) -> Result<()> {
     let dirs = store.dirs();
     let mut command = Command::new("/proc/self/exe");
     command.arg("--root").arg(&dirs.data).arg("--runroot").arg(&dirs.runtime).arg("pull");
-    if quiet || optional {
+    if quiet {
         command.arg("--quiet");
     }
+    if policy == PullPolicy::Newer {
+        command.args(["--policy", "newer"]);
+    }
     if let Some(platform) = platform {
-        command.arg("--platform").arg(platform);
+        command.args(["--platform", platform]);
     }
     command.arg("--").arg(name).stdin(Stdio::null()).stdout(Stdio::null());
-    if optional {
-        command.stderr(Stdio::null());
-    }
     let status = command.status().context("start /proc/self/exe pull")?;
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         bail!("the pull of {name:?} was ended by signal {signal}");
     }
-    Ok(status.success())
+    if status.success() { Ok(()) } else { Err(already_reported()) }
 }

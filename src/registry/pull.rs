@@ -198,9 +198,9 @@ impl Pull<'_> {
 
     /// All layers that the store lacks, some at a time. The first failure ends them all.
     async fn fetch(&self, client: &Client, layers: &[Layer]) -> Result<(), Failure> {
-        let (there, missing): (Vec<_>, Vec<_>) = layers
-            .iter()
-            .partition(|layer| self.store.has_layer(&layer.diff_id) && self.store.has_blob(&layer.blob.digest));
+        let is_there =
+            |layer: &&Layer| self.store.has_layer(&layer.diff_id) && self.store.has_blob(&layer.blob.digest);
+        let (there, missing): (Vec<&Layer>, Vec<&Layer>) = layers.iter().partition(is_there);
         for layer in there {
             self.progress.present(&layer.blob.digest);
         }

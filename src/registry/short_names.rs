@@ -43,7 +43,8 @@ pub fn to_find(name: &str, conf: &Registries) -> Result<Vec<Reference>> {
     if let Some(place) = conf.alias(&path) {
         places.push(at_alias(&path, place, &target)?);
     }
-    let registries = ["localhost"].into_iter().chain(conf.search().iter().map(String::as_str)).chain([DOCKER_HUB]);
+    let search = conf.search();
+    let registries = ["localhost"].into_iter().chain(search.iter().map(String::as_str)).chain([DOCKER_HUB]);
     for registry in registries {
         let place = Reference::at(registry, &path, target.clone());
         if !places.contains(&place) {

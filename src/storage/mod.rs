@@ -8,3 +8,5 @@ mod id;
 pub use digest::Digest;
 pub use dirs::Dirs;
 pub use id::{ContainerId, Name};
+mod registry_stub;
+pub use registry_stub::{Compression, Hold, Image, LayerIngest, LayerSource, Store};
