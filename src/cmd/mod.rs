@@ -5,7 +5,9 @@ mod images;
 mod info;
 mod inspect;
 mod output;
+mod progress;
 mod ps;
+mod pull;
 mod rm;
 mod rmi;
 mod run;
@@ -99,6 +101,7 @@ impl Globals {
 #[command(defer = true)]
 enum Verb {
     Run(run::Args),
+    Pull(pull::Args),
     Images(images::Args),
     Ps(ps::Args),
     Rm(rm::Args),
@@ -116,6 +119,7 @@ enum Verb {
 enum ImageVerb {
     #[command(visible_alias = "list")]
     Ls(images::Args),
+    Pull(pull::Args),
     Rm(rmi::Args),
     Inspect(inspect::Args),
 }
@@ -155,6 +159,7 @@ impl Verb {
                 inspect::run(&args.only(Kind::Container), globals)
             }
             Verb::Run(args) => run::run(args, globals),
+            Verb::Pull(args) | Verb::Image(Group { verb: I::Pull(args) }) => pull::run(args, globals),
             Verb::Info(args) => info::run(&args, globals),
             Verb::Version(args) => version::run(&args),
         }

@@ -19,7 +19,7 @@ use crate::{
     monitor::{self, Ends, Failed, Preparation, Started, Watch},
     namespaces::Mapping,
     network::{self, Connection, Pasta},
-    registry,
+    registry::{self, Fetch},
     security::seccomp,
     storage::Store,
     sys::fork::Child,
@@ -49,10 +49,15 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
 /// The image, pulled if need be, or the directory that was named.
 fn base(store: &Store, request: &Request) -> Result<Base> {
     match &request.source {
-        Source::Image { name, pull } => Base::of_image(
-            store,
-            registry::ensure(store, name, pull.policy, pull.platform.as_deref(), pull.quiet)?,
-        ),
+        Source::Image { name, pull } => {
+            let fetch = Fetch {
+                platform: pull.platform.as_deref(),
+                quiet: pull.quiet,
+                tls_verify: pull.tls_verify,
+                authfile: pull.authfile.as_deref(),
+            };
+            Base::of_image(store, registry::ensure(store, name, pull.policy, &fetch)?)
+        }
         Source::Rootfs(rootfs) => Ok(Base::Rootfs(rootfs.clone())),
     }
 }

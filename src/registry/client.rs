@@ -1,0 +1,360 @@
+//! One repository of one registry over HTTP (OCI distribution-spec): reading manifests and blobs, with retries,
+//! authentication and limits.
+
+use super::{
+    PullOptions,
+    auth::Auth,
+    credentials::{self, Credentials},
+    failure::{Failure, Kind, broken, failure, ours, refused, transport},
+    hop,
+    manifest::ACCEPT,
+    reference::{DOCKER_HUB, Target},
+    registries_conf::Source,
+    tls,
+};
+use crate::storage::{Digest, Dirs};
+use anyhow::{Context, Result, anyhow};
+use reqwest::{
+    Method, RequestBuilder, Response, StatusCode, Url,
+    header::{ACCEPT as ACCEPT_HEADER, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RANGE, RETRY_AFTER},
+    redirect::Policy,
+};
+use rustls::RootCertStore;
+use serde::Deserialize;
+use std::{
+    cell::{Cell, OnceCell},
+    path::PathBuf,
+    time::Duration,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// A transfer may take any time, but not fall silent for longer.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A registry that asks for a longer pause than this is told to the user instead.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+const ATTEMPTS: u32 = 5;
+const REDIRECTS: usize = 5;
+/// So much of an error's text is read, in bytes.
+const ERROR_LIMIT: u64 = 64 << 10;
+
+/// Makes clients; holds what they share.
+pub struct Connector<'a> {
+    dirs: &'a Dirs,
+    options: &'a PullOptions,
+    roots: OnceCell<RootCertStore>,
+}
+
+/// Speaks with one repository.
+pub struct Client {
+    http: reqwest::Client,
+    /// `host[:port]` as in the URL.
+    host: String,
+    repository: String,
+    /// May fall back from https to http, until one of them has answered.
+    undecided: Cell<bool>,
+    scheme: Cell<&'static str>,
+    auth: Auth,
+    /// The image as users write it, for messages.
+    name: String,
+}
+
+/// A manifest as it came.
+pub struct Received {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Of the bytes.
+    pub digest: Digest,
+    /// As the server says.
+    pub content_type: Option<String>,
+}
+
+/// Counts down failures that another try may mend.
+pub struct Patience(u32);
+
+impl<'a> Connector<'a> {
+    /// Nothing is read or connected yet.
+    pub fn new(dirs: &'a Dirs, options: &'a PullOptions) -> Connector<'a> {
+        Connector { dirs, options, roots: OnceCell::new() }
+    }
+
+    /// A client for the repository of `source`.
+    ///
+    /// # Errors
+    /// Certificates or credentials on this machine can't be read.
+    pub fn client(&self, source: &Source) -> Result<Client> {
+        let reference = &source.reference;
+        let insecure = match self.options.tls_verify {
+            Some(verify) => !verify,
+            None => source.insecure,
+        };
+        let host = match reference.registry.as_str() {
+            DOCKER_HUB => "registry-1.docker.io",
+            host => host,
+        };
+        let auth = Auth::new(reference.name(), reference.repository.clone(), self.credentials(source)?);
+        Ok(Client {
+            http: self.http(&reference.registry, insecure)?,
+            host: host.to_owned(),
+            repository: reference.repository.clone(),
+            undecided: Cell::new(insecure),
+            scheme: Cell::new("https"),
+            auth,
+            name: reference.name(),
+        })
+    }
+
+    fn credentials(&self, source: &Source) -> Result<Option<Credentials>> {
+        if let Some((user, password)) = &self.options.credentials {
+            return Ok(Some(Credentials::Password(user.clone(), password.clone())));
+        }
+        let reference = &source.reference;
+        let file = self.options.auth_file.as_ref();
+        credentials::find(self.dirs, file, &reference.registry, &reference.repository)
+    }
+
+    fn http(&self, registry: &str, insecure: bool) -> Result<reqwest::Client> {
+        let private = tls::read_private(&self.certificate_dirs(registry))?;
+        let roots = (!insecure).then(|| self.roots.get_or_init(tls::system_roots).clone());
+        let redirects = Policy::custom(|attempt| {
+            let previous = attempt.previous();
+            let Some(last) = previous.last() else { return attempt.follow() };
+            if previous.len() > REDIRECTS {
+                return attempt.error("too many redirects");
+            }
+            match hop::allowed(last, attempt.url()) {
+                Ok(()) => attempt.follow(),
+                Err(why) => attempt.error(why),
+            }
+        });
+        reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::config(roots, private)?)
+            // A connection a layer: with HTTP/2 a layer that unpacks slowly would hold up the others' bytes.
+            .http1_only()
+            .redirect(redirects)
+            .referer(false)
+            .user_agent(concat!("ctr/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(STALL_TIMEOUT)
+            .build()
+            .context("set up the HTTP client")
+    }
+
+    /// containers-certs.d(5); a directory given by the user stands for all others.
+    fn certificate_dirs(&self, registry: &str) -> Vec<PathBuf> {
+        if let Some(dir) = &self.options.cert_dir {
+            return vec![dir.clone()];
+        }
+        let user = self.dirs.config.parent().unwrap_or(&self.dirs.config).join("containers");
+        let bases = ["/etc/docker".into(), "/etc/containers".into(), user];
+        bases.iter().map(|base| base.join("certs.d").join(registry)).collect()
+    }
+}
+
+impl Client {
+    /// What `target` points to now, without fetching it; for nothing but the question whether it changed.
+    pub async fn peek(&self, target: &Target) -> Result<Option<Digest>, Failure> {
+        let response =
+            self.ask(Method::HEAD, &format!("manifests/{}", target.in_url()), manifest_headers()).await?;
+        Ok(digest_header(&response))
+    }
+
+    /// Fetch a manifest or an index.
+    ///
+    /// # Errors
+    /// Besides those of the network: it is longer than `limit` bytes, or isn't what its digest says.
+    pub async fn manifest(&self, target: &Target, limit: u64) -> Result<Received, Failure> {
+        let path = format!("manifests/{}", target.in_url());
+        let (bytes, response) = self.whole(&path, manifest_headers(), limit).await?;
+        let digest = Digest::of(&bytes);
+        let promised = match target {
+            Target::Digest(digest) => Some(*digest),
+            Target::Tag(_) => response.digest,
+        };
+        match promised {
+            Some(promised) if promised != digest => {
+                Err(broken(anyhow!("{} sends the manifest {digest} in place of {promised}", self.host)))
+            }
+            _ => Ok(Received { bytes, digest, content_type: response.content_type }),
+        }
+    }
+
+    /// Fetch a small blob whole, at most `limit` bytes.
+    pub async fn small_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, Failure> {
+        let (bytes, _) = self.whole(&format!("blobs/{digest}"), HeaderMap::new(), limit).await?;
+        match Digest::of(&bytes) {
+            found if found == *digest => Ok(bytes),
+            found => Err(broken(anyhow!("{} sends the blob {found} in place of {digest}", self.host))),
+        }
+    }
+
+    /// Start to read a blob at byte `from`; one try. The answer begins at `from` (206) or at 0 (200).
+    pub async fn blob(&self, digest: &Digest, from: u64) -> Result<Response, Failure> {
+        let mut headers = HeaderMap::new();
+        if from > 0 {
+            let range = format!("bytes={from}-").try_into();
+            headers.insert(RANGE, range.map_err(|error| ours(anyhow!("range from {from}: {error}")))?);
+        }
+        self.ask_once(Method::GET, &format!("blobs/{digest}"), &headers).await
+    }
+
+    /// The host that answers, for messages.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    async fn whole(&self, path: &str, headers: HeaderMap, limit: u64) -> Result<(Vec<u8>, Facts), Failure> {
+        let mut patience = Patience::new();
+        loop {
+            let response = self.ask(Method::GET, path, headers.clone()).await?;
+            let facts = Facts { digest: digest_header(&response), content_type: content_type(&response) };
+            match body(response, limit, &self.host).await {
+                Ok(bytes) => return Ok((bytes, facts)),
+                Err(failure) => patience.pause(failure).await?,
+            }
+        }
+    }
+
+    async fn ask(&self, method: Method, path: &str, headers: HeaderMap) -> Result<Response, Failure> {
+        let mut patience = Patience::new();
+        loop {
+            match self.ask_once(method.clone(), path, &headers).await {
+                Ok(response) => return Ok(response),
+                Err(failure) => patience.pause(failure).await?,
+            }
+        }
+    }
+
+    async fn ask_once(&self, method: Method, path: &str, headers: &HeaderMap) -> Result<Response, Failure> {
+        let mut renewed = false;
+        loop {
+            let pass = self.auth.pass().await;
+            let request = |url| {
+                let request = self.http.request(method.clone(), url).headers(headers.clone());
+                match &pass.header {
+                    Some(header) => request.header(AUTHORIZATION, header),
+                    None => request,
+                }
+            };
+            let response = self.send(request, path).await?;
+            let status = response.status();
+            let url = self.url(path)?;
+            // Only the registry itself may ask for credentials, not a host it redirects to.
+            if status == StatusCode::UNAUTHORIZED && !renewed && response.url().origin() == url.origin() {
+                renewed = true;
+                self.auth.renew(&self.http, &url, response.headers(), &pass).await?;
+                continue;
+            }
+            if !status.is_success() {
+                let after = retry_after(response.headers());
+                return Err(refused(status, after, &told(response).await, &self.host, &self.name));
+            }
+            return Ok(response);
+        }
+    }
+
+    async fn send(&self, request: impl Fn(Url) -> RequestBuilder, path: &str) -> Result<Response, Failure> {
+        let mut outcome = request(self.url(path)?).send().await;
+        if self.undecided.get() {
+            if outcome.as_ref().is_err_and(reqwest::Error::is_connect) {
+                self.scheme.set("http");
+                outcome = request(self.url(path)?).send().await;
+            }
+            self.undecided.set(outcome.is_err());
+        }
+        outcome.map_err(|error| transport(error, &self.host))
+    }
+
+    fn url(&self, path: &str) -> Result<Url, Failure> {
+        let text = format!("{}://{}/v2/{}/{path}", self.scheme.get(), self.host, self.repository);
+        Url::parse(&text).map_err(|error| ours(anyhow!("{text:?} is no URL: {error}")))
+    }
+}
+
+impl Patience {
+    /// For a handful of tries.
+    pub fn new() -> Patience {
+        Patience(0)
+    }
+
+    /// Wait a little longer than the last time, or as long as the server asks for; a failure that no repetition mends,
+    /// and the last of many, come back.
+    pub async fn pause(&mut self, failure: Failure) -> Result<(), Failure> {
+        let Kind::Passing(after) = failure.kind else { return Err(failure) };
+        self.0 += 1;
+        if self.0 >= ATTEMPTS || after.is_some_and(|after| after > LONGEST_PAUSE) {
+            return Err(failure);
+        }
+        let mut random = [128];
+        // Without randomness the pauses are just equal.
+        let _ = getrandom::fill(&mut random);
+        let backoff = Duration::from_millis(200 << self.0).mul_f64(0.5 + f64::from(random[0]) / 256.0);
+        tokio::time::sleep(after.unwrap_or_default().max(backoff)).await;
+        Ok(())
+    }
+}
+
+/// The body of `response`, at most `limit` bytes; no more is ever held.
+pub async fn body(mut response: Response, limit: u64, host: &str) -> Result<Vec<u8>, Failure> {
+    let too_long = || {
+        let what = format!("{host} sends more than the {} KiB that are allowed here", limit >> 10);
+        failure(Kind::Broken, what, "the registry or the image is broken: choose another")
+    };
+    if response.content_length().is_some_and(|length| length > limit) {
+        return Err(too_long());
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| transport(error, host))? {
+        if bytes.len() as u64 + chunk.len() as u64 > limit {
+            return Err(too_long());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// What headers say about a manifest.
+struct Facts {
+    digest: Option<Digest>,
+    content_type: Option<String>,
+}
+
+fn manifest_headers() -> HeaderMap {
+    let accepted = ACCEPT.iter().filter_map(|kind| kind.parse().ok()).map(|value| (ACCEPT_HEADER, value));
+    accepted.fold(HeaderMap::new(), |mut headers, (name, value)| {
+        headers.append(name, value);
+        headers
+    })
+}
+
+fn digest_header(response: &Response) -> Option<Digest> {
+    response.headers().get("docker-content-digest")?.to_str().ok()?.parse().ok()
+}
+
+fn content_type(response: &Response) -> Option<String> {
+    response.headers().get(CONTENT_TYPE)?.to_str().ok().map(str::to_owned)
+}
+
+/// RFC 9110 section 10.2.3; of its two forms, the one with seconds.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// The message in an error's body (distribution-spec, "Error Codes"), fit for one line.
+async fn told(response: Response) -> String {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<One>,
+    }
+    #[derive(Deserialize)]
+    struct One {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let Ok(bytes) = body(response, ERROR_LIMIT, "").await else { return String::new() };
+    let Ok(Errors { errors }) = serde_json::from_slice(&bytes) else { return String::new() };
+    let Some(One { code, message }) = errors.into_iter().next() else { return String::new() };
+    let text = if message.is_empty() { code } else { message };
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}

@@ -1,0 +1,61 @@
+//! Where a registry may send us: to its token server, and from a blob to where it is stored. Pure.
+
+use reqwest::Url;
+use std::net::IpAddr;
+
+/// Whether an answer of `from` may lead us to `to`.
+///
+/// # Errors
+/// Why not: the connection would be less protected, or the target is a service of this machine or of its cloud.
+pub fn allowed(from: &Url, to: &Url) -> Result<(), &'static str> {
+    match (from.scheme(), to.scheme()) {
+        (_, "https") | ("http", "http") => {}
+        (_, "http") => return Err("it would lead from https to http"),
+        _ => return Err("only http and https are followed"),
+    }
+    if is_private_service(to) && !is_private_service(from) {
+        return Err("it would lead to a service of this machine");
+    }
+    Ok(())
+}
+
+fn is_private_service(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_end_matches('.');
+    if host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost") {
+        return true;
+    }
+    match host.trim_matches(['[', ']']).parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hops() {
+        for (from, to, fine) in [
+            ("https://a.b/", "https://c.d/x", true),
+            ("https://a.b/", "http://a.b/", false),
+            ("http://a.b/", "http://c.d/", true),
+            ("http://a.b/", "https://c.d/", true),
+            ("https://a.b/", "file:///etc/passwd", false),
+            ("https://a.b/", "https://127.0.0.1/", false),
+            ("https://a.b/", "https://0x7f.1/", false),
+            ("https://a.b/", "https://localhost./", false),
+            ("https://a.b/", "https://x.localhost/", false),
+            ("https://a.b/", "https://[::1]/", false),
+            ("https://a.b/", "https://[::ffff:127.0.0.1]/", false),
+            ("https://a.b/", "https://169.254.169.254/", false),
+            ("https://a.b/", "https://0.0.0.0/", false),
+            ("https://a.b/", "https://10.0.0.1/", true),
+            ("https://127.0.0.1:5000/", "https://localhost:5001/", true),
+        ] {
+            let hop = allowed(&Url::parse(from).unwrap(), &Url::parse(to).unwrap());
+            assert_eq!(hop.is_ok(), fine, "{from} {to}: {hop:?}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! One layer from its registry into the store, in one pass: chunks go from the socket to the thread that unpacks them,
+//! and a transfer that breaks goes on where it stopped.
+
+use super::{
+    Progress,
+    client::{Client, Patience},
+    failure::{Failure, Kind, broken, failure, ours, transport},
+    manifest::Content,
+};
+use crate::storage::{Compression, Digest, LayerIngest, LayerSource, Store};
+use anyhow::{Context, Result, anyhow};
+use reqwest::{
+    Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap},
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+/// Chunks (of at most some 400 KiB each) that may wait for a layer's thread: memory is bounded, and a slow disk slows the
+/// sender down.
+const CHUNKS_AHEAD: usize = 4;
+/// A transfer that got so far, in bytes, before it broke, has earned new patience.
+const WORTHWHILE: u64 = 1 << 20;
+
+/// One layer of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// As transferred.
+    pub blob: Content,
+    /// Of the unpacked tar archive.
+    pub diff_id: Digest,
+}
+
+/// Fetch `layer` and publish it in the store. Nothing is left of it after an error.
+pub async fn fetch(
+    client: &Client,
+    store: &Store,
+    layer: &Layer,
+    progress: &dyn Progress,
+) -> Result<(), Failure> {
+    let mut intake = Intake { store, layer, head: Vec::new(), received: 0, unpacker: None };
+    let mut patience = Patience::new();
+    progress.begin(&layer.blob.digest, layer.blob.size);
+    while intake.received < layer.blob.size {
+        let before = intake.received;
+        if let Err(failure) = transfer(client, &mut intake, progress).await {
+            if intake.received - before >= WORTHWHILE {
+                patience = Patience::new();
+            }
+            patience.pause(failure).await?;
+        }
+    }
+    intake.finish().await?;
+    progress.done(&layer.blob.digest);
+    Ok(())
+}
+
+/// Read on from where the last transfer stopped.
+async fn transfer(client: &Client, intake: &mut Intake<'_>, progress: &dyn Progress) -> Result<(), Failure> {
+    let Content { digest, size } = intake.layer.blob;
+    let mut response = client.blob(&digest, intake.received).await?;
+    let mut known = begins_before(&response, intake.received, size)
+        .map_err(|what| broken(anyhow!("{} sends layer {digest} wrongly: {what}", client.host())))?;
+    while let Some(chunk) = response.chunk().await.map_err(|error| transport(error, client.host()))? {
+        let skipped = known.min(chunk.len() as u64);
+        known -= skipped;
+        let fresh = &chunk[skipped as usize..];
+        if intake.received + fresh.len() as u64 > size {
+            return Err(broken(anyhow!(
+                "{} sends more than the declared {size} bytes of layer {digest}",
+                client.host()
+            )));
+        }
+        if !fresh.is_empty() {
+            intake.push(fresh.to_vec()).await?;
+            progress.advance(&digest, intake.received);
+        }
+    }
+    if intake.received < size {
+        let what =
+            format!("{} stops after {} of {size} bytes of layer {digest}", client.host(), intake.received);
+        return Err(failure(
+            Kind::Passing(None),
+            what,
+            "run the command again; if it stays so, the registry is broken",
+        ));
+    }
+    Ok(())
+}
+
+/// How many bytes before `wanted` the body of `response` begins.
+fn begins_before(response: &Response, wanted: u64, size: u64) -> Result<u64, String> {
+    offset(response.status(), response.headers(), wanted, size)
+}
+
+fn offset(status: StatusCode, headers: &HeaderMap, wanted: u64, size: u64) -> Result<u64, String> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    match status {
+        StatusCode::OK => match text(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()) {
+            Some(length) if length != size => {
+                Err(format!("{length} bytes, but the manifest declares {size}"))
+            }
+            _ => Ok(wanted),
+        },
+        StatusCode::PARTIAL_CONTENT => {
+            let range = text(CONTENT_RANGE).and_then(|range| range.strip_prefix("bytes "));
+            let parsed = range.and_then(|range| {
+                let (span, total) = range.split_once('/')?;
+                Some((span.split_once('-')?.0.parse::<u64>().ok()?, total))
+            });
+            match parsed {
+                Some((start, total)) if start == wanted && (total == "*" || total.parse() == Ok(size)) => {
+                    Ok(0)
+                }
+                _ => Err(format!("asked for bytes {wanted}- of {size}, it answers {range:?}")),
+            }
+        }
+        other => Err(format!("status {other}")),
+    }
+}
+
+/// What has come of a layer.
+struct Intake<'a> {
+    store: &'a Store,
+    layer: &'a Layer,
+    /// Held back until it tells the compression.
+    head: Vec<u8>,
+    received: u64,
+    unpacker: Option<Unpacker>,
+}
+
+/// The thread that unpacks a layer. Dropped without an end mark, it throws away what it has.
+struct Unpacker {
+    chunks: mpsc::Sender<Option<Vec<u8>>>,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Intake<'_> {
+    async fn push(&mut self, chunk: Vec<u8>) -> Result<(), Failure> {
+        self.received += chunk.len() as u64;
+        if self.unpacker.is_some() {
+            return self.send(Some(chunk)).await;
+        }
+        self.head.extend(chunk);
+        if self.head.len() < 4 {
+            return Ok(());
+        }
+        self.start().await
+    }
+
+    async fn finish(mut self) -> Result<(), Failure> {
+        if self.unpacker.is_none() {
+            self.start().await?;
+        }
+        self.send(None).await?;
+        match self.unpacker.take() {
+            Some(unpacker) => joined(unpacker).await.map_err(ours),
+            None => Ok(()),
+        }
+    }
+
+    async fn start(&mut self) -> Result<(), Failure> {
+        let head = std::mem::take(&mut self.head);
+        let ingest = self.store.ingest(LayerSource {
+            blob: self.layer.blob.digest,
+            size: self.layer.blob.size,
+            compression: compression(&head),
+            diff_id: self.layer.diff_id,
+        });
+        let ingest = ingest.map_err(ours)?;
+        let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
+        self.unpacker =
+            Some(Unpacker { chunks, thread: tokio::task::spawn_blocking(move || unpack(ingest, queue)) });
+        self.send(Some(head)).await
+    }
+
+    async fn send(&mut self, chunk: Option<Vec<u8>>) -> Result<(), Failure> {
+        let Some(unpacker) = &self.unpacker else { return Ok(()) };
+        if unpacker.chunks.send(chunk).await.is_ok() {
+            return Ok(());
+        }
+        // The thread is gone: it says why.
+        match self.unpacker.take() {
+            Some(unpacker) => joined(unpacker).await.map_err(ours),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn joined(unpacker: Unpacker) -> Result<()> {
+    drop(unpacker.chunks);
+    unpacker.thread.await.context("unpack a layer")?
+}
+
+/// Runs on a thread of its own: blocks on the queue and on the disk.
+fn unpack(mut ingest: LayerIngest, mut queue: mpsc::Receiver<Option<Vec<u8>>>) -> Result<()> {
+    while let Some(message) = queue.blocking_recv() {
+        match message {
+            Some(chunk) => ingest.push(chunk)?,
+            None => return ingest.finish(),
+        }
+    }
+    Err(anyhow!("the transfer ended early"))
+}
+
+/// By the first bytes (RFC 1952 section 2.3.1, RFC 8878 section 3.1): media types are known to lie.
+fn compression(head: &[u8]) -> Compression {
+    match head {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::HeaderValue;
+
+    #[test]
+    fn where_an_answer_begins() {
+        let (ok, partial) = (StatusCode::OK, StatusCode::PARTIAL_CONTENT);
+        for (status, name, value, wanted, expected) in [
+            (ok, CONTENT_LENGTH, "10", 0, Some(0)),
+            (ok, CONTENT_LENGTH, "10", 4, Some(4)),
+            (ok, CONTENT_RANGE, "", 4, Some(4)),
+            (ok, CONTENT_LENGTH, "9", 0, None),
+            (partial, CONTENT_RANGE, "bytes 4-9/10", 4, Some(0)),
+            (partial, CONTENT_RANGE, "bytes 4-9/*", 4, Some(0)),
+            (partial, CONTENT_RANGE, "bytes 0-9/10", 4, None),
+            (partial, CONTENT_RANGE, "bytes 4-9/11", 4, None),
+            (partial, CONTENT_RANGE, "bytes x", 4, None),
+            (partial, CONTENT_LENGTH, "6", 4, None),
+            (StatusCode::NO_CONTENT, CONTENT_LENGTH, "0", 0, None),
+        ] {
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+            assert_eq!(offset(status, &headers, wanted, 10).ok(), expected, "{status} {value} {wanted}");
+        }
+    }
+
+    #[test]
+    fn compressions() {
+        for (head, expected) in [
+            (&[0x1f, 0x8b, 8, 0][..], Compression::Gzip),
+            (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),
+            (&[0x52, 0x2a, 0x4d, 0x18], Compression::Zstd),
+            (b"etc/", Compression::None),
+            (&[], Compression::None),
+        ] {
+            assert_eq!(compression(head), expected, "{head:?}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Pulls an image: which places to try, its manifest for our platform, its config, its layers side by side, and the
+//! reference last.
+
+use super::{
+    Progress, PullOptions,
+    client::{Client, Connector},
+    failure::{self, Failure, Kind, broken, ours},
+    layer::{self, Layer},
+    manifest::{self, CONFIG_LIMIT, Config, Content, Document, MANIFEST_LIMIT, Manifest},
+    platform::Platform,
+    reference::{Reference, Target},
+    registries_conf::{Registries, Source},
+    registries_files, short_names,
+};
+use crate::{
+    error::{self, Explain},
+    storage::{Digest, Image, Store},
+};
+use anyhow::{Context, Result, anyhow};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+/// So many layers come at once.
+const LAYERS_AT_ONCE: usize = 4;
+/// An index may name indexes, so deep.
+const INDEX_DEPTH: usize = 4;
+
+/// Pull `name` into the store, from the first place that has it. Runs inside the user namespace that owns the store, and
+/// starts a current-thread tokio of its own; the threads that unpack are gone when it returns.
+///
+/// # Errors
+/// One that tells for each place why it had to be given up.
+pub fn pull(store: &Store, name: &str, options: &PullOptions, progress: &dyn Progress) -> Result<Image> {
+    let registries = registries_files::load(store.dirs())?;
+    let places = short_names::to_pull(name, &registries)?;
+    let wanted = options.platform.as_deref().map(str::parse::<Platform>).transpose()?;
+    // What the store has now, it has until the image is published.
+    let _hold = store.hold()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LAYERS_AT_ONCE + 2)
+        .build()
+        .context("start the pull")?;
+    let pull = Pull { store, options, progress, wanted, registries };
+    runtime.block_on(pull.try_all(name, &places))
+}
+
+struct Pull<'a> {
+    store: &'a Store,
+    options: &'a PullOptions,
+    progress: &'a dyn Progress,
+    wanted: Option<Platform>,
+    registries: Registries,
+}
+
+/// The manifest that was chosen.
+struct Chosen {
+    index: Option<Digest>,
+    digest: Digest,
+    bytes: Vec<u8>,
+    manifest: Manifest,
+}
+
+impl Pull<'_> {
+    async fn try_all(&self, name: &str, places: &[Reference]) -> Result<Image> {
+        let connector = Connector::new(self.store.dirs(), self.options);
+        let mut given_up = Vec::new();
+        for place in places {
+            for source in self.registries.sources(place)? {
+                self.progress.trying(&source.reference.to_string());
+                match self.fetch_from(&connector, place, &source).await {
+                    Ok(image) => return Ok(image),
+                    Err(Failure { kind: Kind::Ours, cause }) => {
+                        return Err(cause.context(format!("pull {place}")));
+                    }
+                    Err(failure) => given_up.push((source.reference.to_string(), failure)),
+                }
+            }
+        }
+        Err(all_of(name, given_up))
+    }
+
+    async fn fetch_from(
+        &self,
+        connector: &Connector<'_>,
+        place: &Reference,
+        source: &Source,
+    ) -> Result<Image, Failure> {
+        let client = connector.client(source).map_err(ours)?;
+        let target = &source.reference.target;
+        if let Some(image) = self.unchanged(&client, place, target).await? {
+            return Ok(image);
+        }
+        let chosen = self.manifest(&client, target).await?;
+        let (bytes, config) = self.config(&client, &chosen.manifest).await?;
+        let platform = self.check_platform(&config)?;
+        let layers = distinct(&chosen.manifest, &config);
+        self.layers(&client, &layers).await?;
+        let image = Image {
+            reference: place.to_string(),
+            manifest: chosen.digest,
+            index: chosen.index,
+            config: chosen.manifest.config.digest,
+            layers: config.diff_ids,
+            blobs: chosen.manifest.layers.iter().map(|layer| layer.digest).collect(),
+            size: 0,
+            platform,
+            pulled: jiff::Timestamp::now(),
+        };
+        self.publish(&[&chosen.bytes, &bytes], &image).map_err(ours)?;
+        Ok(image)
+    }
+
+    /// The image of the store, when it is whole and what `target` still points to.
+    async fn unchanged(
+        &self,
+        client: &Client,
+        place: &Reference,
+        target: &Target,
+    ) -> Result<Option<Image>, Failure> {
+        let Some(image) = self.store.image(&place.to_string()).map_err(ours)? else { return Ok(None) };
+        let fits = super::local::fits(&image, self.wanted.as_ref());
+        if !fits || !self.is_whole(&image) {
+            return Ok(None);
+        }
+        let current = match target {
+            Target::Digest(digest) => Some(*digest),
+            Target::Tag(_) => client.peek(target).await?,
+        };
+        Ok((current.is_some() && [Some(image.manifest), image.index].contains(&current)).then_some(image))
+    }
+
+    fn is_whole(&self, image: &Image) -> bool {
+        let blobs = [&image.manifest, &image.config].into_iter().chain(&image.blobs);
+        image.layers.iter().all(|layer| self.store.has_layer(layer))
+            && blobs.into_iter().all(|blob| self.store.has_blob(blob))
+    }
+
+    /// Follow `target` through indexes to the manifest for our platform.
+    async fn manifest(&self, client: &Client, target: &Target) -> Result<Chosen, Failure> {
+        let host = Platform::host();
+        let wanted = self.wanted.as_ref().unwrap_or(&host);
+        let mut index = None;
+        let mut target = target.clone();
+        let mut declared = None;
+        for _ in 0..=INDEX_DEPTH {
+            let received = client.manifest(&target, MANIFEST_LIMIT).await?;
+            let length = received.bytes.len() as u64;
+            if let Some(size) = declared
+                && size != length
+            {
+                return Err(broken(anyhow!(
+                    "manifest {target} has {length} bytes, its index declares {size}"
+                )));
+            }
+            let document = manifest::parse(&received.bytes, received.content_type.as_deref());
+            match document.with_context(|| format!("manifest {}", received.digest)).map_err(broken)? {
+                Document::Image(manifest) => {
+                    return Ok(Chosen { index, digest: received.digest, bytes: received.bytes, manifest });
+                }
+                Document::Index(offers) => {
+                    let offer = manifest::choose(&offers, wanted).map_err(broken)?;
+                    target = Target::Digest(offer.content.digest);
+                    declared = Some(offer.content.size);
+                    index = index.or(Some(received.digest));
+                }
+            }
+        }
+        Err(broken(anyhow!("indexes lie within indexes, more than {INDEX_DEPTH} deep")))
+    }
+
+    async fn config(&self, client: &Client, manifest: &Manifest) -> Result<(Vec<u8>, Config), Failure> {
+        let Content { digest, size } = manifest.config;
+        if size > CONFIG_LIMIT {
+            let limit = CONFIG_LIMIT >> 20;
+            return Err(broken(anyhow!("the image config declares {size} bytes, {limit} MiB are allowed")));
+        }
+        let bytes = match self.store.has_blob(&digest) {
+            true => self.store.read_blob(&digest, CONFIG_LIMIT).map_err(ours)?,
+            false => client.small_blob(&digest, size).await?,
+        };
+        if bytes.len() as u64 != size {
+            return Err(broken(anyhow!(
+                "image config {digest} has {} bytes, not the declared {size}",
+                bytes.len()
+            )));
+        }
+        let config = manifest::parse_config(&bytes, manifest).map_err(broken)?;
+        Ok((bytes, config))
+    }
+
+    fn check_platform(&self, config: &Config) -> Result<String, Failure> {
+        let found = &config.platform;
+        match &self.wanted {
+            Some(wanted) if wanted.distance(found).is_none() => {
+                let cause = Err::<(), _>(anyhow!("the image has no variant for {wanted}, only for {found}"));
+                let cause = cause.hint(format!("choose it with --platform {found}"));
+                return Err(Failure {
+                    kind: Kind::Broken,
+                    cause: cause.err().unwrap_or_else(|| anyhow!("no variant")),
+                });
+            }
+            None if Platform::host().distance(found).is_none() => {
+                self.progress
+                    .note(&format!("the image is made for {found}, this machine is {}", Platform::host()));
+            }
+            _ => {}
+        }
+        Ok(found.to_string())
+    }
+
+    /// All layers that the store lacks, some at a time. The first failure ends them all.
+    async fn layers(&self, client: &Client, layers: &[Layer]) -> Result<(), Failure> {
+        let is_there =
+            |layer: &&Layer| self.store.has_layer(&layer.diff_id) && self.store.has_blob(&layer.blob.digest);
+        let (there, missing): (Vec<&Layer>, Vec<&Layer>) = layers.iter().partition(is_there);
+        for layer in there {
+            self.progress.present(&layer.blob.digest);
+        }
+        let fetches = missing.into_iter().map(|layer| layer::fetch(client, self.store, layer, self.progress));
+        stream::iter(fetches).buffer_unordered(LAYERS_AT_ONCE).try_collect().await
+    }
+
+    fn publish(&self, blobs: &[&[u8]], image: &Image) -> Result<()> {
+        for blob in blobs {
+            self.store.put_blob(blob)?;
+        }
+        self.store.publish_image(image)
+    }
+}
+
+/// Each layer once, even when the image stacks it twice.
+fn distinct(manifest: &Manifest, config: &Config) -> Vec<Layer> {
+    let mut layers = Vec::with_capacity(manifest.layers.len());
+    for (blob, diff_id) in manifest.layers.iter().zip(&config.diff_ids) {
+        let layer = Layer { blob: *blob, diff_id: *diff_id };
+        if !layers.contains(&layer) {
+            layers.push(layer);
+        }
+    }
+    layers
+}
+
+/// One error for all places; its hint is that of the place whose failure tells most.
+fn all_of(name: &str, mut given_up: Vec<(String, Failure)>) -> anyhow::Error {
+    if given_up.len() == 1
+        && let Some((place, failure)) = given_up.pop()
+    {
+        return failure.cause.context(format!("pull {place}"));
+    }
+    let told =
+        given_up.iter().map(|(place, failure)| format!("{place}: {:#}", failure.cause)).collect::<Vec<_>>();
+    let all = anyhow!("pull {name:?}: {}", told.join("; "));
+    let telling = given_up.iter().max_by_key(|(_, failure)| failure.kind);
+    match telling.and_then(|(_, failure)| error::hint(&failure.cause)) {
+        Some(hint) => failure::with_hint(all, hint),
+        None => all,
+    }
+}
