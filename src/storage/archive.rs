@@ -131,9 +131,11 @@ impl<R: BufRead> Archive<R> {
         let own_link = || header.link_name_bytes().unwrap_or_default().into_owned();
         let target = || -> Result<_> { Ok(one_name(long_link, pax.linkpath)?.unwrap_or_else(own_link)) };
         let size = pax.size.unwrap_or(header_size);
-        let device = || {
-            let number = |part: Option<u32>| part.unwrap_or(0);
-            anyhow::Ok((number(header.device_major()?), number(header.device_minor()?)))
+        let device = || -> Result<(u32, u32)> {
+            let ustar = header.as_ustar().map(|header| (header.dev_major, header.dev_minor));
+            let fields = ustar.or_else(|| header.as_gnu().map(|header| (header.dev_major, header.dev_minor)));
+            let (major, minor) = fields.context("device in an archive older than devices")?;
+            Ok((u32::try_from(number(&major)?)?, u32::try_from(number(&minor)?)?))
         };
         let mut stored = 0;
         let kind = match header.entry_type() {
