@@ -159,7 +159,7 @@ impl Verb {
                 inspect::run(&args.only(Kind::Container), globals)
             }
             Verb::Run(args) => run::run(args, globals),
-            Verb::Pull(args) | Verb::Image(Group { verb: I::Pull(args) }) => pull::run(args, globals),
+            Verb::Pull(args) | Verb::Image(Group { verb: I::Pull(args) }) => pull::run(&args, globals),
             Verb::Info(args) => info::run(&args, globals),
             Verb::Version(args) => version::run(&args),
         }

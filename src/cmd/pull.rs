@@ -58,20 +58,27 @@ pub struct Args {
 }
 
 /// Pull each image and print its id.
-pub fn run(args: Args, globals: &Globals) -> Result<u8> {
-    let options = options(&args)?;
-    let store = Store::open(globals.dirs()?)?;
+pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
+    let options = options(args)?;
+    let store = globals.store()?;
     // Here: the caller's own process, no thread yet. Inside: root of the user namespace that owns the layers' files, with
     // the caller's network; tokio and all threads live and end there.
     run_inside(&Mapping::detect(), || {
-        let progress = progress::choose(args.quiet);
-        for name in &args.images {
-            let image = one(&store, name, args.policy, &options, progress.as_ref())?;
-            println!("{}", image.config.hex());
-        }
-        Ok(())
+        let pulled = all(&store, args, &options);
+        // Whole layers of an image that failed, and what an interrupted pull left.
+        let collected = store.collect_garbage();
+        pulled.and(collected.map(drop))
     })?;
     Ok(0)
+}
+
+fn all(store: &Store, args: &Args, options: &PullOptions) -> Result<()> {
+    let progress = progress::choose(args.quiet);
+    for name in &args.images {
+        let image = one(store, name, args.policy, options, progress.as_ref())?;
+        println!("{}", image.config.hex());
+    }
+    Ok(())
 }
 
 fn one(

@@ -132,7 +132,7 @@ impl Auth {
         if !response.status().is_success() {
             return Err(refused(response.status(), None, "by the token server", &host, &self.name));
         }
-        let answer = body(response, TOKEN_LIMIT, &host).await?;
+        let answer = body(response, TOKEN_LIMIT, "token", &host).await?;
         let answer: Token = serde_json::from_slice(&answer)
             .map_err(|_| broken(anyhow!("the token server {host} answers without a token")))?;
         let token = answer.token.or(answer.access_token).unwrap_or_default();

@@ -164,7 +164,7 @@ impl Client {
     /// Besides those of the network: it is longer than `limit` bytes, or isn't what its digest says.
     pub async fn manifest(&self, target: &Target, limit: u64) -> Result<Received, Failure> {
         let path = format!("manifests/{}", target.in_url());
-        let (bytes, response) = self.whole(&path, manifest_headers(), limit).await?;
+        let (bytes, response) = self.whole("manifest", &path, manifest_headers(), limit).await?;
         let digest = Digest::of(&bytes);
         let promised = match target {
             Target::Digest(digest) => Some(*digest),
@@ -178,12 +178,12 @@ impl Client {
         }
     }
 
-    /// Fetch a small blob whole, at most `limit` bytes.
-    pub async fn small_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, Failure> {
-        let (bytes, _) = self.whole(&format!("blobs/{digest}"), HeaderMap::new(), limit).await?;
+    /// Fetch an image config, at most `limit` bytes.
+    pub async fn config(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, Failure> {
+        let (bytes, _) = self.whole("config", &format!("blobs/{digest}"), HeaderMap::new(), limit).await?;
         match Digest::of(&bytes) {
             found if found == *digest => Ok(bytes),
-            found => Err(broken(anyhow!("{} sends the blob {found} in place of {digest}", self.host))),
+            found => Err(broken(anyhow!("{} sends the config {found} in place of {digest}", self.host))),
         }
     }
 
@@ -202,12 +202,18 @@ impl Client {
         &self.host
     }
 
-    async fn whole(&self, path: &str, headers: HeaderMap, limit: u64) -> Result<(Vec<u8>, Facts), Failure> {
+    async fn whole(
+        &self,
+        what: &str,
+        path: &str,
+        headers: HeaderMap,
+        limit: u64,
+    ) -> Result<(Vec<u8>, Facts), Failure> {
         let mut patience = Patience::new();
         loop {
             let response = self.ask(Method::GET, path, headers.clone()).await?;
             let facts = Facts { digest: digest_header(&response), content_type: content_type(&response) };
-            match body(response, limit, &self.host).await {
+            match body(response, limit, what, &self.host).await {
                 Ok(bytes) => return Ok((bytes, facts)),
                 Err(failure) => patience.pause(failure).await?,
             }
@@ -294,9 +300,9 @@ impl Patience {
 }
 
 /// The body of `response`, at most `limit` bytes; no more is ever held.
-pub async fn body(mut response: Response, limit: u64, host: &str) -> Result<Vec<u8>, Failure> {
+pub async fn body(mut response: Response, limit: u64, what: &str, host: &str) -> Result<Vec<u8>, Failure> {
     let too_long = || {
-        let what = format!("{host} sends more than the {} KiB that are allowed here", limit >> 10);
+        let what = format!("{host} sends a {what} of more than {} KiB", limit >> 10);
         failure(Kind::Broken, what, "the registry or the image is broken: choose another")
     };
     if response.content_length().is_some_and(|length| length > limit) {
@@ -352,7 +358,7 @@ async fn told(response: Response) -> String {
         #[serde(default)]
         message: String,
     }
-    let Ok(bytes) = body(response, ERROR_LIMIT, "").await else { return String::new() };
+    let Ok(bytes) = body(response, ERROR_LIMIT, "", "").await else { return String::new() };
     let Ok(Errors { errors }) = serde_json::from_slice(&bytes) else { return String::new() };
     let Some(One { code, message }) = errors.into_iter().next() else { return String::new() };
     let text = if message.is_empty() { code } else { message };

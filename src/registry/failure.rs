@@ -45,6 +45,13 @@ pub fn with_hint(cause: anyhow::Error, hint: impl Into<String>) -> anyhow::Error
 
 /// What the registry sent is wrong.
 pub fn broken(cause: anyhow::Error) -> Failure {
+    let cause = match crate::error::hint(&cause) {
+        Some(_) => cause,
+        None => with_hint(
+            cause,
+            "the fault is the registry's or the image's: push it again, or pull from elsewhere",
+        ),
+    };
     Failure { kind: Kind::Broken, cause }
 }
 
@@ -104,8 +111,10 @@ pub fn refused(status: StatusCode, after: Option<Duration>, told: &str, host: &s
     match code {
         401 | 403 => {
             let what = format!("access denied, or no such image ({code}{said})");
+            // Credentials are filed under the name of the registry, which may not be its host.
+            let registry = name.split('/').next().unwrap_or(host);
             let hint = format!(
-                "check the spelling; for a private image put credentials for {host} into \
+                "check the spelling; for a private image put credentials for {registry} into \
                  ~/.config/containers/auth.json or pass --creds USER:PASSWORD"
             );
             failure(Kind::Denied, what, hint)

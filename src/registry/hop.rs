@@ -13,21 +13,34 @@ pub fn allowed(from: &Url, to: &Url) -> Result<(), &'static str> {
         (_, "http") => return Err("it would lead from https to http"),
         _ => return Err("only http and https are followed"),
     }
-    if is_private_service(to) && !is_private_service(from) {
-        return Err("it would lead to a service of this machine");
-    }
-    Ok(())
+    let near = match reach(to) {
+        Reach::Everyone => true,
+        Reach::Machine => reach(from) == Reach::Machine,
+        Reach::Link => from.host_str() == to.host_str(),
+    };
+    if near { Ok(()) } else { Err("it would lead to a service of this machine or of its cloud") }
 }
 
-fn is_private_service(url: &Url) -> bool {
+/// Who can connect to a host.
+#[derive(PartialEq, Eq)]
+enum Reach {
+    Everyone,
+    /// Loopback.
+    Machine,
+    /// Link-local: 169.254.169.254 hands out a cloud machine's secrets.
+    Link,
+}
+
+fn reach(url: &Url) -> Reach {
     let host = url.host_str().unwrap_or_default().trim_end_matches('.');
     if host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost") {
-        return true;
+        return Reach::Machine;
     }
     match host.trim_matches(['[', ']']).parse::<IpAddr>().map(|address| address.to_canonical()) {
-        Ok(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
-        Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
-        Err(_) => false,
+        Ok(IpAddr::V4(v4)) if v4.is_link_local() => Reach::Link,
+        Ok(IpAddr::V6(v6)) if v6.is_unicast_link_local() => Reach::Link,
+        Ok(address) if address.is_loopback() || address.is_unspecified() => Reach::Machine,
+        _ => Reach::Everyone,
     }
 }
 
@@ -53,6 +66,8 @@ mod tests {
             ("https://a.b/", "https://0.0.0.0/", false),
             ("https://a.b/", "https://10.0.0.1/", true),
             ("https://127.0.0.1:5000/", "https://localhost:5001/", true),
+            ("https://127.0.0.1:5000/", "https://169.254.169.254/", false),
+            ("https://169.254.1.1:5000/", "https://169.254.1.1/", true),
         ] {
             let hop = allowed(&Url::parse(from).unwrap(), &Url::parse(to).unwrap());
             assert_eq!(hop.is_ok(), fine, "{from} {to}: {hop:?}");

@@ -42,7 +42,8 @@ pub async fn fetch(
     progress.begin(&layer.blob.digest, layer.blob.size);
     while intake.received < layer.blob.size {
         let before = intake.received;
-        if let Err(failure) = transfer(client, &mut intake, progress).await {
+        if let Err(mut failure) = transfer(client, &mut intake, progress).await {
+            failure.cause = failure.cause.context(format!("layer {}", layer.blob.digest));
             if intake.received - before >= WORTHWHILE {
                 patience = Patience::new();
             }
@@ -59,16 +60,21 @@ async fn transfer(client: &Client, intake: &mut Intake<'_>, progress: &dyn Progr
     let Content { digest, size } = intake.layer.blob;
     let mut response = client.blob(&digest, intake.received).await?;
     let mut known = begins_before(&response, intake.received, size)
-        .map_err(|what| broken(anyhow!("{} sends layer {digest} wrongly: {what}", client.host())))?;
-    while let Some(chunk) = response.chunk().await.map_err(|error| transport(error, client.host()))? {
+        .map_err(|what| broken(anyhow!("{} sends {what}", client.host())))?;
+    loop {
+        let chunk = response.chunk().await.map_err(|error| {
+            let Failure { kind, cause } = transport(error, client.host());
+            Failure {
+                kind,
+                cause: cause.context(format!("stopped after {} of {size} bytes", intake.received)),
+            }
+        })?;
+        let Some(chunk) = chunk else { break };
         let skipped = known.min(chunk.len() as u64);
         known -= skipped;
         let fresh = &chunk[skipped as usize..];
         if intake.received + fresh.len() as u64 > size {
-            return Err(broken(anyhow!(
-                "{} sends more than the declared {size} bytes of layer {digest}",
-                client.host()
-            )));
+            return Err(broken(anyhow!("{} sends more than the declared {size} bytes", client.host())));
         }
         if !fresh.is_empty() {
             intake.push(fresh.to_vec()).await?;
@@ -76,8 +82,7 @@ async fn transfer(client: &Client, intake: &mut Intake<'_>, progress: &dyn Progr
         }
     }
     if intake.received < size {
-        let what =
-            format!("{} stops after {} of {size} bytes of layer {digest}", client.host(), intake.received);
+        let what = format!("{} stops after {} of {size} bytes", client.host(), intake.received);
         return Err(failure(
             Kind::Passing(None),
             what,
@@ -111,7 +116,7 @@ fn offset(status: StatusCode, headers: &HeaderMap, wanted: u64, size: u64) -> Re
                 Some((start, total)) if start == wanted && (total == "*" || total.parse() == Ok(size)) => {
                     Ok(0)
                 }
-                _ => Err(format!("asked for bytes {wanted}- of {size}, it answers {range:?}")),
+                _ => Err(format!("the wrong part: asked for bytes {wanted}- of {size}, it says {range:?}")),
             }
         }
         other => Err(format!("status {other}")),

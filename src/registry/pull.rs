@@ -3,7 +3,7 @@
 
 use super::{
     Progress, PullOptions,
-    client::{Client, Connector},
+    client::{Client, Connector, Received},
     failure::{self, Failure, Kind, broken, ours},
     layer::{self, Layer},
     manifest::{self, CONFIG_LIMIT, Config, Content, Document, MANIFEST_LIMIT, Manifest},
@@ -13,8 +13,8 @@ use super::{
     registries_files, short_names,
 };
 use crate::{
-    error::{self, Explain},
-    storage::{Digest, Image, Store},
+    error,
+    storage::{Image, Store},
 };
 use anyhow::{Context, Result, anyhow};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -54,9 +54,8 @@ struct Pull<'a> {
 
 /// The manifest that was chosen.
 struct Chosen {
-    index: Option<Digest>,
-    digest: Digest,
-    bytes: Vec<u8>,
+    index: Option<Received>,
+    received: Received,
     manifest: Manifest,
 }
 
@@ -97,16 +96,17 @@ impl Pull<'_> {
         self.layers(&client, &layers).await?;
         let image = Image {
             reference: place.to_string(),
-            manifest: chosen.digest,
-            index: chosen.index,
+            manifest: chosen.received.digest,
+            index: chosen.index.as_ref().map(|index| index.digest),
             config: chosen.manifest.config.digest,
+            size: self.size(&layers).map_err(ours)?,
             layers: config.diff_ids,
             blobs: chosen.manifest.layers.iter().map(|layer| layer.digest).collect(),
-            size: 0,
             platform,
             pulled: jiff::Timestamp::now(),
         };
-        self.publish(&[&chosen.bytes, &bytes], &image).map_err(ours)?;
+        let documents = chosen.index.iter().chain([&chosen.received]).map(|received| &received.bytes);
+        self.publish(documents.chain([&bytes]), &image).map_err(ours)?;
         Ok(image)
     }
 
@@ -130,7 +130,7 @@ impl Pull<'_> {
     }
 
     fn is_whole(&self, image: &Image) -> bool {
-        let blobs = [&image.manifest, &image.config].into_iter().chain(&image.blobs);
+        let blobs = [&image.manifest, &image.config].into_iter().chain(&image.index).chain(&image.blobs);
         image.layers.iter().all(|layer| self.store.has_layer(layer))
             && blobs.into_iter().all(|blob| self.store.has_blob(blob))
     }
@@ -155,13 +155,13 @@ impl Pull<'_> {
             let document = manifest::parse(&received.bytes, received.content_type.as_deref());
             match document.with_context(|| format!("manifest {}", received.digest)).map_err(broken)? {
                 Document::Image(manifest) => {
-                    return Ok(Chosen { index, digest: received.digest, bytes: received.bytes, manifest });
+                    return Ok(Chosen { index, received, manifest });
                 }
                 Document::Index(offers) => {
                     let offer = manifest::choose(&offers, wanted).map_err(broken)?;
                     target = Target::Digest(offer.content.digest);
                     declared = Some(offer.content.size);
-                    index = index.or(Some(received.digest));
+                    index = index.or(Some(received));
                 }
             }
         }
@@ -176,7 +176,7 @@ impl Pull<'_> {
         }
         let bytes = match self.store.has_blob(&digest) {
             true => self.store.read_blob(&digest, CONFIG_LIMIT).map_err(ours)?,
-            false => client.small_blob(&digest, size).await?,
+            false => client.config(&digest, size).await?,
         };
         if bytes.len() as u64 != size {
             return Err(broken(anyhow!(
@@ -192,12 +192,12 @@ impl Pull<'_> {
         let found = &config.platform;
         match &self.wanted {
             Some(wanted) if wanted.distance(found).is_none() => {
-                let cause = Err::<(), _>(anyhow!("the image has no variant for {wanted}, only for {found}"));
-                let cause = cause.hint(format!("choose it with --platform {found}"));
-                return Err(Failure {
-                    kind: Kind::Broken,
-                    cause: cause.err().unwrap_or_else(|| anyhow!("no variant")),
-                });
+                let what = format!("the image has no variant for {wanted}, only for {found}");
+                return Err(failure::failure(
+                    Kind::Broken,
+                    what,
+                    format!("choose it with --platform {found}"),
+                ));
             }
             None if Platform::host().distance(found).is_none() => {
                 self.progress
@@ -220,7 +220,14 @@ impl Pull<'_> {
         stream::iter(fetches).buffer_unordered(LAYERS_AT_ONCE).try_collect().await
     }
 
-    fn publish(&self, blobs: &[&[u8]], image: &Image) -> Result<()> {
+    /// Bytes unpacked; a layer that the image stacks twice is there once.
+    fn size(&self, layers: &[Layer]) -> Result<u64> {
+        layers
+            .iter()
+            .try_fold(0u64, |sum, layer| Ok(sum.saturating_add(self.store.layer_size(&layer.diff_id)?)))
+    }
+
+    fn publish<'a>(&self, blobs: impl Iterator<Item = &'a Vec<u8>>, image: &Image) -> Result<()> {
         for blob in blobs {
             self.store.put_blob(blob)?;
         }
