@@ -49,11 +49,12 @@ impl Layers {
     pub fn overlay(&self, rootless: bool) -> Result<Root> {
         let hold = |dir: &PathBuf| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            open(dir, flags, Mode::empty()).with_context(|| format!("open {}", dir.display()))
+            let held = open(dir, flags, Mode::empty()).with_context(|| format!("open {}", dir.display()))?;
+            Ok((path_c_string(dir)?, held))
         };
-        let lower: Vec<OwnedFd> = self.lower.iter().map(hold).collect::<Result<_>>()?;
+        let lower: Vec<(CString, OwnedFd)> = self.lower.iter().map(hold).collect::<Result<_>>()?;
         let (upper, work) = (hold(&self.upper)?, hold(&self.work)?);
-        let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let name = |(_, fd): &(CString, OwnedFd)| format!("/proc/self/fd/{}", fd.as_raw_fd());
         let mut options = format!(
             "lowerdir={},upperdir={},workdir={}",
             lower.iter().map(name).collect::<Vec<_>>().join(":"),
@@ -67,8 +68,8 @@ impl Layers {
         if self.ephemeral {
             options.push_str(",volatile");
         }
-        let held = lower.into_iter().chain([upper, work]).collect();
-        Ok(Root::Overlay { options: CString::new(options).context("overlay options")?, held })
+        let directories = lower.into_iter().chain([upper, work]).collect();
+        Ok(Root::Overlay { options: CString::new(options).context("overlay options")?, directories })
     }
 
     /// Let fuse-overlayfs mount them in the namespaces of `child`. Returns once it is mounted; the process that serves it

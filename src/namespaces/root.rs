@@ -2,7 +2,7 @@
 
 use rustix::{
     fs::{Mode, OFlags, open},
-    io::{Errno, Result},
+    io::{DupFlags, Errno, Result, dup3},
     mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
     process::{chdir, fchdir, pivot_root},
 };
@@ -18,10 +18,10 @@ use super::mount::{attach, clone_tree};
 pub enum Root {
     /// Native overlay: the options for mount(2).
     Overlay {
-        /// `lowerdir=…,upperdir=…,workdir=…`
+        /// `lowerdir=…,upperdir=…,workdir=…`, each directory named by its descriptor.
         options: CString,
-        /// The directories that the options name by descriptor.
-        held: Vec<OwnedFd>,
+        /// Those directories: path and descriptor.
+        directories: Vec<(CString, OwnedFd)>,
     },
     /// fuse-overlayfs, which our parent starts in our namespaces and has mounted when it says so.
     FuseOverlay,
@@ -31,9 +31,15 @@ pub enum Root {
 
 impl Root {
     /// Mount it at the directory `at`.
-    pub fn mount(&self, at: &CStr) -> Result<OwnedFd> {
+    pub fn mount(&mut self, at: &CStr) -> Result<OwnedFd> {
         match self {
-            Root::Overlay { options, .. } => {
+            Root::Overlay { options, directories } => {
+                for (path, descriptor) in directories {
+                    // overlay takes directories of its own mount namespace only, and these are our starter's: the same
+                    // number now stands for the same directory here.
+                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                    dup3(open(path.as_c_str(), flags, Mode::empty())?, descriptor, DupFlags::CLOEXEC)?;
+                }
                 mount(c"overlay", at, c"overlay", MountFlags::empty(), options.as_c_str())?
             }
             Root::FuseOverlay => {}
