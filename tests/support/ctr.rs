@@ -160,7 +160,7 @@ impl Ctr {
     pub fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Outcome {
         let mut command = self.command(arguments);
         let output = command.output().expect("start ctr");
-        Outcome { what: format!("as {:?}: {:?}", self.user, command.get_args()), output }
+        Outcome::new(format!("as {:?}: {:?}", self.user, command.get_args()), output)
     }
 
     /// Everything in the store: path to mode, size and content (a hash, or a link's target). Empty when there is none.
@@ -207,6 +207,16 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The outcome of `what`.
+    pub fn new(what: String, output: Output) -> Outcome {
+        Outcome { what, output }
+    }
+
+    /// Standard output, byte by byte.
+    pub fn bytes(&self) -> &[u8] {
+        &self.output.stdout
+    }
+
     /// Standard output as text.
     pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout).into_owned()

@@ -5,10 +5,13 @@ mod ctr;
 mod fault;
 mod http;
 mod image;
+mod live;
+mod payload;
 mod registry;
 mod token;
 
 pub use ctr::{Ctr, Outcome, User};
 pub use fault::{Fault, Faults, Seen};
 pub use image::{Compression, Flavour, Layer, Pushed, TestImage, index};
+pub use live::{Live, wait_gone};
 pub use registry::Registry;
