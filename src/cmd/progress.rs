@@ -67,8 +67,7 @@ struct Bars {
 
 impl Bars {
     fn say(&self, line: &str) {
-        // A terminal that is gone can't be told anything.
-        let _ = self.all.println(line);
+        self.all.suspend(|| eprintln!("{line}"));
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{
     client::body,
     credentials::Credentials,
-    failure::{Failure, broken, refused, transport},
+    failure::{Failure, Kind, broken, failure, refused, transport},
     hop,
 };
 use anyhow::{Result, anyhow};
@@ -79,7 +79,11 @@ impl Auth {
                 })?;
                 hop::allowed(url, &realm).map_err(|why| {
                     let server = format!("{}://{}", realm.scheme(), realm.host_str().unwrap_or_default());
-                    broken(anyhow!("the registry names a token server at {server}: {why}"))
+                    failure(
+                        Kind::Broken,
+                        format!("the registry names a token server at {server}: {why}"),
+                        "check the registry's address; if it is right, its administrator has to mend the realm",
+                    )
                 })?;
                 Some(self.token(http, realm, service.as_deref()).await?)
             }

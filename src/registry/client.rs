@@ -23,6 +23,7 @@ use rustls::RootCertStore;
 use serde::Deserialize;
 use std::{
     cell::{Cell, OnceCell},
+    env,
     path::PathBuf,
     time::Duration,
 };
@@ -145,8 +146,10 @@ impl<'a> Connector<'a> {
             return vec![dir.clone()];
         }
         let user = self.dirs.config.parent().unwrap_or(&self.dirs.config).join("containers");
+        let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".config/containers"));
+        let home = home.filter(|home| *home != user);
         let bases = ["/etc/docker".into(), "/etc/containers".into(), user];
-        bases.iter().map(|base| base.join("certs.d").join(registry)).collect()
+        bases.iter().chain(&home).map(|base| base.join("certs.d").join(registry)).collect()
     }
 }
 

@@ -151,13 +151,20 @@ fn tls_failure(error: &rustls::Error, host: &str) -> Failure {
                 "if it is meant to speak plain http: --tls-verify=false, or insecure = true for {host} in registries.conf"
             ),
         ),
-        error => (
-            format!("TLS with {host} fails: {error}"),
-            format!(
+        error => {
+            use rustls::{CertificateError as C, Error::InvalidCertificate};
+            let why = match error {
+                InvalidCertificate(C::UnknownIssuer | C::Other(_)) => {
+                    "its certificate is signed by nobody whom this machine trusts".to_owned()
+                }
+                error => error.to_string(),
+            };
+            let hint = format!(
                 "put the registry's CA into ~/.config/containers/certs.d/{host}/ca.crt, or trust it blindly with \
                  --tls-verify=false"
-            ),
-        ),
+            );
+            (format!("TLS with {host} fails: {why}"), hint)
+        }
     };
     failure(Kind::Unreachable, what, hint)
 }

@@ -158,7 +158,7 @@ impl Intake<'_> {
         }
         self.send(None).await?;
         match self.unpacker.take() {
-            Some(unpacker) => joined(unpacker).await.map_err(ours),
+            Some(unpacker) => joined(unpacker).await.map_err(of_content),
             None => Ok(()),
         }
     }
@@ -185,10 +185,15 @@ impl Intake<'_> {
         }
         // The thread is gone: it says why.
         match self.unpacker.take() {
-            Some(unpacker) => joined(unpacker).await.map_err(ours),
+            Some(unpacker) => joined(unpacker).await.map_err(of_content),
             None => Ok(()),
         }
     }
+}
+
+/// What came can't be taken: another place may have it whole. An error with a hint is this machine's own (a full disk).
+fn of_content(cause: anyhow::Error) -> Failure {
+    if crate::error::hint(&cause).is_some() { ours(cause) } else { broken(cause) }
 }
 
 async fn joined(unpacker: Unpacker) -> Result<()> {

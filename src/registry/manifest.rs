@@ -139,7 +139,7 @@ pub fn choose<'a>(offers: &'a [Offer], wanted: &Platform) -> Result<&'a Offer> {
     there.retain(|platform| !platform.starts_with("unknown/"));
     there.dedup();
     there.truncate(32);
-    let cause = anyhow!("the image has no variant for {wanted}, only for {}", there.join(", "));
+    let cause = anyhow!("the image has no platform {wanted}, only {}", there.join(", "));
     match there.first() {
         Some(first) => Err(cause).hint(format!("choose one with --platform {first}")),
         None => Err(anyhow!("the index holds no image")),
@@ -373,7 +373,7 @@ mod tests {
             assert_eq!(choose(&offers, &wanted.parse().unwrap()).unwrap().content.size, expected, "{wanted}");
         }
         let error = choose(&offers, &"linux/s390x".parse().unwrap()).unwrap_err();
-        assert!(format!("{error:#}").ends_with("only for linux/arm/v6, linux/arm, linux/amd64"), "{error:#}");
+        assert!(format!("{error:#}").ends_with("only linux/arm/v6, linux/arm, linux/amd64"), "{error:#}");
         assert_eq!(crate::error::hint(&error), Some("choose one with --platform linux/arm/v6"));
     }
 

@@ -192,7 +192,7 @@ impl Pull<'_> {
         let found = &config.platform;
         match &self.wanted {
             Some(wanted) if wanted.distance(found).is_none() => {
-                let what = format!("the image has no variant for {wanted}, only for {found}");
+                let what = format!("the image has no platform {wanted}, only {found}");
                 return Err(failure::failure(
                     Kind::Broken,
                     what,

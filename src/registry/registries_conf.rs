@@ -2,7 +2,8 @@
 //! Pure: text in, settings out; the files are found by [`super::registries_files`].
 
 use super::reference::{DOCKER_HUB, Reference, Target};
-use anyhow::{Result, bail};
+use crate::error::Explain;
+use anyhow::{Result, anyhow};
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt};
 use toml::Spanned;
@@ -164,7 +165,8 @@ impl Registries {
             return Ok(vec![Source { reference: reference.clone(), insecure: false }]);
         };
         if table.blocked {
-            bail!("registry {:?} is blocked in registries.conf", table.prefix);
+            return Err(anyhow!("registry {:?} is blocked in registries.conf", table.prefix))
+                .hint("take away `blocked = true` there, or choose another registry");
         }
         let rest = name.get(length..).unwrap_or_default();
         let moved = |location: &str| -> Result<Reference> {
