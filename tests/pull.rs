@@ -13,7 +13,7 @@ fn tiny(content: &str) -> TestImage {
 
 /// Where the store unpacked layer `number` of `image`.
 fn layer(ctr: &Ctr, image: &Pushed, number: usize) -> PathBuf {
-    ctr.data().join("layers").join(&image.diff_ids[number]["sha256:".len()..])
+    ctr.data().join("layers").join(&image.diff_ids[number]["sha256:".len()..]).join("fs")
 }
 
 /// The one image's id as the store lists it.

@@ -8,7 +8,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, OnceLock, mpsc},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread,
 };
 
@@ -88,6 +88,7 @@ impl Registry {
 
     /// Upload a blob.
     pub fn put_blob(&self, repository: &str, bytes: &[u8]) {
+        let _alone = pushing();
         let start = format!("/v2/{repository}/blobs/uploads/");
         let (head, _) = http::request(self.address, "POST", &start, "", &[]).expect("start an upload");
         let location = head.get("location").expect("an upload's location");
@@ -101,6 +102,7 @@ impl Registry {
 
     /// Put a manifest.
     pub fn put_manifest(&self, repository: &str, tag: &str, media_type: &str, bytes: &[u8]) {
+        let _alone = pushing();
         let path = format!("/v2/{repository}/manifests/{tag}");
         let (head, body) =
             http::request(self.address, "PUT", &path, media_type, bytes).expect("put a manifest");
@@ -155,6 +157,12 @@ impl Registry {
             .unwrap_or_else(|log| panic!("docker-registry:\n{log}"));
         Registry { address: (Ipv4Addr::LOCALHOST, port).into(), dir, _child: Mutex::new(child) }
     }
+}
+
+/// The registry's storage is not made for two uploads of one blob at the same moment.
+fn pushing() -> MutexGuard<'static, ()> {
+    static PUSHING: Mutex<()> = Mutex::new(());
+    PUSHING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The registries.conf entry for a registry that speaks plain HTTP.
