@@ -194,7 +194,7 @@ impl<'a> Preparing<'a> {
             true => (Stdio::Terminal, None),
             false => {
                 let (theirs, ours) = monitor::pipes(self.request.interactive)?;
-                (Stdio::Pipes(theirs), Some(ours))
+                (theirs, Some(ours))
             }
         };
         let root = match (base, driver) {

@@ -132,7 +132,7 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     write_sysctls(plan)?;
     let terminal = match plan.stdio {
         Stdio::Terminal => Some(open_terminal(&root, link).step(Step::Terminal)?),
-        Stdio::Pipes(_) => None,
+        Stdio::Pipes { .. } => None,
     };
     if plan.read_only {
         mount::set(&root, MountAttrFlags::MOUNT_ATTR_RDONLY, false).step(Step::Root)?;
@@ -229,16 +229,21 @@ fn open_terminal(root: &OwnedFd, link: &Link) -> Result<OwnedFd> {
 }
 
 fn connect_stdio(stdio: &Stdio, terminal: Option<OwnedFd>, identity: &Identity) -> Result<()> {
+    let null;
     let sources = match (&terminal, stdio) {
         (Some(slave), _) => {
             rustix::process::ioctl_tiocsctty(slave)?;
             [slave, slave, slave]
         }
-        (None, Stdio::Pipes(pipes)) => pipes.each_ref(),
+        (None, Stdio::Pipes { stdin: Some(stdin), stdout, stderr }) => [stdin, stdout, stderr],
+        (None, Stdio::Pipes { stdin: None, stdout, stderr }) => {
+            null = mount::null_device(CWD, OFlags::RDONLY)?;
+            [&null, stdout, stderr]
+        }
         (None, Stdio::Terminal) => return Err(Errno::NOTTY),
     };
     for source in sources {
-        // So that a payload that is not root may open /dev/stdout; never the host's /dev/null.
+        // So that a payload that is not root may open /dev/stdout.
         let kind = FileType::from_raw_mode(fstat(source)?.st_mode);
         if kind == FileType::Fifo || terminal.is_some() {
             let group = (kind == FileType::Fifo).then(|| Gid::from_raw(identity.gid));

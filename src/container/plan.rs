@@ -71,8 +71,15 @@ pub struct Plan {
 pub enum Stdio {
     /// To a new terminal of the container.
     Terminal,
-    /// To these.
-    Pipes([OwnedFd; 3]),
+    /// To these pipes.
+    Pipes {
+        /// `None`: the container's /dev/null.
+        stdin: Option<OwnedFd>,
+        /// What it prints.
+        stdout: OwnedFd,
+        /// Its complaints.
+        stderr: OwnedFd,
+    },
 }
 
 /// The payload's executable.

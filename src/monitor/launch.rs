@@ -100,7 +100,7 @@ fn accompany(
             Report::Failed(failure) => return Err(explain(plan, failure)),
             Report::Closed => return Ok(terminal),
         }
-        let ready = terminal.is_some() || matches!(plan.stdio, Stdio::Pipes(_));
+        let ready = terminal.is_some() || matches!(plan.stdio, Stdio::Pipes { .. });
         if let (Some(identity), true) = (identity.take_if(|_| ready), ready) {
             tell(link.become_payload(&identity))?;
         }

@@ -1,6 +1,7 @@
 //! Carrying bytes from one descriptor to another without ever blocking the rest: spliced inside the kernel where it can,
 //! copied through one buffer where it can't (terminals, files opened for appending).
 
+use crate::container::plan::Stdio;
 use anyhow::{Context, Result};
 use rustix::{
     event::PollFlags,
@@ -21,15 +22,12 @@ pub struct Ends {
     pub stderr: OwnedFd,
 }
 
-/// Pipes for a payload: its ends, in the order 0 to 2, and ours. Without `interactive` its stdin is /dev/null.
-pub fn pipes(interactive: bool) -> Result<([OwnedFd; 3], Ends)> {
+/// Pipes for a payload: its ends and ours. Without `interactive` its stdin is /dev/null.
+pub fn pipes(interactive: bool) -> Result<(Stdio, Ends)> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).context("make a pipe");
     let (stdin, our_stdin) = match interactive {
-        true => pipe().map(|(theirs, ours)| (theirs, Some(ours)))?,
-        false => {
-            let null = std::fs::File::open("/dev/null").context("open /dev/null")?;
-            (null.into(), None)
-        }
+        true => pipe().map(|(theirs, ours)| (Some(theirs), Some(ours)))?,
+        false => (None, None),
     };
     let (our_stdout, stdout) = pipe()?;
     let (our_stderr, stderr) = pipe()?;
@@ -37,7 +35,10 @@ pub fn pipes(interactive: bool) -> Result<([OwnedFd; 3], Ends)> {
         let flags = fcntl_getfl(ours).context("read the flags of a pipe")?;
         fcntl_setfl(ours, flags | OFlags::NONBLOCK).context("set the flags of a pipe")?;
     }
-    Ok(([stdin, stdout, stderr], Ends { stdin: our_stdin, stdout: our_stdout, stderr: our_stderr }))
+    Ok((
+        Stdio::Pipes { stdin, stdout, stderr },
+        Ends { stdin: our_stdin, stdout: our_stdout, stderr: our_stderr },
+    ))
 }
 
 /// One direction of one stream. `to` may be shared with other processes, so its flags are left alone and it is written

@@ -1,7 +1,7 @@
 //! The mounts of a container: planned as [`Operation`]s before the fork, executed by the container's first process. Each
 //! file system is made detached and attached to a descriptor, so no path of the image is ever resolved by name.
 
-use super::target::Target;
+use super::target::{Target, open_in_root};
 use crate::sys::mount::set_attributes;
 use rustix::{
     fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, makedev, mknodat, openat, symlinkat},
@@ -174,7 +174,7 @@ impl<'fd> Mounter<'fd> {
 
     fn mask(&mut self, place: &OwnedFd) -> Result<()> {
         if FileType::from_raw_mode(fstat(place)?.st_mode) != FileType::Directory {
-            return attach(&null_device()?, place);
+            return attach(&clone_tree(null_device(self.root, OFlags::PATH)?, c"", false)?, place);
         }
         if let Some(empty) = &self.empty {
             return attach(&clone_tree(empty, c"", false)?, place);
@@ -220,9 +220,9 @@ pub fn set(mount: &OwnedFd, attributes: MountAttrFlags, recursive: bool) -> Resu
         .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
 }
 
-/// The host's /dev/null, made sure to be that (CVE-2025-31133).
-fn null_device() -> Result<OwnedFd> {
-    let null = clone_tree(CWD, c"/dev/null", false)?;
+/// /dev/null below `root`, made sure to be that (CVE-2025-31133). Never the host's: root of a container could chmod it.
+pub fn null_device(root: impl AsFd, flags: OFlags) -> Result<OwnedFd> {
+    let null = open_in_root(root, c"dev/null", flags, ResolveFlags::NO_SYMLINKS)?;
     let stat = fstat(&null)?;
     let is_null =
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);

@@ -3,7 +3,7 @@
 use rustix::{
     fs::{Mode, OFlags, open},
     io::{DupFlags, Errno, Result, dup3},
-    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
+    mount::{MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
     process::{chdir, fchdir, pivot_root},
 };
 use std::{
@@ -11,7 +11,7 @@ use std::{
     os::fd::{BorrowedFd, OwnedFd},
 };
 
-use super::mount::{attach, clone_tree};
+use super::mount::{attach, clone_tree, set};
 
 /// Where a container's root comes from.
 #[derive(Debug)]
@@ -48,7 +48,10 @@ impl Root {
                 attach(&tree, open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)?;
             }
         }
-        open(at, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        let root = open(at, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        // Devices are in /dev. A node of an image would be the host's disk to a container of root's.
+        set(&root, MountAttrFlags::MOUNT_ATTR_NODEV, true)?;
+        Ok(root)
     }
 }
 
