@@ -148,7 +148,8 @@ fn rm_leaves_nothing() {
         let files = |dir: &PathBuf| fs::read_dir(dir).map_or(0, |entries| entries.count());
         let in_runtime = files(&runtime);
         // Files of many kinds, a process that would live on, a directory that its owner can't enter.
-        let script = "mkdir -m 0 /srv /srv2; mkfifo /f; ln -s x /s; chmod 0 /etc; rm -r /usr; sleep 86413 & exit 4";
+        let script =
+            "mkdir -m 0 /srv /srv2; mkfifo /f; ln -s x /s; chmod 0 /etc; rm -r /usr; sleep 86413 & exit 4";
         ctr.payload(&[], &["sh", "-c", script]).exits(4);
         ctr.payload(&[], &["/no/such/file"]).exits(127);
         ctr.payload(&["-u", "no-such-user"], &["true"]).fails("no-such-user");

@@ -41,8 +41,13 @@ fn stdout_and_stderr_are_apart() {
     for &user in User::all() {
         let ctr = Ctr::with_box(user);
         ctr.payload(&[], &["true"]).ok();
-        let outcome = ctr.payload(&[], &["sh", "-c", "echo out; echo err >&2; echo out2 >/dev/stdout"]).exits(0);
-        assert_eq!((outcome.stdout(), outcome.stderr()), ("out\nout2\n".into(), "err\n".into()), "as {user:?}");
+        let outcome =
+            ctr.payload(&[], &["sh", "-c", "echo out; echo err >&2; echo out2 >/dev/stdout"]).exits(0);
+        assert_eq!(
+            (outcome.stdout(), outcome.stderr()),
+            ("out\nout2\n".into(), "err\n".into()),
+            "as {user:?}"
+        );
     }
 }
 

@@ -100,16 +100,27 @@ impl Globals {
 #[derive(Subcommand)]
 #[command(defer = true)]
 enum Verb {
+    /// Run a command in a new container
     Run(run::Args),
+    /// Fetch images from a registry
     Pull(pull::Args),
+    /// List images
     Images(images::Args),
+    /// List containers
     Ps(ps::Args),
+    /// Remove containers
     Rm(rm::Args),
+    /// Remove images
     Rmi(rmi::Args),
+    /// Show all about containers and images as JSON
     Inspect(inspect::Args),
+    /// Show how this host runs containers
     Info(info::Args),
+    /// Show the version
     Version(version::Args),
+    /// Manage images
     Image(Group<ImageVerb>),
+    /// Manage containers
     Container(Group<ContainerVerb>),
 }
 
@@ -117,10 +128,14 @@ enum Verb {
 #[derive(Subcommand)]
 #[command(defer = true)]
 enum ImageVerb {
+    /// List images
     #[command(visible_alias = "list")]
     Ls(images::Args),
+    /// Fetch images from a registry
     Pull(pull::Args),
+    /// Remove images
     Rm(rmi::Args),
+    /// Show all about them as JSON
     Inspect(inspect::Args),
 }
 
@@ -128,9 +143,12 @@ enum ImageVerb {
 #[derive(Subcommand)]
 #[command(defer = true)]
 enum ContainerVerb {
+    /// List containers
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::Args),
+    /// Remove containers
     Rm(rm::Args),
+    /// Show all about them as JSON
     Inspect(inspect::Args),
 }
 

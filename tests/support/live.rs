@@ -115,8 +115,6 @@ pub fn wait_gone(pid: i32) {
 
 fn wait_for(event: &impl AsFd, what: &str) {
     let deadline = Timespec { tv_sec: 30, tv_nsec: 0 };
-    let ready = rustix::io::retry_on_intr(|| {
-        poll(&mut [PollFd::new(event, PollFlags::IN)], Some(&deadline))
-    });
+    let ready = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(event, PollFlags::IN)], Some(&deadline)));
     assert_eq!(ready.expect("poll"), 1, "nothing happened for 30 s: {what}");
 }

@@ -7,7 +7,9 @@ impl Ctr {
     /// A home whose store has the image `box`.
     pub fn with_box(user: User) -> Ctr {
         static PUSHED: Once = Once::new();
-        PUSHED.call_once(|| drop(TestImage::new([Layer::busybox()]).push(Registry::plain(), "library/box:latest")));
+        PUSHED.call_once(|| {
+            drop(TestImage::new([Layer::busybox()]).push(Registry::plain(), "library/box:latest"))
+        });
         let ctr = Ctr::new(user);
         ctr.registries(&Registry::plain().as_docker_hub());
         ctr.run(["pull", "-q", "box"]).ok();
