@@ -5,6 +5,7 @@ use super::{Globals, StorageDriver};
 use crate::{
     container::{
         create::{self, Base, Container},
+        fuse::{self, FuseOverlay},
         image_defaults::ImageDefaults,
         link,
         plan::{Circumstances, Plan, Stdio},
@@ -138,7 +139,7 @@ fn start(
             Err(Failed::Other(failure)) => return Err(failure),
             Err(Failed::Root(_, refused)) => {
                 let choice = globals.storage_driver.is_none() && driver == StorageDriver::Overlay;
-                preparation.fuse = rootfs::find_fuse_overlayfs();
+                preparation.fuse = fuse::find();
                 if !choice || preparation.fuse.is_none() || matches!(request.source, Source::Rootfs(_)) {
                     return Err(refused).hint(
                         "rootless overlay needs Linux 5.11 and a data directory on ext4, xfs, btrfs or tmpfs (choose one with \
@@ -161,6 +162,7 @@ struct Preparing<'a> {
     user: UserSpec,
     directories: Vec<String>,
     fuse: Option<PathBuf>,
+    overlay: Option<FuseOverlay>,
     pasta: Option<Pasta>,
 }
 
@@ -185,6 +187,7 @@ impl<'a> Preparing<'a> {
             user,
             directories,
             fuse: None,
+            overlay: None,
             pasta: None,
         })
     }
@@ -201,7 +204,7 @@ impl<'a> Preparing<'a> {
             (Base::Rootfs(rootfs), _) if !rootfs.overlay => rootfs::directory(&rootfs.dir)?,
             (_, StorageDriver::Overlay) => self.layers.overlay(self.mapping.is_rootless())?,
             (_, StorageDriver::FuseOverlayfs) => {
-                self.fuse = rootfs::find_fuse_overlayfs();
+                self.fuse = fuse::find();
                 crate::namespaces::root::Root::FuseOverlay
             }
         };
@@ -226,7 +229,11 @@ impl<'a> Preparing<'a> {
 impl Preparation for Preparing<'_> {
     fn mount_root(&mut self, child: &Child) -> Result<()> {
         match &self.fuse {
-            Some(fuse) => self.layers.mount_with_fuse(fuse, child, self.mapping.is_rootless()),
+            Some(fuse) => {
+                self.overlay =
+                    Some(FuseOverlay::mount(fuse, &self.layers, child, self.mapping.is_rootless())?);
+                Ok(())
+            }
             None => {
                 Err(anyhow!("fuse-overlayfs is not installed")).hint("Debian: apt install fuse-overlayfs")
             }

@@ -11,6 +11,7 @@ use crate::{
         mount::{self, Mounter, Operation},
         root,
         target::open_in_root,
+        unshare,
     },
     security::CapSet,
     sys::{exec::Failure, interface, keyring, seccomp, signal},
@@ -174,11 +175,6 @@ fn give_up_privileges(plan: &Plan, identity: &Identity) -> std::result::Result<u
 /// A starter that is killed takes its container along. The kernel forgets this at each change of ids.
 fn follow_parent() {
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
-}
-
-#[expect(deprecated, reason = "rustix's replacement is unsafe only for CLONE_FILES, which is not asked for")]
-fn unshare(namespaces: UnshareFlags) -> Result<()> {
-    rustix::thread::unshare(namespaces)
 }
 
 fn become_root(rootless: bool) -> Result<()> {

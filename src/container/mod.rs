@@ -5,6 +5,7 @@ pub mod devices;
 pub mod environment;
 pub mod etc_files;
 pub mod find;
+pub mod fuse;
 pub mod grammar;
 pub mod image_defaults;
 pub mod init;

@@ -1,7 +1,7 @@
 //! Running a piece of our own work as root of a user namespace: unpacking layers whose owners are subordinate ids, and
 //! deleting what containers left behind under them.
 
-use super::user::Mapping;
+use super::{unshare, user::Mapping};
 use crate::{
     error::{self, Explain, OURS},
     sys::fork,
@@ -51,7 +51,9 @@ pub fn run_inside(mapping: &Mapping, work: impl FnOnce() -> Result<()>) -> Resul
 /// The child: still the user, about to be root of a namespace where it maps nobody yet.
 fn enter(tell_ready: OwnedFd, mapped: OwnedFd) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("follow our parent")?;
-    unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
+    unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)
+        .context("make a user namespace")
+        .hint(super::NO_USER_NAMESPACES)?;
     rustix::io::write(&tell_ready, &[1]).context("report to our parent")?;
     drop(tell_ready);
     one_byte(mapped)?;
@@ -62,11 +64,6 @@ fn enter(tell_ready: OwnedFd, mapped: OwnedFd) -> Result<()> {
     let _ = set_thread_groups(&[]);
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)
         .context("keep mounts to ourselves")
-}
-
-#[expect(deprecated, reason = "rustix's replacement is unsafe only for CLONE_FILES, which is not asked for")]
-fn unshare(namespaces: UnshareFlags) -> Result<()> {
-    rustix::thread::unshare(namespaces).context("make a user namespace").hint(super::NO_USER_NAMESPACES)
 }
 
 /// First line the exit status, second the hint, then the message.

@@ -5,6 +5,7 @@ use rustix::{
     io::{DupFlags, Errno, Result, dup3},
     mount::{MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
     process::{chdir, fchdir, pivot_root},
+    thread::UnshareFlags,
 };
 use std::{
     ffi::{CStr, CString},
@@ -42,7 +43,8 @@ impl Root {
                 }
                 mount(c"overlay", at, c"overlay", MountFlags::empty(), options.as_c_str())?
             }
-            Root::FuseOverlay => {}
+            // Its server stays in the namespace it mounted in, with the host's root; pivot_root(2) would move it along.
+            Root::FuseOverlay => super::unshare(UnshareFlags::NEWNS)?,
             Root::Directory(source) => {
                 let tree = clone_tree(rustix::fs::CWD, source, true)?;
                 attach(&tree, open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)?;

@@ -1,0 +1,143 @@
+//! fuse-overlayfs(1): the root file system where the kernel's overlay is refused. A process beside the container that
+//! serves the container's root.
+
+use super::rootfs::Layers;
+use crate::{
+    error::Explain,
+    sys::{
+        fork::{self, Child},
+        signal,
+    },
+};
+use anyhow::{Context, Result, anyhow};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{MemfdFlags, memfd_create},
+    process::{
+        Gid, Pid, PidfdFlags, Signal, Uid, WaitOptions, pidfd_open, pidfd_send_signal,
+        set_parent_process_death_signal, waitpid,
+    },
+    thread::{ThreadNameSpaceType, move_into_thread_name_spaces, set_thread_res_gid, set_thread_res_uid},
+};
+use std::{
+    env,
+    ffi::OsString,
+    fs::File,
+    io::{Read, Seek},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// A running fuse-overlayfs. Dropped, it ends.
+#[derive(Debug)]
+pub struct FuseOverlay {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl FuseOverlay {
+    /// Let fuse-overlayfs mount them in the namespaces of `child`. Returns once it is mounted.
+    ///
+    /// # Errors
+    /// What fuse-overlayfs says.
+    pub fn mount(program: &Path, layers: &Layers, child: &Child, rootless: bool) -> Result<FuseOverlay> {
+        let mounts = PathBuf::from(format!("/proc/{}/mountinfo", child.pid.as_raw_pid()));
+        let doing = || format!("wait for {} at {}", program.display(), mounts.display());
+        let mut table = File::open(&mounts).with_context(doing)?;
+        let words: File = memfd_create(c"fuse-overlayfs", MemfdFlags::CLOEXEC).with_context(doing)?.into();
+        let say = words.try_clone().with_context(doing)?;
+        let helper = fork::fork(|| {
+            // Who am I: a copy of the caller, single-threaded, on the way into the container's user and mount namespaces
+            // (not its pid namespace, where it would be seen), to execute a program of the host there. The caller blocks
+            // signals, which that program wants to hear.
+            signal::reset();
+            let error = match enter(child, rootless) {
+                Ok(()) => command(program, layers, say).exec(),
+                Err(errno) => errno.into(),
+            };
+            error.raw_os_error().unwrap_or(1)
+        });
+        let helper = FuseOverlay::new(helper.context("fork fuse-overlayfs")?)?;
+        loop {
+            let mut text = String::new();
+            table.rewind().and_then(|()| table.read_to_string(&mut text)).with_context(doing)?;
+            if text.contains(" fuse.fuse-overlayfs ") {
+                return Ok(helper);
+            }
+            // proc_pid_mountinfo(5): the file polls as an exception when a mount has come or gone.
+            let mut fds = [PollFd::new(&table, PollFlags::PRI), PollFd::new(&helper.pidfd, PollFlags::IN)];
+            rustix::io::retry_on_intr(|| poll(&mut fds, None)).with_context(doing)?;
+            if !fds[1].revents().is_empty() {
+                return Err(refusal(program, words))
+                    .hint("`sudo modprobe fuse && sudo chmod 0666 /dev/fuse`");
+            }
+        }
+    }
+
+    fn new(pid: Pid) -> Result<FuseOverlay> {
+        Ok(FuseOverlay { pid, pidfd: pidfd_open(pid, PidfdFlags::empty()).context("watch fuse-overlayfs")? })
+    }
+}
+
+impl Drop for FuseOverlay {
+    fn drop(&mut self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = waitpid(Some(self.pid), WaitOptions::empty());
+    }
+}
+
+/// Where fuse-overlayfs is installed.
+pub fn find() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let places = env::split_paths(&path).chain(["/usr/bin", "/usr/local/bin"].map(PathBuf::from));
+    places.map(|dir| dir.join("fuse-overlayfs")).find(|file| file.is_file())
+}
+
+fn command(program: &Path, layers: &Layers, say: File) -> Command {
+    let lower = layers.lower.iter().map(|dir| escaped(dir)).collect::<Vec<_>>().join(":".as_ref());
+    let mut options = OsString::from("lowerdir=");
+    options.push(lower);
+    for (key, dir) in [(",upperdir=", &layers.upper), (",workdir=", &layers.work)] {
+        options.push(key);
+        options.push(escaped(dir));
+    }
+    let mut command = Command::new(program);
+    // In the foreground it is our child: it ends with us and with the container.
+    command.arg("-f").arg("-o").arg(options).arg(&layers.merged);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(say);
+    command
+}
+
+fn refusal(program: &Path, mut words: File) -> anyhow::Error {
+    let mut said = String::new();
+    let _ = words.rewind().and_then(|()| words.take(4096).read_to_string(&mut said));
+    anyhow!("mount the root file system with {}: {}", program.display(), said.trim())
+}
+
+fn enter(child: &Child, rootless: bool) -> rustix::io::Result<()> {
+    let mut namespaces = ThreadNameSpaceType::MOUNT;
+    namespaces.set(ThreadNameSpaceType::USER, rootless);
+    move_into_thread_name_spaces(child.pidfd.as_fd(), namespaces)?;
+    if rootless {
+        set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
+        set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
+    }
+    set_parent_process_death_signal(Some(Signal::KILL))
+}
+
+/// fuse-overlayfs splits at commas and colons that have no backslash before them.
+fn escaped(path: &Path) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let mut out = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b',' | b':' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(*byte);
+    }
+    OsString::from_vec(out)
+}
