@@ -1,5 +1,4 @@
-//! `ctr images`.
-#![expect(clippy::print_stdout, reason = "a verb that prints")]
+//! `ctr images`: which images there are, as a table, ids or JSON.
 
 use super::{Format, Globals, output};
 use crate::storage::{Digest, Image, Store};
@@ -8,7 +7,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-/// List images
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// All images; there are no intermediate ones
@@ -44,21 +42,18 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let mut images: Vec<(Timestamp, Image)> = all.map(|image| (created(&store, &image), image)).collect();
     images.sort_by(|(a, x), (b, y)| (b, &x.reference).cmp(&(a, &y.reference)));
     let id = |image: &Image| if args.no_trunc { image.config.to_string() } else { image.config.short() };
-    if args.quiet {
+    output::print(&if args.quiet {
         let mut seen = HashSet::new();
-        images
-            .iter()
-            .filter(|(_, image)| seen.insert(image.config))
-            .for_each(|(_, image)| println!("{}", id(image)));
+        let first = images.iter().filter(|(_, image)| seen.insert(image.config));
+        first.map(|(_, image)| id(image) + "\n").collect()
     } else if args.format == Some(Format::Json) {
         let used = containers_of(&store)?;
-        println!(
-            "{}",
-            output::json(
-                &images.iter().map(|(created, image)| entry(image, *created, &images, &used)).collect()
-            )
-        );
+        output::json(&images.iter().map(|(created, image)| entry(image, *created, &images, &used)).collect())
     } else {
+        let mut headings = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
+        if args.digests {
+            headings.insert(2, "DIGEST");
+        }
         let row = |(created, image): &(Timestamp, Image)| {
             let (repository, tag) = split(&image.reference);
             let mut row = vec![repository.to_owned(), tag.to_owned()];
@@ -66,13 +61,9 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
             row.extend([id(image), format!("{} ago", output::since(*created)), output::size(image.size)]);
             row
         };
-        let mut headings = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-        if args.digests {
-            headings.insert(2, "DIGEST");
-        }
         let rows: Vec<_> = images.iter().map(row).collect();
-        print!("{}", output::table(if args.noheading { &[] } else { &headings }, &rows));
-    }
+        output::table(if args.noheading { &[] } else { &headings }, &rows)
+    })?;
     Ok(0)
 }
 

@@ -1,5 +1,4 @@
 //! `ctr info`: what this machine offers to this user, and what would mend what it lacks.
-#![expect(clippy::print_stdout, reason = "a verb that prints")]
 
 use super::{Format, Globals, StorageDriver, output, version};
 use crate::{
@@ -19,7 +18,6 @@ use rustix::{
 use serde_json::{Value, json};
 use std::{env, fs, path::Path};
 
-/// Print what this machine offers
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// `json`
@@ -36,10 +34,10 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         "store": stored(&store, &mapping, globals.storage_driver)?,
         "version": {"Version": env!("CARGO_PKG_VERSION"), "OsArch": format!("linux/{}", version::architecture())},
     });
-    match args.format {
-        Some(Format::Json) => println!("{}", output::json(&info)),
-        None => print!("{}", output::yaml(&info)),
-    }
+    output::print(&match args.format {
+        Some(Format::Json) => output::json(&info),
+        None => output::yaml(&info),
+    })?;
     Ok(0)
 }
 

@@ -1,5 +1,4 @@
 //! `ctr inspect`: everything about containers and images, in the field names of Podman and Docker.
-#![expect(clippy::print_stdout, reason = "a verb that prints")]
 
 use super::{Format, Globals, each, images, output};
 use crate::{
@@ -16,15 +15,14 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// Print everything about containers and images, as JSON
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// What to look for
     #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "all")]
     kind: Kind,
     /// `json`
-    #[arg(short, long)]
-    format: Option<Format>,
+    #[arg(short, long, default_value = "json")]
+    format: Format,
     /// Name, id or the beginning of an id
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
@@ -51,13 +49,13 @@ pub enum Kind {
 /// Print an array of what there is; an error for each name that nothing has.
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
-    let Some(Format::Json) = args.format.or(Some(Format::Json)) else { return Ok(0) };
     let mut found = Vec::new();
+    let Format::Json = args.format;
     let status = each(&args.names, |name| {
         found.push(one(&store, name, args.kind)?);
         Ok(())
     });
-    println!("{}", output::json(&Value::Array(found)));
+    output::print(&output::json(&Value::Array(found)))?;
     Ok(status)
 }
 

@@ -23,14 +23,12 @@ use crate::{
 };
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 /// Parse the command line, run the verb, print its failure.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::try_parse() {
-        Ok(Cli { globals, verb, .. }) => verb.run(&globals),
-        Err(complaint) => return usage::answer(&complaint),
-    };
+    let cli = Cli::try_parse();
+    let outcome = cli.map_or_else(|complaint| usage::answer(&complaint), |cli| cli.verb.run(&cli.globals));
     match outcome {
         Ok(status) => status.into(),
         Err(failure) => {
@@ -44,11 +42,11 @@ pub fn main() -> ExitCode {
 #[derive(Parser)]
 #[command(
     name = "ctr",
+    bin_name = "ctr",
     version = concat!("version ", env!("CARGO_PKG_VERSION")),
     disable_version_flag = true,
     arg_required_else_help = true,
-    args_override_self = true,
-    infer_long_args = false
+    args_override_self = true
 )]
 struct Cli {
     #[command(flatten)]
@@ -60,17 +58,19 @@ struct Cli {
     verb: Verb,
 }
 
+const GLOBAL: &str = "Global options";
+
 /// What every verb knows.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Globals {
     /// Directory of images and containers
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     root: Option<PathBuf>,
     /// Directory of what does not outlive a reboot
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     runroot: Option<PathBuf>,
-    /// How layers become a root file system, in place of trying
-    #[arg(long, global = true, value_name = "DRIVER")]
+    /// How layers become a root file system, in place of trying: overlay or fuse-overlayfs
+    #[arg(long, global = true, value_name = "DRIVER", hide_possible_values = true, help_heading = GLOBAL)]
     pub storage_driver: Option<StorageDriver>,
 }
 
@@ -96,12 +96,12 @@ impl Globals {
     }
 }
 
-// `defer`: only the verb that is asked for builds its options.
+// `defer`: only the verb that is asked for builds its options; the lines here are what `ctr --help` shows of the others.
 #[derive(Subcommand)]
 #[command(defer = true)]
 enum Verb {
     /// Run a command in a new container
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Fetch images from a registry
     Pull(pull::Args),
     /// List images
@@ -124,7 +124,6 @@ enum Verb {
     Container(Group<ContainerVerb>),
 }
 
-/// Manage images
 #[derive(Subcommand)]
 #[command(defer = true)]
 enum ImageVerb {
@@ -139,7 +138,6 @@ enum ImageVerb {
     Inspect(inspect::Args),
 }
 
-/// Manage containers
 #[derive(Subcommand)]
 #[command(defer = true)]
 enum ContainerVerb {
@@ -167,6 +165,8 @@ impl Verb {
             sys::signal::die_on_broken_pipe();
         }
         match self {
+            Verb::Run(args) => run::run(*args, globals),
+            Verb::Pull(args) | Verb::Image(Group { verb: I::Pull(args) }) => pull::run(&args, globals),
             Verb::Images(args) | Verb::Image(Group { verb: I::Ls(args) }) => images::run(&args, globals),
             Verb::Ps(args) | Verb::Container(Group { verb: C::Ls(args) }) => ps::run(&args, globals),
             Verb::Rm(args) | Verb::Container(Group { verb: C::Rm(args) }) => rm::run(&args, globals),
@@ -176,8 +176,6 @@ impl Verb {
             Verb::Container(Group { verb: C::Inspect(args) }) => {
                 inspect::run(&args.only(Kind::Container), globals)
             }
-            Verb::Run(args) => run::run(args, globals),
-            Verb::Pull(args) | Verb::Image(Group { verb: I::Pull(args) }) => pull::run(&args, globals),
             Verb::Info(args) => info::run(&args, globals),
             Verb::Version(args) => version::run(&args),
         }
@@ -212,27 +210,25 @@ fn each<T>(items: impl IntoIterator<Item = T>, mut work: impl FnMut(T) -> Result
     })
 }
 
-#[expect(clippy::print_stderr, reason = "the one place that prints failures")]
 fn report(failure: &anyhow::Error) {
-    if error::is_reported(failure) {
-        return;
-    }
-    eprintln!("error: {}", output::printable(&format!("{failure:#}")));
-    if let Some(hint) = error::hint(failure) {
-        eprintln!("hint: {}", output::printable(hint));
+    if !error::is_reported(failure) {
+        say("error", &format!("{failure:#}"));
+        error::hint(failure).into_iter().for_each(hint);
     }
 }
 
-/// Advice about something that is no failure.
-#[expect(clippy::print_stderr, reason = "the one place that prints hints")]
-fn hint(advice: &str) {
-    eprintln!("hint: {}", output::printable(advice));
-}
-
-#[expect(clippy::print_stderr, reason = "the one place that prints warnings")]
+/// A problem that stops nothing.
 fn warn(problem: &anyhow::Error) {
-    eprintln!("warning: {}", output::printable(&format!("{problem:#}")));
-    if let Some(hint) = error::hint(problem) {
-        eprintln!("hint: {}", output::printable(hint));
-    }
+    say("warning", &format!("{problem:#}"));
+    error::hint(problem).into_iter().for_each(hint);
+}
+
+/// What the user may want to know or do.
+fn hint(text: &str) {
+    say("hint", text);
+}
+
+fn say(kind: &str, text: &str) {
+    // Where not even stderr takes it there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "{kind}: {}", output::printable(text));
 }

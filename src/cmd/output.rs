@@ -1,9 +1,27 @@
 //! How verbs print: tables, sizes and times as Podman words them, YAML. Text of images and containers is hostile: it
 //! reaches a terminal without control characters.
 
+use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde_json::Value;
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    io::{Write as _, stdout},
+};
+
+/// Write `text` to stdout, as it is.
+///
+/// # Errors
+/// The disk behind it is full. (Where nobody reads on, SIGPIPE has ended us.)
+pub fn print(text: &str) -> Result<()> {
+    let mut out = stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to standard output")
+}
+
+/// Like [`print`], and a newline.
+pub fn line(text: impl std::fmt::Display) -> Result<()> {
+    print(&format!("{text}\n"))
+}
 
 /// Rows under headings, columns aligned. With `headings` empty there is no first line.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
@@ -90,9 +108,9 @@ fn duration(seconds: i64) -> String {
     }
 }
 
-/// `value` as Podman indents JSON.
+/// `value` as indented JSON.
 pub fn json(value: &Value) -> String {
-    format!("{value:#}")
+    format!("{value:#}\n")
 }
 
 /// `value` as YAML.
@@ -223,7 +241,7 @@ mod tests {
     #[test]
     fn yaml_blocks() {
         let value = json!({"a": {"b": 1, "c": []}, "list": [{"x": "1.0", "y": "no"}, "plain /text"], "odd": "a: b\n", "t": true});
-        let expected = "a:\n  b: 1\n  c: []\nlist:\n- x: \"1.0\"\n  y: \"no\"\n- plain /text\nodd: \"a: b\\n\"\nt: true\n";
-        assert_eq!(yaml(&value).replace("  - ", "- ").replace("    y", "  y"), expected);
+        let expected = "a:\n  b: 1\n  c: []\nlist:\n  - x: \"1.0\"\n    \"y\": \"no\"\n  - plain /text\nodd: \"a: b\\n\"\nt: true\n";
+        assert_eq!(yaml(&value), expected);
     }
 }

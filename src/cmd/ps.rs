@@ -1,5 +1,4 @@
-//! `ctr ps`.
-#![expect(clippy::print_stdout, reason = "a verb that prints")]
+//! `ctr ps`: which containers there are, as a table, ids or JSON.
 
 use super::{Format, Globals, output, warn};
 use crate::container::{
@@ -10,7 +9,6 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use std::str::FromStr;
 
-/// List containers
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Those that don't run, too
@@ -49,18 +47,17 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         warn(&problem);
     }
     let shown: Vec<Container> = select(args, containers);
-    if args.quiet {
-        let id = |c: &Container| {
-            if args.no_trunc { c.record.id.to_string() } else { c.record.id.short().to_owned() }
-        };
-        shown.iter().for_each(|container| println!("{}", id(container)));
+    output::print(&if args.quiet {
+        let id =
+            |c: &Container| if args.no_trunc { c.record.id.as_str() } else { c.record.id.short() }.to_owned();
+        shown.iter().map(|container| id(container) + "\n").collect()
     } else if args.format == Some(Format::Json) {
-        println!("{}", output::json(&shown.iter().map(entry).collect()));
+        output::json(&shown.iter().map(entry).collect())
     } else {
         let headings = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
         let rows: Vec<_> = shown.iter().map(|c| row(c, args.no_trunc)).collect();
-        print!("{}", output::table(if args.noheading { &[] } else { &headings }, &rows));
-    }
+        output::table(if args.noheading { &[] } else { &headings }, &rows)
+    })?;
     Ok(0)
 }
 

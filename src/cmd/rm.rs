@@ -1,11 +1,9 @@
-//! `ctr rm`.
-#![expect(clippy::print_stdout, reason = "a verb that prints")]
+//! `ctr rm`: containers by name, id, or all of them.
 
-use super::{Globals, each};
+use super::{Globals, each, output};
 use crate::container::{find, remove};
 use anyhow::Result;
 
-/// Remove containers
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Remove all containers
@@ -28,8 +26,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     if args.all {
         return Ok(each(store.containers()?, |id| {
             remove::remove(&store, &store.container(&id), args.force)?;
-            println!("{id}");
-            Ok(())
+            output::line(id)
         }));
     }
     Ok(each(&args.containers, |given| {
@@ -40,7 +37,6 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
             None => find::find(&store, given)?,
         };
         remove::remove(&store, &dir, args.force)?;
-        println!("{given}");
-        Ok(())
+        output::line(given)
     }))
 }

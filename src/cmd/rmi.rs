@@ -1,7 +1,6 @@
-//! `ctr rmi`.
-#![expect(clippy::print_stdout, reason = "a verb that prints")]
+//! `ctr rmi`: names of images, and what no name keeps.
 
-use super::{Globals, each, images::is_called};
+use super::{Globals, each, images::is_called, output};
 use crate::{
     container::{
         remove,
@@ -15,7 +14,6 @@ use crate::{
 use anyhow::{Result, anyhow};
 use std::collections::BTreeSet;
 
-/// Remove images
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Remove all images
@@ -86,10 +84,10 @@ fn untag(store: &Store, names: Vec<Image>, force: bool) -> Result<()> {
     }
     for image in &names {
         store.untag(&image.reference)?;
-        println!("Untagged: {}", image.reference);
+        output::line(format_args!("Untagged: {}", image.reference))?;
     }
     if left == 0 {
-        println!("Deleted: {}", id.hex());
+        output::line(format_args!("Deleted: {}", id.hex()))?;
     }
     Ok(())
 }

@@ -1,29 +1,28 @@
-//! What clap says about a command line, in our words: one `error:` and one `hint:` on stderr, exit 125; help on stdout.
+//! What clap says about a command line, in our words: one error and one hint; help and version on stdout.
 
-use crate::error::OURS;
+use super::output;
+use crate::{
+    error::{Explain, OURS},
+    sys::signal,
+};
+use anyhow::{Result, anyhow};
 use clap::error::ErrorKind;
-use std::process::ExitCode;
 
-/// Print `complaint`, which may be the help or the version that was asked for.
-#[expect(clippy::print_stderr, reason = "the one place that prints usage errors")]
-pub fn answer(complaint: &clap::Error) -> ExitCode {
+/// Print the help or the version if `complaint` is that; else it is a failure.
+pub fn answer(complaint: &clap::Error) -> Result<u8> {
     match complaint.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            crate::sys::signal::die_on_broken_pipe();
-            if complaint.print().is_ok() { ExitCode::SUCCESS } else { OURS.into() }
+            signal::die_on_broken_pipe();
+            output::print(&complaint.render().to_string()).map(|()| 0)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // On stderr: help that nobody asked for is no answer.
             let _ = complaint.print();
-            OURS.into()
+            Ok(OURS)
         }
         _ => {
             let (error, hint) = shorten(&complaint.to_string());
-            eprintln!(
-                "error: {}\nhint: {}",
-                super::output::printable(&error),
-                super::output::printable(&hint)
-            );
-            OURS.into()
+            Err(anyhow!(error)).hint(hint)
         }
     }
 }

@@ -1,11 +1,9 @@
-//! `ctr version`.
-#![expect(clippy::print_stdout, reason = "a verb that prints")]
+//! `ctr version`: what this binary is.
 
 use super::{Format, output};
 use anyhow::Result;
 use serde_json::json;
 
-/// Print the version and what it was built for
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// `json`
@@ -19,17 +17,14 @@ pub fn run(args: &Args) -> Result<u8> {
     let platform = format!("linux/{}", architecture());
     // Not the date of the build: two builds of one commit are the same file.
     let commit = option_env!("CTR_GIT_COMMIT").unwrap_or("unknown");
-    match args.format {
-        Some(Format::Json) => {
-            let client = json!({"Version": version, "GitCommit": commit, "Os": "linux", "OsArch": platform});
-            println!("{}", output::json(&json!({"Client": client})));
-        }
-        None => {
-            println!(
-                "Client:       ctr\nVersion:      {version}\nGit Commit:   {commit}\nOS/Arch:      {platform}"
-            );
-        }
-    }
+    output::print(&match args.format {
+        Some(Format::Json) => output::json(&json!({
+            "Client": {"Version": version, "GitCommit": commit, "Os": "linux", "OsArch": platform},
+        })),
+        None => format!(
+            "Client:       ctr\nVersion:      {version}\nGit Commit:   {commit}\nOS/Arch:      {platform}\n"
+        ),
+    })?;
     Ok(0)
 }
 

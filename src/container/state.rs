@@ -1,7 +1,10 @@
 //! What is known about a container. `container.json` says what was asked for and never changes; whether it lives is its
 //! held lock, never a recorded word; `exit` says how it ended. A reader is right after kill -9 and after a reboot.
 
-use crate::storage::{ContainerDir, ContainerId, Digest, Name, Store};
+use crate::{
+    error,
+    storage::{ContainerDir, ContainerId, Digest, Name, Store},
+};
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -200,9 +203,22 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// Write it.
+    /// It ran from `started` until now.
+    pub fn of(code: u8, signal: Option<i32>, started: Timestamp) -> Exit {
+        let (started, finished) = (Some(started), Some(Timestamp::now()));
+        Exit { code, started, finished, signal, oom: false, error: None }
+    }
+
+    /// It could not run, or not be watched, because of `failure`.
+    pub fn failed(failure: &anyhow::Error, started: Timestamp) -> Exit {
+        Exit { error: Some(format!("{failure:#}")), ..Exit::of(error::status(failure), None, started) }
+    }
+
+    /// Write it; the process it tells of is gone.
     pub fn write(&self, dir: &ContainerDir) -> Result<()> {
-        dir.write("exit", &serde_json::to_vec(self).context("encode the exit status")?)
+        dir.write("exit", &serde_json::to_vec(self).context("encode the exit status")?)?;
+        dir.remove_pid_file();
+        Ok(())
     }
 
     /// It ended just now with `code`, by `signal` if one ended it.

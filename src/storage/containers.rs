@@ -130,7 +130,7 @@ impl Store {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             moved => moved.with_context(|| format!("move {} to the trash", dir.path.display()))?,
         }
-        let _ = fs::remove_file(dir.pid_file());
+        dir.remove_pid_file();
         match name {
             Some(name) => self.release_name(name, &dir.id)?,
             None => self.names_of(&dir.id)?.iter().try_for_each(|name| self.release_name(name, &dir.id))?,
@@ -235,6 +235,11 @@ impl ContainerDir {
     /// Replace the pid file as a whole.
     pub fn write_pid_file(&self, contents: &[u8]) -> Result<()> {
         replace(&self.pid_file(), contents)
+    }
+
+    /// Remove the pid file. One that stays names a process that is no more, which readers find out.
+    pub fn remove_pid_file(&self) {
+        let _ = fs::remove_file(self.pid_file());
     }
 
     /// Whether somebody holds the lock. Only asks: nobody is kept from taking it.

@@ -77,37 +77,37 @@ impl Deletion<'_> {
                 }
             }
             match outcome {
-                Ok(()) => self.progress = true,
+                Ok(gone) => self.progress |= gone,
                 Err(e) => self.failed(e),
             }
         }
     }
 
+    /// Whether `name` is gone from `dir`; where it isn't, what stayed below it has been noted.
     fn delete(
         &mut self,
         dir: BorrowedFd<'_>,
         name: &CStr,
         kind: FileType,
         depth: usize,
-    ) -> Result<(), Errno> {
+    ) -> Result<bool, Errno> {
         if kind != FileType::Directory {
             match unlinkat(dir, name, AtFlags::empty()) {
                 Err(Errno::ISDIR) => {}
-                done => return done,
+                done => return done.map(|()| true),
             }
         }
         match unlinkat(dir, name, AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-            done => return done,
+            done => return done.map(|()| true),
         }
         if depth == DEPTH {
-            return self.park(dir, name);
+            return self.park(dir, name).map(|()| true);
         }
         self.empty(open_directory(dir, name)?, depth + 1);
-        // Something below it may have stayed: that failure has been noted already.
         match unlinkat(dir, name, AtFlags::REMOVEDIR) {
-            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
-            done => done,
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            done => done.map(|()| true),
         }
     }
 
@@ -192,13 +192,41 @@ mod tests {
         assert!(!tree.exists());
     }
 
+    /// As root only: then one thread can be somebody else.
+    #[test]
+    fn what_belongs_to_others_stays_and_is_told() {
+        use rustix::{process, thread};
+        if !process::getuid().is_root() {
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let tree = temp.path().join("tree");
+        fs::create_dir_all(tree.join("ours/theirs/file")).unwrap();
+        fs::write(tree.join("ours/file"), "x").unwrap();
+        fs::set_permissions(tree.join("ours/theirs"), fs::Permissions::from_mode(0o700)).unwrap();
+        for path in [temp.path(), &tree, &tree.join("ours")] {
+            std::os::unix::fs::chown(path, Some(65534), None).unwrap();
+        }
+        let nobody = process::Uid::from_raw(65534);
+        let outcome = std::thread::scope(|scope| {
+            let delete = scope.spawn(|| {
+                thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+                delete_tree(&tree)
+            });
+            delete.join().unwrap()
+        });
+        // EACCES or, of the chmod that was tried, EPERM.
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        assert!(tree.join("ours/theirs/file").exists() && !tree.join("ours/file").exists());
+    }
+
     #[test]
     fn a_tree_deeper_than_descriptors_or_a_path() {
         let temp = tempfile::tempdir().unwrap();
         let tree = temp.path().join("tree");
         fs::create_dir_all(tree.join("deep-1")).unwrap();
         let mut at = open_directory(CWD, &tree).unwrap();
-        for _ in 0..5000 {
+        for _ in 0..2500 {
             mkdirat(&at, "d", Mode::RWXU).unwrap();
             mkdirat(&at, "sibling", Mode::RWXU).unwrap();
             at = open_directory(&at, "d").unwrap();
