@@ -101,7 +101,7 @@ impl Globals {
 #[command(defer = true)]
 enum Verb {
     /// Run a command in a new container
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Fetch images from a registry
     Pull(pull::Args),
     /// List images
@@ -176,7 +176,7 @@ impl Verb {
             Verb::Container(Group { verb: C::Inspect(args) }) => {
                 inspect::run(&args.only(Kind::Container), globals)
             }
-            Verb::Run(args) => run::run(args, globals),
+            Verb::Run(args) => run::run(*args, globals),
             Verb::Pull(args) | Verb::Image(Group { verb: I::Pull(args) }) => pull::run(&args, globals),
             Verb::Info(args) => info::run(&args, globals),
             Verb::Version(args) => version::run(&args),
