@@ -2,6 +2,7 @@
 //! liveness is a held lock.
 
 mod archive;
+mod attributes;
 mod blobs;
 mod containers;
 mod decompress;

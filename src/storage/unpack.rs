@@ -3,25 +3,25 @@
 
 use super::{
     archive::{Archive, Entry, Kind, lossy},
-    ownership::{Ids, OVERRIDE_STAT, override_stat},
+    attributes,
     sparse::{Segment, SparseMap},
     tree::{Place, Tree, normal},
     whiteout::{self, Meaning},
-    xattr,
 };
+pub use attributes::Policy;
+
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, unshare};
 use rustix::{
     fs::{
-        AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Timespec, Timestamps, Uid, chownat, fchmod, fchown,
-        ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, seek, statat, symlinkat, utimensat,
+        AtFlags, FileType, Mode, OFlags, SeekFrom, Timestamps, fchmod, ftruncate, futimens, linkat, makedev,
+        mkdirat, mknodat, openat, seek, statat, symlinkat, utimensat,
     },
     io::{Errno, retry_on_intr},
     process::umask,
 };
 use std::{
     collections::BTreeMap,
-    fs,
     io::BufRead,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
@@ -33,15 +33,6 @@ pub const MAX_HOLES: u64 = 1 << 40;
 /// Bytes kept to give directories their times at the end; beyond that the first ones get theirs early.
 const MAX_LATER: usize = 16 << 20;
 
-/// What this process can do for an image's files.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    uids: Ids,
-    gids: Ids,
-    /// Root of the initial user namespace: devices can be made, and overlay reads trusted xattrs.
-    privileged: bool,
-}
-
 /// What came of an archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unpacked {
@@ -49,25 +40,6 @@ pub struct Unpacked {
     pub entries: u64,
     /// Bytes of data in them.
     pub size: u64,
-}
-
-impl Policy {
-    /// Read the id maps of the own user namespace.
-    pub fn of_process() -> Result<Policy> {
-        let read = |path| fs::read_to_string(path).with_context(|| format!("read {path}"));
-        Policy::from_maps(&read("/proc/self/uid_map")?, &read("/proc/self/gid_map")?)
-    }
-
-    /// From the contents of /proc/PID/uid_map and gid_map (user_namespaces(7)).
-    pub fn from_maps(uid_map: &str, gid_map: &str) -> Result<Policy> {
-        let (uids, gids) = (Ids::parse(uid_map)?, Ids::parse(gid_map)?);
-        let privileged = uids.is_everyone() && rustix::process::geteuid().is_root();
-        Ok(Policy { uids, gids, privileged })
-    }
-
-    fn opaque(&self) -> &'static str {
-        if self.privileged { whiteout::OPAQUE_TRUSTED } else { whiteout::OPAQUE_USER }
-    }
 }
 
 /// Unpack `archive` into the empty directory `root` and read it to its end. The calling thread works with a umask of its
@@ -146,19 +118,19 @@ impl Unpacker<'_> {
                     None => self.made.size += copy(archive, &file, u64::MAX)?,
                     Some(map) => self.sparse(map, archive, &file)?,
                 }
-                self.dress(file.as_fd(), entry, "file")?;
-                futimens(&file, &times(entry))?;
+                self.policy.dress(file.as_fd(), entry, "file")?;
+                futimens(&file, &attributes::times(entry))?;
             }
             Kind::Directory => self.directory(entry, path, place)?,
             Kind::HardLink { target } => self.hard_link(target, path, place)?,
             Kind::Symlink { target } => {
                 self.anew(path, place, || symlinkat(target.as_slice(), parent, place.name))?;
-                self.dress_node(entry, place)?;
+                self.policy.dress_node(entry, place)?;
             }
             Kind::Fifo => {
-                let mode = Self::plain_mode(entry);
+                let mode = attributes::plain_mode(entry);
                 self.anew(path, place, || mknodat(parent, place.name, FileType::Fifo, mode, 0))?;
-                self.dress_node(entry, place)?;
+                self.policy.dress_node(entry, place)?;
             }
             Kind::Char { major, minor } => {
                 self.device(entry, path, place, (FileType::CharacterDevice, *major, *minor))?;
@@ -172,7 +144,7 @@ impl Unpacker<'_> {
 
     fn new_file(&mut self, entry: &Entry, path: &[u8], place: &Place<'_>) -> Result<OwnedFd> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Self::plain_mode(entry);
+        let mode = attributes::plain_mode(entry);
         self.anew(path, place, || openat(&place.parent, place.name, flags, mode))
     }
 
@@ -190,7 +162,7 @@ impl Unpacker<'_> {
     }
 
     fn directory(&mut self, entry: &Entry, path: &[u8], place: &Place<'_>) -> Result<()> {
-        let mode = Self::plain_mode(entry);
+        let mode = attributes::plain_mode(entry);
         let make = || mkdirat(&place.parent, place.name, mode);
         let mut exists = false;
         match make() {
@@ -204,9 +176,9 @@ impl Unpacker<'_> {
             }
             made => made?,
         }
-        if exists || self.needs_dress(entry) {
+        if exists || self.policy.needs_dress(entry) {
             let directory = open_directory(place)?;
-            self.dress(directory.as_fd(), entry, "dir")?;
+            self.policy.dress(directory.as_fd(), entry, "dir")?;
             fchmod(&directory, mode)?;
         }
         self.remember(path, entry);
@@ -218,8 +190,8 @@ impl Unpacker<'_> {
             bail!("the layer's root is no directory");
         }
         let root = open_directory(&self.tree.find(b"")?)?;
-        self.dress(root.as_fd(), entry, "dir")?;
-        fchmod(&root, Self::plain_mode(entry))?;
+        self.policy.dress(root.as_fd(), entry, "dir")?;
+        fchmod(&root, attributes::plain_mode(entry))?;
         self.remember(b"", entry);
         Ok(())
     }
@@ -245,8 +217,8 @@ impl Unpacker<'_> {
         place: &Place<'_>,
         (kind, major, minor): (FileType, u32, u32),
     ) -> Result<()> {
-        let (mode, number) = (Self::plain_mode(entry), makedev(major, minor));
-        let made = if self.policy.privileged {
+        let (mode, number) = (attributes::plain_mode(entry), makedev(major, minor));
+        let made = if self.policy.makes_devices() {
             self.anew(path, place, || mknodat(&place.parent, place.name, kind, mode, number))
         } else {
             Err(Errno::PERM.into())
@@ -255,10 +227,10 @@ impl Unpacker<'_> {
             Err(e) if e.downcast_ref() == Some(&Errno::PERM) => {
                 let file = self.new_file(entry, path, place)?;
                 let name = if kind == FileType::BlockDevice { "block" } else { "char" };
-                self.record(file.as_fd(), entry, &format!("{name}-{major}-{minor}"))?;
-                Ok(futimens(&file, &times(entry))?)
+                self.policy.record(file.as_fd(), entry, &format!("{name}-{major}-{minor}"))?;
+                Ok(futimens(&file, &attributes::times(entry))?)
             }
-            made => made.and_then(|()| self.dress_node(entry, place)),
+            made => made.and_then(|()| self.policy.dress_node(entry, place)),
         }
     }
 
@@ -295,54 +267,11 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    /// The id pair of the file, unless the user namespace lacks one of them: then root keeps the file.
-    fn owner(&self, entry: &Entry) -> Option<(u32, u32)> {
-        let known = self.policy.uids.contains(entry.uid) && self.policy.gids.contains(entry.gid);
-        known.then_some((entry.uid as u32, entry.gid as u32))
-    }
-
-    /// The mode it is made with. The set-id bits come after the owner, and never for a file that root keeps in the place
-    /// of its owner.
-    fn plain_mode(entry: &Entry) -> Mode {
-        Mode::from_raw_mode(entry.mode & 0o1777)
-    }
-
-    fn needs_dress(&self, entry: &Entry) -> bool {
-        self.owner(entry) != Some((0, 0)) || !entry.xattrs.is_empty()
-    }
-
-    /// Owner, set-id bits and xattrs; chown(2) clears some of what follows it.
-    fn dress(&self, file: BorrowedFd<'_>, entry: &Entry, kind: &str) -> Result<()> {
-        match self.owner(entry) {
-            Some((0, 0)) => {}
-            Some((uid, gid)) => fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?,
-            None => self.record(file, entry, kind)?,
-        }
-        if entry.mode & 0o6000 != 0 && kind == "file" && self.owner(entry).is_some() {
-            fchmod(file, Mode::from_raw_mode(entry.mode))?;
-        }
-        Ok(xattr::apply(file, &entry.xattrs)?)
-    }
-
-    /// The same for what can't be opened without a side effect.
-    fn dress_node(&self, entry: &Entry, place: &Place<'_>) -> Result<()> {
-        if let Some((uid, gid)) = self.owner(entry).filter(|owner| *owner != (0, 0)) {
-            let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-            chownat(&place.parent, place.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
-        }
-        Ok(utimensat(&place.parent, place.name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)?)
-    }
-
-    fn record(&self, file: BorrowedFd<'_>, entry: &Entry, kind: &str) -> Result<()> {
-        let stat = override_stat(entry.uid, entry.gid, entry.mode, kind);
-        Ok(xattr::set(file, OVERRIDE_STAT.as_bytes(), stat.as_bytes())?)
-    }
-
     fn remember(&mut self, path: &[u8], entry: &Entry) {
-        let special = entry.mode & 0o6000 != 0 && self.owner(entry).is_some();
+        let special = entry.mode & 0o6000 != 0 && self.policy.owner(entry).is_some();
         let mode = special.then(|| Mode::from_raw_mode(entry.mode));
         self.later_size += path.len() + 128;
-        self.later.insert(path.to_vec(), Later { times: times(entry), mode });
+        self.later.insert(path.to_vec(), Later { times: attributes::times(entry), mode });
         if self.later_size > MAX_LATER {
             self.finish_directories();
         }
@@ -375,12 +304,6 @@ fn copy(archive: &mut Archive<impl BufRead>, file: &OwnedFd, limit: u64) -> Resu
         copied += written as u64;
     }
     Ok(copied)
-}
-
-fn times(entry: &Entry) -> Timestamps {
-    let (seconds, nanoseconds) = entry.mtime;
-    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
-    Timestamps { last_access: time, last_modification: time }
 }
 
 fn open_directory(place: &Place<'_>) -> Result<OwnedFd, Errno> {
