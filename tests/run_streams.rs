@@ -63,7 +63,7 @@ fn fifty_megabytes_of_anything_come_back_as_they_went_in() {
             sum.update(&block);
             stdin.write_all(&block).expect("write to ctr");
         }
-        sum.finalize()
+        sum.finalize().to_vec()
     });
     let (received, length) = hash(child.stdout.take().expect("a pipe"));
     assert_eq!(length, BLOCKS * BLOCK);
@@ -207,11 +207,11 @@ fn closed_streams_of_the_caller() {
     }
 }
 
-fn hash(mut from: ChildStdout) -> (impl PartialEq<sha2::digest::Output<Sha256>> + std::fmt::Debug, usize) {
+fn hash(mut from: ChildStdout) -> (Vec<u8>, usize) {
     let (mut sum, mut length, mut buffer) = (Sha256::new(), 0, vec![0; BLOCK]);
     loop {
         match from.read(&mut buffer).expect("read from ctr") {
-            0 => return (sum.finalize(), length),
+            0 => return (sum.finalize().to_vec(), length),
             some => {
                 sum.update(&buffer[..some]);
                 length += some;
