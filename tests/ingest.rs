@@ -1,5 +1,7 @@
 //! Layers into the store: what arrives is verified and appears whole, what fails leaves the store as it was.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use ctr::storage::{Compression, Digest, Dirs, Image, LayerSource, Store};
 use std::{
     collections::BTreeSet,

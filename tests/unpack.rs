@@ -1,6 +1,8 @@
 //! The unpacker on real directories: friendly archives give what GNU tar gives, hostile ones never leave their directory.
 //! As root, and once more as the root of a user namespace.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use ctr::storage::unpack::{Policy, Unpacked, unpack};
 use std::{
     fs::{self, File},
