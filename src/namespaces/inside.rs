@@ -38,9 +38,11 @@ pub fn run_inside(mapping: &Mapping, work: impl FnOnce() -> Result<()>) -> Resul
     })
     .context("fork")?;
     // Here: the caller, in its own namespaces; the ends that the child took are closed on this side.
-    let mapped = one_byte(ready)
-        .and_then(|()| mapping.write(child))
-        .and_then(|()| Ok(rustix::io::write(tell_mapped, &[1])?));
+    // A child that ends before it is ready says why itself.
+    let mapped = match one_byte(ready) {
+        Ok(()) => mapping.write(child).and_then(|()| Ok(rustix::io::write(tell_mapped, &[1])?)).map(drop),
+        Err(_) => Ok(drop(tell_mapped)),
+    };
     let mut words = String::new();
     let _ = File::from(said).take(64 * 1024).read_to_string(&mut words);
     let status = waitpid(Some(child), WaitOptions::empty()).context("wait for the process inside")?;
