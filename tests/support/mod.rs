@@ -7,6 +7,7 @@ mod http;
 mod image;
 mod live;
 mod payload;
+mod probe;
 mod registry;
 mod token;
 
@@ -14,4 +15,5 @@ pub use ctr::{Ctr, Outcome, User};
 pub use fault::{Fault, Faults, Seen};
 pub use image::{Compression, Flavour, Layer, Pushed, TestImage, index};
 pub use live::{Live, wait_gone};
+pub use probe::{compile, probe_layer};
 pub use registry::Registry;

@@ -10,10 +10,15 @@ impl Ctr {
         PUSHED.call_once(|| {
             drop(TestImage::new([Layer::busybox()]).push(Registry::plain(), "library/box:latest"))
         });
-        let ctr = Ctr::new(user);
-        ctr.registries(&Registry::plain().as_docker_hub());
+        let ctr = Ctr::new(user).with_hub();
         ctr.run(["pull", "-q", "box"]).ok();
         ctr
+    }
+
+    /// Its Docker Hub is the test registry.
+    pub fn with_hub(self) -> Ctr {
+        self.registries(&Registry::plain().as_docker_hub());
+        self
     }
 
     /// Push `image` as `name`, pull it, and have it in the store.
