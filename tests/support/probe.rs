@@ -22,8 +22,13 @@ pub fn compile(options: &[&str], source: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().expect("make a directory");
     let (input, output) = (dir.path().join("program.c"), dir.path().join("program"));
     fs::write(&input, source).expect("write a program");
-    let status =
-        Command::new("cc").args(["-O1", "-o"]).arg(&output).arg(&input).args(options).status().expect("run cc");
+    let status = Command::new("cc")
+        .args(["-O1", "-o"])
+        .arg(&output)
+        .arg(&input)
+        .args(options)
+        .status()
+        .expect("run cc");
     assert!(status.success(), "cc {options:?}");
     fs::read(output).expect("read a program")
 }
