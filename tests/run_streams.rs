@@ -6,7 +6,6 @@ use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    os::fd::AsFd,
     process::{ChildStdout, Command, Stdio},
     thread,
 };
@@ -171,14 +170,14 @@ fn a_slow_reader_gets_everything_and_blocks_nobody_else() {
     const LENGTH: usize = 3_000_000;
     let ctr = Ctr::with_box(User::Rootless);
     let script = format!("head -c {LENGTH} /dev/zero & echo started >&2; wait; echo done >&2");
-    let mut child = piped(&ctr, &[], &["sh", "-c", &script]).spawn().expect("start ctr");
-    let mut stdout = child.stdout.take().expect("a pipe");
+    let (mut stdout, theirs) = std::io::pipe().expect("a pipe");
+    rustix::pipe::fcntl_setpipe_size(&stdout, 4096).expect("make the pipe small");
+    let mut child = piped(&ctr, &[], &["sh", "-c", &script]).stdout(theirs).spawn().expect("start ctr");
     let mut stderr = child.stderr.take().expect("a pipe");
     // Nobody reads stdout yet, so the payload stands still in the middle of it; stderr flows all the same.
     let mut started = [0; 8];
     stderr.read_exact(&mut started).expect("read stderr");
     assert_eq!(&started, b"started\n");
-    rustix::pipe::fcntl_setpipe_size(&stdout, 4096).expect("make the pipe small");
     assert_eq!(unhurried(&mut stdout), LENGTH);
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).expect("read stderr");
@@ -221,7 +220,7 @@ fn hash(mut from: ChildStdout) -> (Vec<u8>, usize) {
 }
 
 /// The number of bytes until the end, taken in bites smaller than a page.
-fn unhurried(from: &mut (impl Read + AsFd)) -> usize {
+fn unhurried(from: &mut impl Read) -> usize {
     let (mut length, mut bite) = (0, [0; 1000]);
     loop {
         match from.read(&mut bite).expect("read from ctr") {

@@ -62,8 +62,10 @@ enum Way {
 pub enum Flow {
     /// More may come.
     Open,
-    /// The source ended or the sink is gone: drop the pump, which closes both ends.
+    /// The source ended: drop the pump, which closes both ends.
     Closed,
+    /// The same, because nobody reads the sink any more.
+    Lost,
 }
 
 const BUFFER: usize = 64 * 1024;
@@ -96,7 +98,8 @@ impl Pump {
         match moved {
             Ok(0) => Flow::Closed,
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Flow::Open,
-            // EPIPE: nobody reads any more. EIO: the last user side of a terminal was closed.
+            Err(Errno::PIPE) => Flow::Lost,
+            // EIO: the last user side of a terminal was closed.
             Err(_) => Flow::Closed,
         }
     }

@@ -13,9 +13,10 @@ use nix::sys::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, fcntl_dupfd_cloexec},
-    process::{WaitId, WaitIdOptions, pidfd_send_signal, waitid},
+    process::{Pid, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
 };
 use std::{
+    fs,
     io::{stderr, stdin, stdout},
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
@@ -77,6 +78,7 @@ pub fn watch(watch: &Watch, started: &Started, ends: Option<Ends>) -> Result<Exi
     let _raw = (started.terminal.is_some() && watch.interactive).then(Raw::enter);
     let (mut input, mut outputs) = pumps(watch, started, ends)?;
     let mut kill_at = watch.deadline.map(|after| Instant::now() + after);
+    let mut broken = false;
     loop {
         let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN), PollFd::new(&watch.signals, PollFlags::IN)];
         let waits: Vec<(BorrowedFd<'_>, PollFlags)> =
@@ -91,11 +93,16 @@ pub fn watch(watch: &Watch, started: &Started, ends: Option<Ends>) -> Result<Exi
         let mut pumps_ready = ready[2..].iter().copied();
         if input.is_some()
             && pumps_ready.next() == Some(true)
-            && input.as_mut().map(Pump::step) == Some(Flow::Closed)
+            && input.as_mut().map(Pump::step) != Some(Flow::Open)
         {
             input = None;
         }
-        outputs.retain_mut(|pump| pumps_ready.next() != Some(true) || pump.step() == Flow::Open);
+        outputs.retain_mut(|pump| {
+            let flow = if pumps_ready.next() == Some(true) { pump.step() } else { Flow::Open };
+            // Asked before the payload hears of it: afterwards it may be gone.
+            broken |= flow == Flow::Lost && leaves_broken_pipes_to_the_kernel(started.child.pid);
+            flow == Flow::Open
+        });
         if ready[1] {
             pass_signals(watch, started, &mut kill_at)?;
         }
@@ -106,7 +113,7 @@ pub fn watch(watch: &Watch, started: &Started, ends: Option<Ends>) -> Result<Exi
         if ready[0] {
             let exit = reap(pidfd)?;
             outputs.iter_mut().for_each(drain);
-            return Ok(exit);
+            return Ok(if broken && exit.code != 0 { BROKEN_PIPE } else { exit });
         }
     }
 }
@@ -164,6 +171,20 @@ fn reap(pidfd: BorrowedFd<'_>) -> Result<Exit> {
     let code = status.and_then(|status| status.exit_status()).or(signal.map(|number| 128 + number));
     Ok(Exit { code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255), signal })
 }
+
+/// Whether SIGPIPE would end process `pid` anywhere else. Process 1 of a pid namespace is spared signals that it doesn't
+/// handle (pid_namespaces(7)): it sees EPIPE and fails with a status of its own, where a shell expects 141.
+fn leaves_broken_pipes_to_the_kernel(pid: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap_or_default();
+    let handled = |mask: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(mask));
+        mask.is_none_or(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|m| m & SIGPIPE_BIT != 0))
+    };
+    !handled("SigIgn:") && !handled("SigCgt:")
+}
+
+const SIGPIPE_BIT: u64 = 1 << (libc::SIGPIPE - 1);
+const BROKEN_PIPE: Exit = Exit { code: 128 + libc::SIGPIPE as u8, signal: Some(libc::SIGPIPE) };
 
 /// Every writer is dead, so what is left in the pipe is all there is; somebody outside who holds its other end is not
 /// waited for.
