@@ -189,7 +189,7 @@ fn a_file_has_one_job() {
 fn every_file_says_what_it_is() {
     let silent = sources().into_iter().filter(|source| {
         let doc: String = source.text.lines().take_while(|line| line.starts_with("//!")).collect();
-        doc.len() < 30 || doc.contains("(room ")
+        doc.len() < 10 || doc.contains("(room ")
     });
     report(
         "files without a line of module docs",
