@@ -252,8 +252,13 @@ impl Preparation for Preparing<'_> {
         Ok(())
     }
 
-    fn identify(&mut self, root: BorrowedFd<'_>) -> Result<link::Identity> {
-        let who = users::lookup(root, &self.user, &self.request.group_add)?;
+    fn identify(&mut self, child: &Child, root: BorrowedFd<'_>) -> Result<link::Identity> {
+        let (passwd, group) = match self.overlay {
+            Some(_) if self.mapping.is_rootless() => fuse::look_inside(child, || users::read(root))?,
+            _ => users::read(root)?,
+        };
+        let who = users::resolve(&passwd, &group, &self.user, &self.request.group_add)?;
+        ids_exist(self.mapping, &who)?;
         Ok(link::Identity::new(who.uid, who.gid, &who.groups, who.home.as_bytes()))
     }
 }
@@ -272,6 +277,17 @@ fn watch(request: &Request, defaults: &ImageDefaults<'_>) -> Result<Watch> {
     let signal = spec::stop_signal(request, defaults)?.number();
     // With a terminal the keys reach the container as bytes; signals sent to us are still meant for it.
     Watch::new(request.interactive, request.sig_proxy, (signal, request.stop_timeout), request.timeout)
+}
+
+/// The kernel would say no more than EINVAL.
+fn ids_exist(mapping: &Mapping, who: &users::Identity) -> Result<()> {
+    // A namespace of one id keeps its caller's groups in place of these.
+    let groups = if matches!(mapping, Mapping::Single { .. }) { &who.groups[..1] } else { &who.groups };
+    if mapping.has_user(who.uid) && groups.iter().all(|gid| mapping.has_group(*gid)) {
+        return Ok(());
+    }
+    Err(anyhow!("run as user {}, groups {groups:?}: these ids are beyond the subordinate ids of this user", who.uid))
+        .hint("`ctr info` shows which there are; `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER` adds some")
 }
 
 fn filter(request: &Request) -> Result<Option<Vec<libc::sock_filter>>> {

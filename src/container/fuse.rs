@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{MemfdFlags, memfd_create},
+    pipe::{PipeFlags, pipe_with},
     process::{
         Gid, Pid, PidfdFlags, Signal, Uid, WaitOptions, pidfd_open, pidfd_send_signal,
         set_parent_process_death_signal, waitpid,
@@ -88,6 +89,28 @@ impl Drop for FuseOverlay {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         let _ = waitpid(Some(self.pid), WaitOptions::empty());
     }
+}
+
+/// The two texts that `look` finds in the user namespace of `child`: to anybody outside of it a file system that it mounted
+/// says EACCES (fuse(8), `allow_other`).
+pub fn look_inside(
+    child: &Child,
+    look: impl FnOnce() -> Result<(String, String)>,
+) -> Result<(String, String)> {
+    let doing = "look at files through fuse-overlayfs";
+    let (found, tell) = pipe_with(PipeFlags::CLOEXEC).context(doing)?;
+    let looker = fork::fork(move || {
+        // Who am I: a copy of the caller, single-threaded, root of the container's user namespace for this one look.
+        let texts = enter(child, true).map_err(Into::into).and_then(|()| look());
+        let told = texts.is_ok_and(|texts| serde_json::to_writer(File::from(tell), &texts).is_ok());
+        i32::from(!told)
+    });
+    let looker = looker.context(doing)?;
+    let mut texts = Vec::new();
+    let read = File::from(found).read_to_end(&mut texts);
+    waitpid(Some(looker), WaitOptions::empty()).context(doing)?;
+    read.context(doing)?;
+    serde_json::from_slice(&texts).context(doing)
 }
 
 /// Where fuse-overlayfs is installed.

@@ -66,7 +66,13 @@ pub const GROUPS_LIMIT: usize = 256;
 /// A name that is not there; more than [`GROUPS_LIMIT`] groups; a file that can't be read. A missing file, and one that
 /// is no regular file, count as empty.
 pub fn lookup(root: BorrowedFd<'_>, user: &UserSpec, group_add: &[Who]) -> Result<Identity> {
-    resolve(&read_below(root, "etc/passwd")?, &read_below(root, "etc/group")?, user, group_add)
+    let (passwd, group) = read(root)?;
+    resolve(&passwd, &group, user, group_add)
+}
+
+/// The texts that [`lookup`] looks in.
+pub fn read(root: BorrowedFd<'_>) -> Result<(String, String)> {
+    Ok((read_below(root, "etc/passwd")?, read_below(root, "etc/group")?))
 }
 
 /// [`lookup`] in the texts themselves.

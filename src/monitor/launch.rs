@@ -26,8 +26,8 @@ pub trait Preparation {
     fn mount_root(&mut self, child: &Child) -> Result<()>;
     /// Connect the network of `child`, whose user namespace is mapped and whose loopback interface is up.
     fn connect(&mut self, child: &Child) -> Result<()>;
-    /// Who the payload is, looked up in the container's root.
-    fn identify(&mut self, root: BorrowedFd<'_>) -> Result<Identity>;
+    /// Who the payload is, looked up in the root of `child`.
+    fn identify(&mut self, child: &Child, root: BorrowedFd<'_>) -> Result<Identity>;
 }
 
 /// A container whose payload runs.
@@ -91,7 +91,7 @@ fn accompany(
             }
             Report::Root(root) => {
                 preparation.connect(child).map_err(Failed::Other)?;
-                identity = Some(preparation.identify(root.as_fd()).map_err(Failed::Other)?);
+                identity = Some(preparation.identify(child, root.as_fd()).map_err(Failed::Other)?);
             }
             Report::Terminal(master) => {
                 super::terminal::adopt(&master).map_err(Failed::Other)?;

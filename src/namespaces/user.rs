@@ -26,6 +26,12 @@ pub struct IdRange {
     pub count: u32,
 }
 
+impl IdRange {
+    fn has(&self, inside: u32) -> bool {
+        inside >= self.inside && inside - self.inside < self.count
+    }
+}
+
 /// How ids of a container map to ids of the host.
 #[derive(Clone, Debug)]
 pub enum Mapping {
@@ -66,11 +72,20 @@ impl Mapping {
         !matches!(self, Mapping::Root)
     }
 
+    /// Whether user `uid` exists inside.
+    pub fn has_user(&self, uid: u32) -> bool {
+        match self {
+            Mapping::Root => true,
+            Mapping::Ranges { uids, .. } => uids.iter().any(|range| range.has(uid)),
+            Mapping::Single { .. } => uid == 0,
+        }
+    }
+
     /// Whether group `gid` exists inside.
     pub fn has_group(&self, gid: u32) -> bool {
         match self {
             Mapping::Root => true,
-            Mapping::Ranges { gids, .. } => gids.iter().any(|r| gid >= r.inside && gid - r.inside < r.count),
+            Mapping::Ranges { gids, .. } => gids.iter().any(|range| range.has(gid)),
             Mapping::Single { .. } => gid == 0,
         }
     }
