@@ -98,6 +98,8 @@ fn user_and_groups() {
         ("--group-add", "strangers"),
         ("-u", "-1"),
         ("-u", "70000"),
+        ("-u", "0:70000"),
+        ("--group-add", "70000"),
     ] {
         ctr.payload(&[option, value], &["echo", "ran"]).fails(value.rsplit(':').next().unwrap_or(value));
     }
