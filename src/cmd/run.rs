@@ -265,7 +265,10 @@ impl Preparation for Preparing<'_> {
 
 fn layers(store: &Store, base: &Base, container: &Container) -> Layers {
     let lower = match base {
-        Base::Image(image, _) => image.layers.iter().rev().map(|layer| store.layer_path(layer)).collect(),
+        Base::Image(image, _) => {
+            let layers = image.layers.iter().rev().map(|layer| store.layer_path(layer));
+            layers.chain([store.skeleton()]).collect()
+        }
         Base::Rootfs(rootfs) => vec![rootfs.dir.clone()],
     };
     let dir = &container.dir;

@@ -17,6 +17,7 @@ mod ingest;
 mod layers;
 mod ownership;
 mod pax;
+mod skeleton;
 mod sparse;
 mod store;
 mod tree;

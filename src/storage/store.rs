@@ -1,6 +1,6 @@
 //! The store's directories, and the hold that keeps garbage collection away while somebody works in them.
 
-use super::Dirs;
+use super::{Dirs, skeleton};
 use crate::error::Explain;
 use anyhow::{Context, Result};
 use rustix::{
@@ -32,11 +32,13 @@ impl Store {
         dirs.create()?;
         let store = Store { dirs };
         // The last one that is made stands for all of them.
-        let last = store.dirs.data.join(DIRECTORIES[DIRECTORIES.len() - 1]);
+        let last = store.dirs.data.join(LAST);
         if !last.is_dir() {
             for name in DIRECTORIES {
                 make_directory(&store.dirs.data.join(name))?;
             }
+            skeleton::make(&store.skeleton())?;
+            make_directory(&last)?;
         }
         Ok(store)
     }
@@ -44,6 +46,11 @@ impl Store {
     /// Where the store lies.
     pub fn dirs(&self) -> &Dirs {
         &self.dirs
+    }
+
+    /// The lowest layer of every container.
+    pub fn skeleton(&self) -> PathBuf {
+        self.dirs.data.join("skeleton/fs")
     }
 
     /// Keep everything in the store until the hold is dropped. Waits for a collection that is under way, which is short.
@@ -93,7 +100,8 @@ impl Store {
 }
 
 const DIRECTORIES: [&str; 8] =
-    ["blobs", "blobs/sha256", "layers", "images", "containers", "names", "tmp", "trash"];
+    ["blobs", "blobs/sha256", "layers", "images", "containers", "names", "tmp", "skeleton"];
+const LAST: &str = "trash";
 
 pub(super) fn random_name() -> Result<String> {
     let mut bytes = [0; 8];
