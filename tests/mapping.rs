@@ -21,8 +21,8 @@ const STAT: &str = "cd /owned && stat -c '%n %u:%g %a' *";
 /// A file of the top layer of `owned`, as the host has it.
 fn on_host(ctr: &Ctr, name: &str) -> PathBuf {
     let layers = ctr.list("layers").into_iter();
-    let path = layers.map(|layer| ctr.data().join("layers").join(layer).join("fs/owned").join(name));
-    path.filter(|path| path.exists()).next().expect("the file in a layer")
+    let mut paths = layers.map(|layer| ctr.data().join("layers").join(layer).join("fs/owned").join(name));
+    paths.find(|path| path.exists()).expect("the file in a layer")
 }
 
 /// What fuse-overlayfs reads, too: uid, gid, mode and kind.

@@ -251,7 +251,8 @@ fn two_containers_side_by_side() {
 fn a_container_dies_with_its_starter() {
     for options in [&["--name", "orphan"][..], &["--name", "orphan", "--init"]] {
         let ctr = Ctr::with_box(User::Rootless);
-        let mut live = ctr.live(options, &["cat"]);
+        // It outlives the end of its streams, which its starter's death brings.
+        let mut live = ctr.live(options, &["sh", "-c", "head -n 1; trap '' PIPE; sleep 1000"]);
         live.write("ready\n");
         live.says("ready");
         let pid = first_process(&ctr, "orphan");

@@ -130,6 +130,8 @@ fn entrypoint_and_command() {
         ("entry", &[], &["a", "-b"], "entry a -b"),
         ("entry", &["--entrypoint", "/bin/basename"], &["/x/y"], "y"),
         ("entry", &["--entrypoint", r#"["/bin/echo","json"]"#], &["a"], "json a"),
+        ("entry", &["--entrypoint", "/bin/pwd"], &[], "/"),
+        ("entry", &["--entrypoint", r#"["/bin/echo","json"]"#], &[], "json"),
         ("entry", &["--entrypoint="], &["echo", "none"], "none"),
         ("cmd", &[], &[], "cmd"),
         ("cmd", &[], &["echo", "other"], "other"),

@@ -9,7 +9,7 @@ use std::{
     process::{ChildStdout, Command, Stdio},
     thread,
 };
-use support::{Ctr, User};
+use support::{Ctr, User, wait_gone};
 
 /// `ctr run` of `command` with pipes for all three streams.
 fn piped(ctr: &Ctr, options: &[&str], command: &[&str]) -> Command {
@@ -187,11 +187,22 @@ fn a_slow_reader_gets_everything_and_blocks_nobody_else() {
 
 #[test]
 fn what_was_said_last_is_not_lost() {
+    const LENGTH: usize = 60_000;
     let ctr = Ctr::with_box(User::Rootless);
-    for _ in 0..5 {
-        let outcome = ctr.payload(&[], &["head", "-c", "65536", "/dev/zero"]).exits(0);
-        assert_eq!(outcome.bytes().len(), 65536);
-    }
+    let (mut stdout, theirs) = std::io::pipe().expect("a pipe");
+    rustix::pipe::fcntl_setpipe_size(&stdout, 4096).expect("make the pipe small");
+    let script = format!("echo ready >&2; read go; exec head -c {LENGTH} /dev/zero");
+    let mut child = piped(&ctr, &["-i", "--pidfile=pid"], &["sh", "-c", &script])
+        .stdout(theirs)
+        .spawn()
+        .expect("start ctr");
+    child.stderr.take().expect("a pipe").read_exact(&mut [0; 6]).expect("read stderr");
+    let pid = fs::read_to_string(ctr.home().join("pid")).expect("the process id");
+    child.stdin.take().expect("a pipe").write_all(b"go\n").expect("write to ctr");
+    // The payload is gone with most of what it said still on its way: ctr stays until that was read.
+    wait_gone(pid.parse().expect("a number"));
+    assert_eq!(unhurried(&mut stdout), LENGTH);
+    assert!(child.wait().expect("wait for ctr").success());
 }
 
 #[test]

@@ -41,7 +41,10 @@ pub fn run_inside(mapping: &Mapping, work: impl FnOnce() -> Result<()>) -> Resul
     // A child that ends before it is ready says why itself.
     let mapped = match one_byte(ready) {
         Ok(()) => mapping.write(child).and_then(|()| Ok(rustix::io::write(tell_mapped, &[1])?)).map(drop),
-        Err(_) => Ok(drop(tell_mapped)),
+        Err(_) => {
+            drop(tell_mapped);
+            Ok(())
+        }
     };
     let mut words = String::new();
     let _ = File::from(said).take(64 * 1024).read_to_string(&mut words);
