@@ -13,7 +13,7 @@ use crate::{
         request::{NetworkMode, Request, SeccompChoice, Source},
         rootfs::{self, Layers},
         spec,
-        state::{self, Process},
+        state::{self, Process, Record},
         users::{self, UserSpec},
     },
     error::Explain,
@@ -93,6 +93,10 @@ fn live(
     let mut preparation =
         Preparing::new(request, &defaults, mapping, connection, container, layers(store, base, container))?;
     let (started, ends) = start(globals, request, base, &mut preparation)?;
+    if preparation.overlay.is_some() {
+        let storage_driver = "fuse-overlayfs".to_owned();
+        Record { storage_driver, ..container.record.clone() }.write(&container.dir)?;
+    }
     Process::of(started.child.pid.as_raw_pid())?.write(&container.dir)?;
     if let Some(pidfile) = &request.pidfile {
         fs::write(pidfile, started.child.pid.as_raw_pid().to_string())

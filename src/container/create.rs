@@ -191,6 +191,7 @@ fn record(
             NetworkMode::Private { .. } => "private",
         }
         .to_owned(),
+        storage_driver: "overlay".to_owned(),
         mapping: match mapping {
             Mapping::Root => "root",
             Mapping::Ranges { .. } => "ranges",

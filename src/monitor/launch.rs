@@ -30,13 +30,21 @@ pub trait Preparation {
     fn identify(&mut self, child: &Child, root: BorrowedFd<'_>) -> Result<Identity>;
 }
 
-/// A container whose payload runs.
+/// A container whose payload runs. Dropped, it ends: whatever goes wrong beside it, no process is left.
 #[derive(Debug)]
 pub struct Started {
     /// Its process 1.
     pub child: Child,
     /// Its terminal's master side.
     pub terminal: Option<OwnedFd>,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+        // ECHILD: it ended, and whoever watched it has its status.
+        let _ = waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
 }
 
 /// Why a container did not start.
@@ -62,12 +70,9 @@ pub fn start(
         .hint(NO_USER_NAMESPACES)
         .map_err(Failed::Other)?;
     // Here: the caller, in its own namespaces, with the caller's privileges; `child` is the process in the new ones.
-    let started = accompany(&plan, &link, &child, mapping, preparation);
-    if started.is_err() {
-        let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
-        let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
-    }
-    started.map(|terminal| Started { child, terminal })
+    let mut started = Started { child, terminal: None };
+    started.terminal = accompany(&plan, &link, &started.child, mapping, preparation)?;
+    Ok(started)
 }
 
 fn accompany(
