@@ -168,7 +168,7 @@ fn graph_driver(dir: &ContainerDir, record: &Record) -> Value {
     }
     json!({
         "Name": record.storage_driver,
-        "Data": {"UpperDir": dir.upper(), "WorkDir": dir.work(), "MergedDir": dir.merged()},
+        "Data": {"UpperDir": dir.upper(), "WorkDir": dir.work()},
     })
 }
 

@@ -118,11 +118,11 @@ fn settle(
             Ok(exit.code)
         }
         Ok(exit) => {
-            remove::retire(store, &container.dir, &container.lock)?;
+            remove::retire(store, &container.dir, &container.lock, Some(&container.record.name))?;
             Ok(exit.code)
         }
         Err(failure) => {
-            let _ = remove::retire(store, &container.dir, &container.lock);
+            let _ = remove::retire(store, &container.dir, &container.lock, Some(&container.record.name));
             Err(failure)
         }
     }
@@ -277,7 +277,7 @@ fn layers(store: &Store, base: &Base, container: &Container) -> Layers {
     };
     let dir = &container.dir;
     let ephemeral = container.record.auto_remove || matches!(base, Base::Rootfs(_));
-    Layers { lower, upper: dir.upper(), work: dir.work(), merged: dir.merged(), ephemeral }
+    Layers { lower, upper: dir.upper(), work: dir.work(), merged: store.mount_point(), ephemeral }
 }
 
 fn watch(request: &Request, defaults: &ImageDefaults<'_>) -> Result<Watch> {

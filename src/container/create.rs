@@ -84,7 +84,7 @@ pub fn create(store: &Store, request: &Request, base: &Base, mapping: &Mapping) 
         Ok((record, spec)) => Ok(Container { dir, lock, record, spec }),
         Err(failure) => {
             // What could not be made is taken away again; the failure is what counts.
-            let _ = remove::retire(store, &dir, &lock);
+            let _ = remove::retire(store, &dir, &lock, None);
             Err(failure)
         }
     }
@@ -98,8 +98,8 @@ fn furnish(
     mapping: &Mapping,
     dir: &ContainerDir,
 ) -> Result<(Record, Spec)> {
-    let merged = dir.merged();
-    let placement = Placement { id: dir.id(), root: &merged, etc: dir.path(), mapping };
+    let root = store.mount_point();
+    let placement = Placement { id: dir.id(), root: &root, etc: dir.path(), mapping };
     let spec = spec::build(request, defaults, &placement)?;
     let mut record = record(request, base, defaults, mapping, dir, &spec)?;
     name(store, request, &mut record)?;

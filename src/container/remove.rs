@@ -4,7 +4,7 @@ use super::state::{Process, Record, Status};
 use crate::{
     error::Explain,
     namespaces::{Mapping, run_inside},
-    storage::{ContainerDir, Lock, Store, delete_tree},
+    storage::{ContainerDir, Lock, Name, Store, delete_tree},
 };
 use anyhow::{Context, Result, anyhow};
 use rustix::{
@@ -19,13 +19,15 @@ use std::{io, path::Path};
 /// It runs, with exit status 2 (podman-rm(1), "Exit Status"); or what it left can't be deleted.
 pub fn remove(store: &Store, dir: &ContainerDir, force: bool) -> Result<()> {
     let Some(lock) = stop(dir, force)? else { return Ok(()) };
-    retire(store, dir, &lock)
+    retire(store, dir, &lock, None)
 }
 
 /// Remove the container whose lock the caller holds: dead, or the caller is its monitor and its processes are gone.
-pub fn retire(store: &Store, dir: &ContainerDir, _lock: &Lock) -> Result<()> {
+/// `name` is the one it has, when the caller knows.
+pub fn retire(store: &Store, dir: &ContainerDir, _lock: &Lock, name: Option<&Name>) -> Result<()> {
     // A record that can't be read is no reason to keep the container.
-    let name = Record::read(dir).ok().flatten().map(|record| record.name);
+    let recorded = || Record::read(dir).ok().flatten().map(|record| record.name);
+    let name = name.cloned().or_else(recorded);
     match store.retire_container(dir, name.as_ref())? {
         Some(trash) => delete(&trash),
         None => Ok(()),
@@ -45,7 +47,7 @@ pub fn sweep(store: &Store) -> Result<Vec<anyhow::Error>> {
         }
         match dir.try_lock() {
             // Asked again: its maker may have finished the record meanwhile.
-            Ok(Some(lock)) if disposable() => failures.extend(retire(store, &dir, &lock).err()),
+            Ok(Some(lock)) if disposable() => failures.extend(retire(store, &dir, &lock, None).err()),
             Ok(_) => {}
             Err(e) => failures.push(e),
         }

@@ -18,7 +18,7 @@ use std::{
     io::{ErrorKind, Read, Write as _},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{PermissionsExt, symlink},
+        unix::fs::{DirBuilderExt, PermissionsExt, symlink},
     },
     path::{Path, PathBuf},
 };
@@ -45,11 +45,13 @@ impl Store {
     }
 
     fn draft_container(&self, draft: &Path, layers: &[Digest]) -> Result<Lock> {
-        make_dir(draft, 0o700)?;
-        // The upper directory becomes the container's `/`, which everyone inside may enter.
-        for (name, mode) in [("upper", 0o755), ("work", 0o700), ("merged", 0o700)] {
-            make_dir(&draft.join(name), mode)?;
-        }
+        make_dir(draft)?;
+        make_dir(&draft.join("work"))?;
+        let upper = draft.join("upper");
+        make_dir(&upper)?;
+        // It becomes the container's `/`, which everyone inside may enter.
+        fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("chmod {}", upper.display()))?;
         let mut list = String::with_capacity(layers.len() * 72);
         for layer in layers {
             let _ = writeln!(list, "{layer}");
@@ -199,11 +201,6 @@ impl ContainerDir {
         self.path.join("work")
     }
 
-    /// Where the root file system gets mounted.
-    pub fn merged(&self) -> PathBuf {
-        self.path.join("merged")
-    }
-
     /// Where the monitor says which process is the container's first. Dies with the boot.
     pub fn pid_file(&self) -> PathBuf {
         self.runtime.join(format!("{}.pid", self.id))
@@ -306,11 +303,11 @@ fn whole_file() -> libc::flock {
     libc::flock { l_type: libc::F_WRLCK as _, l_whence: libc::SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
-fn make_dir(path: &Path, mode: u32) -> Result<()> {
-    fs::create_dir(path).with_context(|| format!("make directory {}", path.display()))?;
-    // mkdir(2) would subtract the umask.
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .with_context(|| format!("chmod {}", path.display()))
+fn make_dir(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("make directory {}", path.display()))
 }
 
 fn replace(path: &Path, contents: &[u8]) -> Result<()> {

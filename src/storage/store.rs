@@ -38,6 +38,7 @@ impl Store {
                 make_directory(&store.dirs.data.join(name))?;
             }
             skeleton::make(&store.skeleton())?;
+            make_directory(&store.mount_point())?;
             make_directory(&last)?;
         }
         Ok(store)
@@ -51,6 +52,11 @@ impl Store {
     /// The lowest layer of every container.
     pub fn skeleton(&self) -> PathBuf {
         self.dirs.data.join("skeleton/fs")
+    }
+
+    /// Where root file systems are mounted: one place for all, since each start has a mount namespace of its own.
+    pub fn mount_point(&self) -> PathBuf {
+        self.dirs.data.join("skeleton/mount")
     }
 
     /// Keep everything in the store until the hold is dropped. Waits for a collection that is under way, which is short.
