@@ -194,14 +194,14 @@ impl Link {
     fn receive(&self, bytes: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let message = rustix::io::retry_on_intr(|| {
-            recvmsg(&self.0, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
-        });
-        let length = match message {
-            Ok(message) => message.bytes,
-            // The other end ended with messages of ours unread: to us that is the same as closed.
-            Err(Errno::CONNRESET) => 0,
-            Err(errno) => return Err(errno),
+        let length = loop {
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            match recvmsg(&self.0, &mut [IoSliceMut::new(bytes)], &mut control, flags) {
+                Ok(message) => break message.bytes,
+                // The other end ended with messages of ours unread. This is said once, before what it said last.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
+                Err(errno) => return Err(errno),
+            }
         };
         let descriptor = control.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
