@@ -99,7 +99,7 @@ pub fn run(plan: &mut Plan, link: Link) -> i32 {
     if let Some(command_line) = plan.reaper {
         match reaper::split() {
             Ok(reaper::Side::Payload) => {}
-            Ok(reaper::Side::Reaper { payload }) => return reaper::reap(payload, command_line),
+            Ok(reaper::Side::Reaper { payload }) => reaper::reap(payload, command_line),
             Err(errno) => return fail(&link, Step::Reaper.failed(0, errno)),
         }
     }

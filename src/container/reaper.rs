@@ -36,8 +36,9 @@ pub fn split() -> Result<Side> {
     }
 }
 
-/// Pass signals to `payload` and reap children until it ends; the status to exit with (128+n for a signal).
-pub fn reap(payload: Pid, command_line: CommandLine) -> i32 {
+/// Pass signals to `payload` and reap children until it ends, then end with its status (128+n for a signal). Never back to
+/// the caller, whose descriptors are closed.
+pub fn reap(payload: Pid, command_line: CommandLine) -> ! {
     // The link to our starter among them: that it closes says that the payload runs.
     close_descriptors_from(3);
     command_line.replace("ctr-init");
@@ -47,7 +48,7 @@ pub fn reap(payload: Pid, command_line: CommandLine) -> i32 {
         match all.wait() {
             Ok(Signal::SIGCHLD) => {
                 if let Some(status) = reap_finished(payload) {
-                    return status;
+                    fork::exit_now(status);
                 }
             }
             // The terminal's own; the payload has them from the terminal too.
