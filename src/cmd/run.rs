@@ -98,7 +98,8 @@ fn live(
     let (started, ends) = start(globals, request, base, &mut preparation)?;
     Process::of(started.child.pid.as_raw_pid())?.write(&container.dir)?;
     if let Some(mut pidfile) = pidfile {
-        write!(pidfile, "{}", started.child.pid.as_raw_pid()).context("write the process id to the pidfile")?;
+        write!(pidfile, "{}", started.child.pid.as_raw_pid())
+            .context("write the process id to the pidfile")?;
     }
     monitor::watch(&watch, &started, ends)
 }
