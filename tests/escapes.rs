@@ -42,7 +42,8 @@ fn no_descriptor_of_the_caller_comes_in() {
     for &user in User::all() {
         let ctr = Ctr::with_probe(user);
         for options in [&[][..], &["-i"], &["-t"], &["--init"], &["--init", "-t"], &["--network=private"]] {
-            let arguments = [&["run", "--rm", "--network=none"], options, &["probe", "probe", "fds"]].concat();
+            let arguments =
+                [&["run", "--rm", "--network=none"], options, &["probe", "probe", "fds"]].concat();
             let output = ctr.wrapped(&MANY_DESCRIPTORS, &arguments).output().expect("start ctr");
             let said = String::from_utf8_lossy(&output.stdout);
             assert_eq!(said.trim(), "0 1 2", "as {user:?} {options:?}: {}", words(&output));
@@ -53,8 +54,10 @@ fn no_descriptor_of_the_caller_comes_in() {
 #[test]
 fn a_working_directory_is_no_descriptor() {
     for &user in User::all() {
-        let links = (3..=64).fold(layer(), |layer, n| layer.symlink(&format!("fd{n}"), &format!("/proc/self/fd/{n}")));
-        let links = links.symlink("out", "/proc/1/root").symlink("cwd", "/proc/self/cwd").symlink("dir", "bin");
+        let links = (3..=64)
+            .fold(layer(), |layer, n| layer.symlink(&format!("fd{n}"), &format!("/proc/self/fd/{n}")));
+        let links =
+            links.symlink("out", "/proc/1/root").symlink("cwd", "/proc/self/cwd").symlink("dir", "bin");
         let ctr = Ctr::new(user).with_hub().with_image("wd", TestImage::new([Layer::busybox(), links]));
         let refused = |directory: &str| {
             let arguments = ["run", "--rm", "--network=none", "-w", directory, "wd", "ls"];
@@ -70,7 +73,9 @@ fn a_working_directory_is_no_descriptor() {
             refused(&format!("/fd{n}/../.."));
             refused(&format!("/proc/1/fd/{n}"));
         }
-        for directory in ["/out", "/cwd", "/proc/self/root", "/proc/1/cwd", "/proc/thread-self/root", "/out/tmp"] {
+        for directory in
+            ["/out", "/cwd", "/proc/self/root", "/proc/1/cwd", "/proc/thread-self/root", "/out/tmp"]
+        {
             refused(directory);
         }
         assert_eq!(ctr.payload_of("wd", &["-w", "/dir"], &["pwd", "-P"]).ok(), "/bin");
@@ -95,7 +100,9 @@ fn snapshot(dir: &Path) -> BTreeMap<PathBuf, String> {
 
 /// Directories and files like those of a root, in the user's home, under names that a link could lead to.
 fn canary(ctr: &Ctr) -> PathBuf {
-    for name in ["hosts", "hostname", "resolv.conf", ".containerenv", "passwd", "null", "sys/x", "self/x", "kcore"] {
+    for name in
+        ["hosts", "hostname", "resolv.conf", ".containerenv", "passwd", "null", "sys/x", "self/x", "kcore"]
+    {
         ctr.file(&format!("canary/{name}"), "CANARY\n");
     }
     ctr.home().join("canary")
@@ -124,7 +131,17 @@ fn links_of_a_root_lead_to_no_place_of_the_host() {
         let magic = format!("/proc/self/root{absolute}");
         let host = format!("/proc/1/cwd{absolute}");
         let mut number = 0;
-        for place in ["proc", "sys", "dev", "etc", "run", "etc/hosts", "etc/hostname", "etc/resolv.conf", "run/.containerenv"] {
+        for place in [
+            "proc",
+            "sys",
+            "dev",
+            "etc",
+            "run",
+            "etc/hosts",
+            "etc/hostname",
+            "etc/resolv.conf",
+            "run/.containerenv",
+        ] {
             for target in [&absolute, &up, &magic, &host] {
                 let file = place.contains('/');
                 let target = if file { format!("{target}/hosts") } else { target.clone() };
@@ -134,9 +151,11 @@ fn links_of_a_root_lead_to_no_place_of_the_host() {
                 fs::create_dir_all(link.parent().expect("a parent")).expect("make a directory");
                 symlink(&target, &link).expect("make a link");
                 if let Some((uid, gid)) = ctr.user().ids() {
-                    std::os::unix::fs::chown(link.parent().expect("a parent"), Some(uid), Some(gid)).expect("chown");
+                    std::os::unix::fs::chown(link.parent().expect("a parent"), Some(uid), Some(gid))
+                        .expect("chown");
                 }
-                let script = "cat /etc/* /run/.* /run/* 2>/dev/null; grep -rs CANARY /etc /run /dev/shm; true";
+                let script =
+                    "cat /etc/* /run/.* /run/* 2>/dev/null; grep -rs CANARY /etc /run /dev/shm; true";
                 for suffix in ["", ":O"] {
                     let dir = format!("{}{suffix}", root.display());
                     let arguments = ["run", "--rm", "--network=none", "--rootfs", &dir, "sh", "-c", script];
@@ -144,9 +163,16 @@ fn links_of_a_root_lead_to_no_place_of_the_host() {
                     assert_eq!(snapshot(&canary), before, "{place} -> {target}: {outcome}");
                     assert!(!outcome.stdout().contains("CANARY"), "{place} -> {target}: {outcome}");
                     let refused = ["proc", "sys", "dev"].contains(&place);
-                    let named = || outcome.stderr().contains(&format!("/{place}")) || outcome.stderr().contains(" /etc/hosts");
+                    let named = || {
+                        outcome.stderr().contains(&format!("/{place}"))
+                            || outcome.stderr().contains(" /etc/hosts")
+                    };
                     assert!(
-                        if outcome.code() == 125 { named() || outcome.stderr().contains("/run/") } else { outcome.code() == 0 && !refused },
+                        if outcome.code() == 125 {
+                            named() || outcome.stderr().contains("/run/")
+                        } else {
+                            outcome.code() == 0 && !refused
+                        },
                         "{place} -> {target}: {outcome}"
                     );
                 }
@@ -176,7 +202,8 @@ fn device_nodes_of_an_image_open_nothing() {
         for options in [&[][..], &["--storage-driver=overlay"], &["--cap-add=MKNOD"]] {
             let (global, options): (Vec<&str>, Vec<&str>) =
                 options.iter().partition(|option| option.starts_with("--storage"));
-            let arguments = [&global[..], &["run", "--rm", "--network=none"], &options, &["nodes", "sh", "-c", script]];
+            let arguments =
+                [&global[..], &["run", "--rm", "--network=none"], &options, &["nodes", "sh", "-c", script]];
             assert_eq!(ctr.run(arguments.concat()).ok(), "0\n0\n0", "as {user:?} {options:?}");
         }
     }
@@ -213,13 +240,29 @@ fn users_of_a_hostile_file() {
         let lines = "minus:x:-1:0::/:\nbig:x:4294967296:0::/:\nhuge:x:4294967295:0::/:\nhex:x:0x0:0::/:\nempty:x:::/:\n\
             root:x:0:0:root:/ro\rot\u{1b}[31m:/bin/sh\nsplit:x:0:0::/home\nSECRET=1:/bin/sh\n";
         ctr.file("root/etc/passwd", lines);
-        for name in ["minus", "big", "huge", "hex", "empty", "-1", "4294967296", "4294967295", "0x0", "0:4294967295", "SECRET=1"] {
+        for name in [
+            "minus",
+            "big",
+            "huge",
+            "hex",
+            "empty",
+            "-1",
+            "4294967296",
+            "4294967295",
+            "0x0",
+            "0:4294967295",
+            "SECRET=1",
+        ] {
             run(name).exits(125);
         }
         assert_eq!(run("root").ok(), "0\n0\n[/root]", "a home of control characters is none, as {user:?}");
         assert_eq!(run("split").ok(), "0\n0\n[/home]", "as {user:?}");
 
-        fs::File::options().write(true).open(&passwd).and_then(|file| file.set_len(2 << 30)).expect("make it huge");
+        fs::File::options()
+            .write(true)
+            .open(&passwd)
+            .and_then(|file| file.set_len(2 << 30))
+            .expect("make it huge");
         assert_eq!(run("split").ok(), "0\n0\n[/home]", "as {user:?}");
         assert!(started.elapsed().as_secs() < 10, "nothing was waited for, as {user:?}");
     }
@@ -228,10 +271,14 @@ fn users_of_a_hostile_file() {
 #[test]
 fn users_that_an_image_names() {
     let ctr = Ctr::new(User::Rootless).with_hub();
-    for (number, name) in ["4294967296", "-1", "0x0", "nobody2", "root:nogroup2", "a\nb", "1000:-1"].into_iter().enumerate() {
+    for (number, name) in
+        ["4294967296", "-1", "0x0", "nobody2", "root:nogroup2", "a\nb", "1000:-1"].into_iter().enumerate()
+    {
         let image = format!("user{number}");
         let config = serde_json::json!({ "Env": ["PATH=/bin"], "User": name });
-        TestImage::new([Layer::busybox()]).config(config).push(support::Registry::plain(), &format!("library/{image}:latest"));
+        TestImage::new([Layer::busybox()])
+            .config(config)
+            .push(support::Registry::plain(), &format!("library/{image}:latest"));
         ctr.payload_of(&image, &[], &["id", "-u"]).exits(125);
     }
     let config = serde_json::json!({ "Env": ["PATH=/bin"], "User": "1000:" });
@@ -282,15 +329,33 @@ fn the_binary_is_neither_run_nor_written_from_inside() {
         let hash = || Sha256::digest(fs::read(&binary).expect("read ctr"));
         let before = hash();
         for init in [&[][..], &["--init"], &["-t"]] {
-            let programs =
-                ["/evil", "/evil-version", "/evil-init", "/evil-fd", "/evil-elf", "/proc/self/exe", "/proc/1/exe", "/writer"];
+            let programs = [
+                "/evil",
+                "/evil-version",
+                "/evil-init",
+                "/evil-fd",
+                "/evil-elf",
+                "/proc/self/exe",
+                "/proc/1/exe",
+                "/writer",
+            ];
             for program in programs {
-                let arguments = [&["run", "--rm", "--network=none"], init, &["evil", program, "--version"]].concat();
+                let arguments =
+                    [&["run", "--rm", "--network=none"], init, &["evil", program, "--version"]].concat();
                 let output = with_binary(&ctr, &binary, &arguments).output().expect("start ctr");
                 let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                assert!(!said.contains("ctr") && !said.contains("wrote"), "as {user:?} {arguments:?}: {}", words(&output));
+                assert!(
+                    !said.contains("ctr") && !said.contains("wrote"),
+                    "as {user:?} {arguments:?}: {}",
+                    words(&output)
+                );
                 if program == "/writer" {
-                    assert_eq!(output.status.code(), Some(0), "as {user:?} {arguments:?}: {}", words(&output));
+                    assert_eq!(
+                        output.status.code(),
+                        Some(0),
+                        "as {user:?} {arguments:?}: {}",
+                        words(&output)
+                    );
                     assert_eq!(said.trim(), "0", "as {user:?} {arguments:?}: {}", words(&output));
                 } else {
                     let failed = output.status.code().is_some_and(|code| [125, 126, 127].contains(&code));
@@ -311,12 +376,19 @@ fn nothing_of_the_callers_environment_comes_in() {
         let image = TestImage::new([Layer::busybox()]).config(config.clone());
         let ctr = Ctr::new(user).with_hub().with_image("env", image);
         for options in [&[][..], &["--init"], &["-t"]] {
-            let script = "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'; cat /proc/*/cmdline | tr '\\0' '\\n'";
-            let arguments = [&["run", "--rm", "--network=none"], options, &["env", "sh", "-c", script]].concat();
+            let script =
+                "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'; cat /proc/*/cmdline | tr '\\0' '\\n'";
+            let arguments =
+                [&["run", "--rm", "--network=none"], options, &["env", "sh", "-c", script]].concat();
             let mut command = ctr.command(arguments);
-            let output = command.env("SECRET", "canary").env("SECRETS", "canary").output().expect("start ctr");
+            let output =
+                command.env("SECRET", "canary").env("SECRETS", "canary").output().expect("start ctr");
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(output.status.success() && said.contains("container=ctr"), "as {user:?}: {}", words(&output));
+            assert!(
+                output.status.success() && said.contains("container=ctr"),
+                "as {user:?}: {}",
+                words(&output)
+            );
             for word in ["canary", "SECRET", "XDG", "--network", &ctr.home().display().to_string()] {
                 assert!(!said.contains(word), "{word} as {user:?} {options:?}: {}", words(&output));
             }
@@ -335,7 +407,8 @@ fn specification(ctr: &Ctr, image: &str) -> serde_json::Value {
     ctr.run(["run", "--network=none", "--cidfile", &path, image, "true"]).ok();
     let id = fs::read_to_string(&cidfile).expect("the id");
     fs::remove_file(&cidfile).expect("remove the cidfile");
-    let text = fs::read_to_string(ctr.data().join("containers").join(&id).join("config.json")).expect("config.json");
+    let text =
+        fs::read_to_string(ctr.data().join("containers").join(&id).join("config.json")).expect("config.json");
     let mut value = serde_json::from_str(&text.replace(&id, "ID").replace(&id[..12], "ID")).expect("JSON");
     sort(&mut value);
     value
@@ -356,16 +429,36 @@ fn sort(value: &mut serde_json::Value) {
 #[test]
 fn what_an_image_says_of_itself_changes_no_policy() {
     let words = [
-        "run.oci.keep_original_groups", "run.oci.handler", "run.oci.systemd.subgroup", "run.oci.delegate-cgroup",
-        "run.oci.hooks.stdout", "run.oci.mount_context_type", "run.oci.seccomp.receiver", "run.oci.seccomp_fail_unknown_syscall",
-        "org.criu.config", "org.systemd.property.DeviceAllow", "io.podman.annotations.privileged", "io.podman.annotations.seccomp",
-        "io.podman.annotations.label", "io.podman.annotations.userns", "io.podman.annotations.autoremove",
-        "io.containers.seccomp.profile", "io.containers.trace-syscall", "io.containers.capabilities", "io.containers.autoupdate",
-        "io.kubernetes.cri-o.userns-mode", "io.kubernetes.cri-o.Devices", "io.kubernetes.cri-o.TrySkipVolumeSELinuxLabel",
-        "io.kubernetes.cri-o.umask", "module.wasm.image/variant", "com.docker.security.privileged",
-        "seccomp-profile.kubernetes.cri-o.io", "container.apparmor.security.beta.kubernetes.io/x",
+        "run.oci.keep_original_groups",
+        "run.oci.handler",
+        "run.oci.systemd.subgroup",
+        "run.oci.delegate-cgroup",
+        "run.oci.hooks.stdout",
+        "run.oci.mount_context_type",
+        "run.oci.seccomp.receiver",
+        "run.oci.seccomp_fail_unknown_syscall",
+        "org.criu.config",
+        "org.systemd.property.DeviceAllow",
+        "io.podman.annotations.privileged",
+        "io.podman.annotations.seccomp",
+        "io.podman.annotations.label",
+        "io.podman.annotations.userns",
+        "io.podman.annotations.autoremove",
+        "io.containers.seccomp.profile",
+        "io.containers.trace-syscall",
+        "io.containers.capabilities",
+        "io.containers.autoupdate",
+        "io.kubernetes.cri-o.userns-mode",
+        "io.kubernetes.cri-o.Devices",
+        "io.kubernetes.cri-o.TrySkipVolumeSELinuxLabel",
+        "io.kubernetes.cri-o.umask",
+        "module.wasm.image/variant",
+        "com.docker.security.privileged",
+        "seccomp-profile.kubernetes.cri-o.io",
+        "container.apparmor.security.beta.kubernetes.io/x",
     ];
-    let value = |word: &&str| ((*word).to_owned(), serde_json::Value::from("unconfined 1 --cap-add=ALL /:/host"));
+    let value =
+        |word: &&str| ((*word).to_owned(), serde_json::Value::from("unconfined 1 --cap-add=ALL /:/host"));
     let map: serde_json::Map<String, serde_json::Value> = words.iter().map(value).collect();
     let loud = serde_json::json!({
         "Env": ["PATH=/bin"], "Labels": map, "Privileged": true, "CapAdd": ["ALL"], "SecurityOpt": ["seccomp=unconfined"],
@@ -395,7 +488,16 @@ fn the_store_is_its_users_alone() {
         let path = fresh.display().to_string();
         ctr.file("fresh/x", "");
         let wrapper = ["sh", "-c", "umask 000; exec \"$@\"", "sh"];
-        let arguments = ["--root", &format!("{path}/data"), "--runroot", &format!("{path}/run"), "run", "--network=none", "box", "true"];
+        let arguments = [
+            "--root",
+            &format!("{path}/data"),
+            "--runroot",
+            &format!("{path}/run"),
+            "run",
+            "--network=none",
+            "box",
+            "true",
+        ];
         let output = ctr.wrapped(&wrapper, &arguments).output().expect("start ctr");
         assert!(output.status.success(), "as {user:?}: {}", words(&output));
         for dir in ["data", "run"] {
@@ -408,7 +510,8 @@ fn the_store_is_its_users_alone() {
         }
         // Somebody else gets nothing, not even a listing.
         if rustix::process::getuid().is_root() {
-            let script = format!("ls {path}/data || ls {path}/run || cat {path}/data/containers/*/config.json");
+            let script =
+                format!("ls {path}/data || ls {path}/run || cat {path}/data/containers/*/config.json");
             let mut other = Command::new("sh");
             other.args(["-c", &script]).uid(65534).gid(65534).current_dir("/");
             let output = other.output().expect("start sh");

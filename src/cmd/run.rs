@@ -29,6 +29,7 @@ use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 use std::{
     fs,
+    io::Write,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
 };
@@ -90,6 +91,8 @@ fn live(
 ) -> Result<monitor::Exit> {
     let defaults = base.defaults()?;
     let watch = watch(request, &defaults)?;
+    // Made before the start: a payload that can't be reported must not have run.
+    let pidfile = request.pidfile.as_deref().map(create_pidfile).transpose()?;
     let mut preparation =
         Preparing::new(request, &defaults, mapping, connection, container, layers(store, base, container))?;
     let (started, ends) = start(globals, request, base, &mut preparation)?;
@@ -98,11 +101,16 @@ fn live(
         Record { storage_driver, ..container.record.clone() }.write(&container.dir)?;
     }
     Process::of(started.child.pid.as_raw_pid())?.write(&container.dir)?;
-    if let Some(pidfile) = &request.pidfile {
-        fs::write(pidfile, started.child.pid.as_raw_pid().to_string())
-            .with_context(|| format!("write the process id to {}", pidfile.display()))?;
+    if let Some(mut pidfile) = pidfile {
+        write!(pidfile, "{}", started.child.pid.as_raw_pid())
+            .context("write the process id to the pidfile")?;
     }
     monitor::watch(&watch, &started, ends)
+}
+
+fn create_pidfile(path: &Path) -> Result<fs::File> {
+    let creating = || format!("write the process id to {}", path.display());
+    fs::File::create(path).with_context(creating).hint("choose a file that you may write with --pidfile")
 }
 
 /// Record how it ended. Nothing is left of `--rm`, nor of a container that never started.

@@ -34,6 +34,8 @@ fn shorten(text: &str) -> (String, String) {
     let mut hint = None;
     for line in said.lines().map(str::trim).filter(|line| !line.is_empty()) {
         match line.strip_prefix("tip: ") {
+            // clap can't know that the option belongs to a later version, or to nobody.
+            Some(tip) if tip.starts_with("to pass ") => {}
             Some(tip) => hint = hint.or(Some(tip.to_owned())),
             None if line.starts_with("For more information") => {}
             None => error.push(line.strip_prefix("error: ").unwrap_or(line)),
@@ -60,6 +62,11 @@ mod tests {
                 "error: the following required arguments were not provided:\n  <CONTAINER>...\n\nUsage: ctr container rm <CONTAINER>...\n\nFor more information, try '--help'.\n",
                 "the following required arguments were not provided: <CONTAINER>...",
                 "`ctr container rm --help` lists what there is",
+            ),
+            (
+                "error: unexpected argument '-v' found\n\n  tip: to pass '-v' as a value, use '-- -v'\n\nUsage: ctr run [OPTIONS] <IMAGE>\n",
+                "unexpected argument '-v' found",
+                "`ctr run --help` lists what there is",
             ),
             (
                 "error: invalid value 'x' for '--format <FORMAT>': only `json`\n\nFor more information, try '--help'.\n",

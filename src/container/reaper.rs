@@ -36,7 +36,8 @@ pub fn split() -> Result<Side> {
     }
 }
 
-/// Pass signals to `payload` and reap children until it ends; then exit as it did (128+n for a signal).
+/// Pass signals to `payload` and reap children until it ends, then end with its status (128+n for a signal). Never back to
+/// the caller, whose descriptors are closed.
 pub fn reap(payload: Pid, command_line: CommandLine) -> ! {
     // The link to our starter among them: that it closes says that the payload runs.
     close_descriptors_from(3);

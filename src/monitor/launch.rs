@@ -82,7 +82,7 @@ fn accompany(
     mapping: &Mapping,
     preparation: &mut impl Preparation,
 ) -> Result<Option<OwnedFd>, Failed> {
-    mapping.write(child.pid).map_err(|e| Failed::Other(namespace_refused(plan, link, e)))?;
+    mapping.write(child.pid).map_err(|error| last_words(plan, link, error))?;
     let mut terminal = None;
     let mut identity = None;
     tell(link.go_on())?;
@@ -95,8 +95,9 @@ fn accompany(
                 }
             }
             Report::Root(root) => {
-                preparation.connect(child).map_err(Failed::Other)?;
-                identity = Some(preparation.identify(child, root.as_fd()).map_err(Failed::Other)?);
+                let prepared =
+                    preparation.connect(child).and_then(|()| preparation.identify(child, root.as_fd()));
+                identity = Some(prepared.map_err(|error| last_words(plan, link, error))?);
             }
             Report::Terminal(master) => {
                 super::terminal::adopt(&master).map_err(Failed::Other)?;
@@ -120,14 +121,18 @@ fn tell(sent: rustix::io::Result<()>) -> Result<(), Failed> {
     }
 }
 
-/// Maps can't be written for a child that already failed: then its own words are the cause.
-fn namespace_refused(plan: &Plan, link: &Link, writing: Error) -> Error {
+/// Nothing can be done for a child that already failed (maps, network, user): then its own words are the cause of `error`.
+fn last_words(plan: &Plan, link: &Link, error: Error) -> Failed {
+    // One that lives waits for us and says no more than that the wait was in vain.
     let _ = rustix::net::shutdown(link, rustix::net::Shutdown::Write);
-    match link.next() {
-        Ok(Report::Failed(failure)) if failure.step == Step::Unshare as u32 => match explain(plan, failure) {
-            Failed::Root(_, error) | Failed::Other(error) => error,
-        },
-        _ => writing,
+    loop {
+        match link.next() {
+            Ok(Report::Failed(failure)) if failure.step != Step::Wait as u32 => {
+                return explain(plan, failure);
+            }
+            Ok(Report::BeforeRoot | Report::Root(_) | Report::Terminal(_)) => {}
+            _ => return Failed::Other(error),
+        }
     }
 }
 
@@ -143,6 +148,12 @@ fn explain(plan: &Plan, failure: Failure) -> Failed {
     }
     if failure.step == Step::Unshare as u32 {
         return Failed::Other(or_itself(Err(reason).context(what).hint(NO_USER_NAMESPACES)));
+    }
+    if failure.step == Step::Credentials as u32 && errno == Errno::INVAL {
+        return Failed::Other(or_itself(Err(anyhow!("{what}: the user or a group is beyond the ids mapped here")).hint(
+            "`ctr info` lists the ids under idMappings; `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \
+             $USER` gives more",
+        )));
     }
     let refused_link = errno == Errno::LOOP && failure.step == Step::Operation as u32;
     Failed::Other(match refused_link {

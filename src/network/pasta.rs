@@ -1,23 +1,35 @@
 //! pasta(1): a process beside the container that turns its packets into sockets of this user.
 
-use crate::{error::Explain, sys::exec};
+use crate::{
+    error::Explain,
+    sys::{exec, fork, signal},
+};
 use anyhow::{Context, Result, anyhow};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{CWD, Mode, OFlags, mkfifoat, open},
-    process::{Pid, PidfdFlags, pidfd_open},
+    process::{
+        Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
+        waitpid,
+    },
 };
 use std::{
     env,
-    io::{Read, Seek},
-    os::fd::AsRawFd,
+    io::{Read, Seek, Write},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 /// A running pasta. Dropped, it ends.
 #[derive(Debug)]
-pub struct Pasta(Child);
+pub struct Pasta {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
 
 /// Where pasta is installed.
 pub fn find() -> Option<PathBuf> {
@@ -55,7 +67,8 @@ impl Pasta {
                 ]
             }
         };
-        let mut child = Command::new(pasta)
+        let mut command = Command::new(pasta);
+        command
             .args(["--config-net", "--foreground", "--quiet", "--stderr"])
             // Nothing of the host's loopback inside, nothing of the container's outside.
             .args(["--no-map-gw", "-t", "none", "-u", "none", "-T", "none", "-U", "none"])
@@ -65,30 +78,40 @@ impl Pasta {
             .args(target)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(words.try_clone().context("share a file with pasta")?)
-            .spawn()
-            .with_context(|| format!("run {}", pasta.display()))?;
-        let pidfd = Pid::from_raw(child.id() as i32).ok_or_else(|| anyhow!("pasta has no pid"))?;
-        let pidfd = pidfd_open(pidfd, PidfdFlags::empty()).context("watch pasta")?;
-        let mut fds = [PollFd::new(&ready, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+            .stderr(words.try_clone().context("share a file with pasta")?);
+        let mut say = words.try_clone().context("share a file with pasta")?;
+        let pid = fork::fork(|| {
+            // Who am I: a copy of the caller, single-threaded, about to become pasta. It outlives neither its container nor
+            // us: by itself it would not notice that a killed `ctr` took the container along. The caller blocks signals,
+            // which pasta wants to hear.
+            signal::reset();
+            let _ = set_parent_process_death_signal(Some(Signal::KILL));
+            let _ = write!(say, "{}", command.exec());
+            1
+        });
+        let helper = Pasta::new(pid.context("fork pasta")?)?;
+        let mut fds = [PollFd::new(&ready, PollFlags::IN), PollFd::new(&helper.pidfd, PollFlags::IN)];
         rustix::io::retry_on_intr(|| poll(&mut fds, None)).with_context(doing)?;
         let is_ready = fds[0].revents().contains(PollFlags::IN);
         let _ = std::fs::remove_file(&fifo);
         if is_ready {
-            return Ok(Pasta(child));
+            return Ok(helper);
         }
-        let _ = child.wait();
         let mut said = String::new();
         let _ = words.rewind().and_then(|()| words.take(4096).read_to_string(&mut said));
         let last = said.lines().last().unwrap_or("it ended without a word").to_owned();
         Err(anyhow!("connect the network: pasta: {last}")).hint("choose --network=none or --network=host")
     }
+
+    fn new(pid: Pid) -> Result<Pasta> {
+        Ok(Pasta { pid, pidfd: pidfd_open(pid, PidfdFlags::empty()).context("watch pasta")? })
+    }
 }
 
 impl Drop for Pasta {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = waitpid(Some(self.pid), WaitOptions::empty());
     }
 }
 
