@@ -151,6 +151,37 @@ fn a_reader_that_goes_away_ends_the_writer() {
 }
 
 #[test]
+fn output_that_finds_no_room_is_a_failure() {
+    let ctr = Ctr::with_box(User::Rootless);
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("open /dev/full");
+    let run = ctr
+        .command(["run", "--network=none", "box", "echo", "lost"])
+        .stdout(full)
+        .output()
+        .expect("start ctr");
+    let stderr = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(125), "{stderr}");
+    assert!(stderr.contains("error: pass on what the container printed: No space left"), "{stderr}");
+    assert_eq!(ctr.run(["ps", "-aq"]).ok().lines().count(), 1, "the container itself ended well and is kept");
+}
+
+#[test]
+fn a_reader_that_stalls_can_be_given_up() {
+    let ctr = Ctr::with_box(User::Rootless);
+    // More than both pipes hold, and nobody reads: the payload ends, its last output can't be passed on.
+    let script = "head -c 100000 /dev/zero; echo done >&2";
+    let mut child = piped(&ctr, &[], &["sh", "-c", script]).spawn().expect("start ctr");
+    let mut stderr = child.stderr.take().expect("a pipe");
+    stderr.read_exact(&mut [0; 5]).expect("hear that the payload is done");
+    let pid = rustix::process::Pid::from_child(&child);
+    // The shell, process 1 of the container, takes no notice of those that reach it before it has ended.
+    while child.try_wait().expect("ask for ctr's end").is_none() {
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("send SIGTERM");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn a_payload_that_ignores_a_lost_reader_goes_on() {
     let ctr = Ctr::with_box(User::Rootless);
     let script = "trap '' PIPE; yes 2>/dev/null; echo went on >&2; exit 6";

@@ -28,7 +28,7 @@ use crate::{
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 use std::{
-    fs,
+    fs, io,
     io::Write,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
@@ -45,7 +45,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
     let container = create::create(&store, &request, &base, &mapping)?;
     let started = Timestamp::now();
     let outcome = live(&store, globals, &request, &base, &mapping, connection, &container);
-    settle(&store, &container, started, outcome)
+    settle(&store, &request, &container, started, outcome)
 }
 
 /// The image, pulled if need be, or the directory that was named.
@@ -116,23 +116,27 @@ fn create_pidfile(path: &Path) -> Result<fs::File> {
 /// Record how it ended. Nothing is left of `--rm`, nor of a container that never started.
 fn settle(
     store: &Store,
+    request: &Request,
     container: &Container,
     started: Timestamp,
     outcome: Result<monitor::Exit>,
 ) -> Result<u8> {
-    match outcome {
-        Ok(exit) if !container.record.auto_remove => {
-            state::Exit::now(exit.code, exit.signal, started).write(&container.dir)?;
-            Ok(exit.code)
+    let retire = || remove::retire(store, &container.dir, &container.lock, Some(&container.record.name));
+    let exit = outcome.inspect_err(|_| {
+        let _ = retire();
+        for file in request.cidfile.iter().chain(&request.pidfile) {
+            let _ = fs::remove_file(file);
         }
-        Ok(exit) => {
-            remove::retire(store, &container.dir, &container.lock, Some(&container.record.name))?;
-            Ok(exit.code)
-        }
-        Err(failure) => {
-            let _ = remove::retire(store, &container.dir, &container.lock, Some(&container.record.name));
-            Err(failure)
-        }
+    })?;
+    match container.record.auto_remove {
+        true => retire()?,
+        false => state::Exit::now(exit.code, exit.signal, started).write(&container.dir)?,
+    }
+    match exit.lost {
+        None => Ok(exit.code),
+        Some(errno) => Err(io::Error::from(errno))
+            .context("pass on what the container printed")
+            .hint("df -h: free space where the output goes"),
     }
 }
 

@@ -66,6 +66,8 @@ pub enum Flow {
     Closed,
     /// The same, because nobody reads the sink any more.
     Lost,
+    /// The same, because the sink takes no more: a full disk.
+    Failed(Errno),
 }
 
 const BUFFER: usize = 64 * 1024;
@@ -99,8 +101,9 @@ impl Pump {
             Ok(0) => Flow::Closed,
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Flow::Open,
             Err(Errno::PIPE) => Flow::Lost,
-            // EIO: the last user side of a terminal was closed.
-            Err(_) => Flow::Closed,
+            // The last user side of a terminal was closed.
+            Err(Errno::IO) if !is_pipe(&self.from) => Flow::Closed,
+            Err(errno) => Flow::Failed(errno),
         }
     }
 

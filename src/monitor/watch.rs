@@ -29,6 +29,8 @@ pub struct Exit {
     pub code: u8,
     /// That signal.
     pub signal: Option<i32>,
+    /// What it printed could not all be passed on, for this reason.
+    pub lost: Option<Errno>,
 }
 
 /// How to watch. Made before the start, so that no signal is lost in between.
@@ -78,7 +80,7 @@ pub fn watch(watch: &Watch, started: &Started, ends: Option<Ends>) -> Result<Exi
     let _raw = (started.terminal.is_some() && watch.interactive).then(Raw::enter);
     let (mut input, mut outputs) = pumps(watch, started, ends)?;
     let mut kill_at = watch.deadline.map(|after| Instant::now() + after);
-    let mut broken = false;
+    let (mut broken, mut lost) = (false, None);
     loop {
         let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN), PollFd::new(&watch.signals, PollFlags::IN)];
         let waits: Vec<(BorrowedFd<'_>, PollFlags)> =
@@ -101,6 +103,7 @@ pub fn watch(watch: &Watch, started: &Started, ends: Option<Ends>) -> Result<Exi
             let flow = if pumps_ready.next() == Some(true) { pump.step() } else { Flow::Open };
             // Asked before the payload hears of it: afterwards it may be gone.
             broken |= flow == Flow::Lost && leaves_broken_pipes_to_the_kernel(started.child.pid);
+            lost = lost.or(failure(flow));
             flow == Flow::Open
         });
         if ready[1] {
@@ -112,8 +115,10 @@ pub fn watch(watch: &Watch, started: &Started, ends: Option<Ends>) -> Result<Exi
         }
         if ready[0] {
             let exit = reap(pidfd)?;
-            outputs.iter_mut().for_each(drain);
-            return Ok(if broken && exit.code != 0 { BROKEN_PIPE } else { exit });
+            for pump in &mut outputs {
+                lost = lost.or(drain(pump, &watch.signals));
+            }
+            return Ok(Exit { lost, ..if broken && exit.code != 0 { BROKEN_PIPE } else { exit } });
         }
     }
 }
@@ -146,13 +151,10 @@ fn pass_signals(watch: &Watch, started: &Started, kill_at: &mut Option<Instant>)
             terminal::fit(master);
             continue;
         }
-        let ends_us = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT]
-            .map(|s| s as i32)
-            .contains(&number);
         let signal = match watch.proxy {
             true => Some(number),
             // The container doesn't see our signals, but it doesn't outlive us either.
-            false if ends_us => {
+            false if ends_us(number) => {
                 kill_at.get_or_insert(Instant::now() + watch.stop_timeout);
                 Some(watch.stop_signal)
             }
@@ -169,7 +171,7 @@ fn reap(pidfd: BorrowedFd<'_>) -> Result<Exit> {
     let status = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED).context("wait for the container")?;
     let signal = status.as_ref().and_then(|status| status.terminating_signal());
     let code = status.and_then(|status| status.exit_status()).or(signal.map(|number| 128 + number));
-    Ok(Exit { code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255), signal })
+    Ok(Exit { code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255), signal, lost: None })
 }
 
 /// Whether SIGPIPE would end process `pid` anywhere else. Process 1 of a pid namespace is spared signals that it doesn't
@@ -184,21 +186,40 @@ fn leaves_broken_pipes_to_the_kernel(pid: Pid) -> bool {
 }
 
 const SIGPIPE_BIT: u64 = 1 << (libc::SIGPIPE - 1);
-const BROKEN_PIPE: Exit = Exit { code: 128 + libc::SIGPIPE as u8, signal: Some(libc::SIGPIPE) };
+const BROKEN_PIPE: Exit = Exit { code: 128 + libc::SIGPIPE as u8, signal: Some(libc::SIGPIPE), lost: None };
 
 /// Every writer is dead, so what is left in the pipe is all there is; somebody outside who holds its other end is not
-/// waited for.
-fn drain(pump: &mut Pump) {
+/// waited for. A reader that stalls is, until a signal says that it is enough.
+fn drain(pump: &mut Pump, signals: &SignalFd) -> Option<Errno> {
     loop {
         let (fd, flags) = pump.waits_for();
         let timeout = if flags == PollFlags::IN { Some(&NOW) } else { None };
-        let ready = poll(&mut [PollFd::from_borrowed_fd(fd, flags)], timeout);
-        match ready {
+        let mut fds = [PollFd::from_borrowed_fd(fd, flags), PollFd::new(signals, PollFlags::IN)];
+        match poll(&mut fds, timeout) {
             Err(Errno::INTR) => {}
-            Ok(1..) if pump.step() == Flow::Open => {}
-            _ => return,
+            Ok(1..) if !fds[0].revents().is_empty() => match pump.step() {
+                Flow::Open => {}
+                flow => return failure(flow),
+            },
+            Ok(1..) if !matches!(signals.read_signal(), Ok(Some(info)) if ends_us(info.ssi_signo as i32)) => {
+            }
+            _ => return None,
         }
     }
+}
+
+fn failure(flow: Flow) -> Option<Errno> {
+    match flow {
+        Flow::Failed(errno) => Some(errno),
+        _ => None,
+    }
+}
+
+/// Signals that ask a program to end.
+fn ends_us(number: i32) -> bool {
+    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT]
+        .map(|signal| signal as i32)
+        .contains(&number)
 }
 
 fn remaining(at: Instant) -> Timespec {
