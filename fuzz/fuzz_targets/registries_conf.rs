@@ -13,6 +13,6 @@ fuzz_target!(|text: &str| {
             let name = Reference::parse("docker.io/library/ubuntu:latest").expect("a reference");
             let _ = registries.sources(&name);
         }
-        Err(mistake) => assert!(mistake.line <= text.lines().count().max(1)),
+        Err(mistake) => assert!(mistake.line <= 1 + text.matches('\n').count()),
     }
 });
