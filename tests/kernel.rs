@@ -139,7 +139,7 @@ fn kill_9_of_ctr_ends_the_container_and_ps_says_so() {
     TestImage::new([probe_layer()]).push(Registry::plain(), "library/probe:latest");
     for &user in User::all() {
         let ctr = Ctr::with_probe(user);
-        let switches = if user == User::Single { None } else { Some(&["setuidgid", "user", "cat"][..]) };
+        let switches = if user == User::Single { None } else { Some(&["su", "user", "-c", "cat"][..]) };
         for command in [Some(&["cat"][..]), Some(&["probe", "outlive"]), switches].into_iter().flatten() {
             let mut live =
                 ctr.start([&["run", "--network=none", "-i", "--name=x", "probe"], command].concat());
