@@ -65,10 +65,11 @@ fn a_working_directory_is_no_descriptor() {
             assert_eq!(output.status.code(), Some(125), "as {user:?} {directory}: {}", words(&output));
             assert!(output.stdout.is_empty(), "as {user:?} {directory}: {}", words(&output));
         };
-        for n in 3..=64 {
+        // The paths are the same for all; one kind of user tries each number.
+        for n in (3..=64).step_by(if user == User::Rootless { 1 } else { 8 }) {
             refused(&format!("/proc/self/fd/{n}"));
         }
-        for n in [3, 7, 8, 9, 13, 40] {
+        for n in [3, 8, 13] {
             refused(&format!("/fd{n}"));
             refused(&format!("/fd{n}/../.."));
             refused(&format!("/proc/1/fd/{n}"));
@@ -156,7 +157,7 @@ fn links_of_a_root_lead_to_no_place_of_the_host() {
                 }
                 let script =
                     "cat /etc/* /run/.* /run/* 2>/dev/null; grep -rs CANARY /etc /run /dev/shm; true";
-                for suffix in ["", ":O"] {
+                for suffix in if user == User::Rootless { &["", ":O"][..] } else { &[""] } {
                     let dir = format!("{}{suffix}", root.display());
                     let arguments = ["run", "--rm", "--network=none", "--rootfs", &dir, "sh", "-c", script];
                     let outcome = ctr.run(arguments);
@@ -210,7 +211,7 @@ fn device_nodes_of_an_image_open_nothing() {
 }
 
 /// What id(1) says, without a look into /etc/passwd.
-const IDS: &str = "stat -c %u /proc/self; stat -c %g /proc/self; echo \"[$HOME]\"";
+const IDS: &str = "stat -Lc %u /proc/self; stat -Lc %g /proc/self; echo \"[$HOME]\"";
 
 #[test]
 fn users_of_a_hostile_file() {

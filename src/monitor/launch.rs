@@ -1,5 +1,6 @@
 //! The birth of a container's first process, seen from the process that starts it.
 
+use super::guard::Guard;
 use crate::{
     container::{
         init::{self, Step},
@@ -37,6 +38,8 @@ pub struct Started {
     pub child: Child,
     /// Its terminal's master side.
     pub terminal: Option<OwnedFd>,
+    /// What ends it when we are killed; a process 1 of ours needs none.
+    _guard: Option<Guard>,
 }
 
 impl Drop for Started {
@@ -70,8 +73,11 @@ pub fn start(
         .hint(NO_USER_NAMESPACES)
         .map_err(Failed::Other)?;
     // Here: the caller, in its own namespaces, with the caller's privileges; `child` is the process in the new ones.
-    let mut started = Started { child, terminal: None };
+    let mut started = Started { child, terminal: None, _guard: None };
     started.terminal = accompany(&plan, &link, &started.child, mapping, preparation)?;
+    if plan.reaper.is_none() {
+        started._guard = Some(Guard::over(&started.child).map_err(Failed::Other)?);
+    }
     Ok(started)
 }
 

@@ -1,6 +1,7 @@
 //! What stays beside a live container: it starts it, carries its output, passes signals on and takes its exit status. No
 //! threads; everything it waits for is a descriptor in one poll(2).
 
+mod guard;
 mod launch;
 mod pump;
 mod terminal;
