@@ -11,35 +11,29 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     io::{Errno, retry_on_intr},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, Signal, WaitOptions, pidfd_send_signal, setsid, waitpid},
+    process::{Signal, pidfd_send_signal, setsid},
     stdio::{dup2_stdin, dup2_stdout, stdin, stdout},
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// A process that kills the container when the one that holds this is gone. Dropped, it ends.
+/// A process that kills the container when the one that holds this is gone. It ends with the container, by itself: nobody
+/// waits for it, which would cost each start a switch to it and back.
 #[derive(Debug)]
 pub struct Guard {
-    pid: Pid,
     /// Its other end is closed by the kernel, however this process ends.
-    leash: Option<OwnedFd>,
+    _leash: OwnedFd,
 }
 
 impl Guard {
     /// Guard `container`.
     pub fn over(container: &Child) -> Result<Guard> {
         let (held, leash) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
-        let pid = fork::fork(|| match stand_by(container.pidfd.as_fd(), held.as_fd()) {
+        fork::fork(|| match stand_by(container.pidfd.as_fd(), held.as_fd()) {
             Ok(()) => 0,
             Err(errno) => errno.raw_os_error(),
-        });
-        Ok(Guard { pid: pid.context("fork the container's guard")?, leash: Some(leash) })
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.leash = None;
-        let _ = retry_on_intr(|| waitpid(Some(self.pid), WaitOptions::empty()));
+        })
+        .context("fork the container's guard")?;
+        Ok(Guard { _leash: leash })
     }
 }
 
