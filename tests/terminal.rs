@@ -10,7 +10,7 @@ use rustix::{
     termios::{Termios, tcgetattr, tcgetwinsize, tcsetwinsize},
 };
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     process::{Child, Command, Stdio},
 };
 use support::{Ctr, User, wait_gone};
