@@ -1,7 +1,12 @@
 //! Short ways to run something in a container of `box`, Debian's busybox as an image.
 
 use super::{Ctr, Layer, Live, Outcome, Registry, TestImage, User};
-use std::sync::Once;
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    sync::Once,
+};
 
 impl Ctr {
     /// A home whose store has the image `box`.
@@ -47,6 +52,18 @@ impl Ctr {
     /// [`Ctr::payload`], left running, with its stdin open.
     pub fn live(&self, options: &[&str], command: &[&str]) -> Live {
         self.start(arguments("box", &[options, &["-i"]].concat(), command))
+    }
+
+    /// A root file system of busybox in the home, for `--rootfs`: what is written there would be written for real.
+    pub fn rootfs(&self, name: &str) -> PathBuf {
+        let dir = self.home().join(name);
+        self.file(&format!("{name}/bin/busybox"), fs::read("/bin/busybox").expect("read busybox"));
+        let mode = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
+        mode(&dir.join("bin/busybox"));
+        for applet in ["sh", "cat", "grep", "id", "true", "find", "ls", "stat"] {
+            symlink("busybox", dir.join("bin").join(applet)).expect("make a link");
+        }
+        dir
     }
 }
 
