@@ -112,3 +112,23 @@ fn a_store_that_cannot_be_written() {
     let Some(output) = after(&ctr, &read_only, &["images", "-q"]) else { return };
     assert_eq!(output.status.code(), Some(0), "{:?}", words(&output));
 }
+
+#[test]
+fn helpers_that_refuse() {
+    let (ctr, name) = ground(User::Rootless);
+    if ctr.user().ids().is_none() {
+        return;
+    }
+    // Root's and with the bit, as the real one is; it says no.
+    let fake = ctr.home().join("fake/newuidmap");
+    ctr.file("fake/newuidmap", "#!/bin/sh\necho 'newuidmap: not today' >&2\nexit 1\n");
+    std::os::unix::fs::chown(&fake, Some(0), Some(0)).expect("chown");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o4755);
+    std::fs::set_permissions(&fake, mode).expect("chmod");
+    let path = format!("{}:/usr/bin:/bin", ctr.home().join("fake").display());
+    for arguments in [&["run", "--rm", "--network=none", &name, "true"][..], &["pull", "-q", &name]] {
+        // A process that waits for its ids hears that there will be none.
+        let mut command = ctr.wrapped(&["timeout", "20"], arguments);
+        one_error_and_a_hint(&command.env("PATH", &path).output().expect("start ctr"), "not today");
+    }
+}

@@ -91,7 +91,7 @@ pub fn run(plan: &mut Plan, link: Link) -> i32 {
         Err(failure) => return fail(&link, failure),
     };
     // Here: in the container's root and namespaces, still with every capability of its user namespace.
-    let command = match give_up_privileges(plan, &identity) {
+    let command = match give_up_privileges(plan, &identity, &link) {
         Ok(command) => command,
         Err(failure) => return fail(&link, failure),
     };
@@ -150,7 +150,7 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     Ok(identity)
 }
 
-fn give_up_privileges(plan: &Plan, identity: &Identity) -> std::result::Result<usize, Failure> {
+fn give_up_privileges(plan: &Plan, identity: &Identity, link: &Link) -> std::result::Result<usize, Failure> {
     let is_root = identity.uid == 0;
     let kept = if is_root { plan.capabilities } else { plan.capabilities_of_others };
     // Root's come back at the execution; anybody else keeps only what is ambient (capabilities(7)).
@@ -158,6 +158,8 @@ fn give_up_privileges(plan: &Plan, identity: &Identity) -> std::result::Result<u
     drop_bounding_set(plan.bounding_drop).step(Step::Credentials)?;
     become_user(plan, identity).step(Step::Credentials)?;
     follow_parent();
+    // The last time that our starter's death could go unheard was just now.
+    link.is_open().step(Step::Wait)?;
     let command = plan.command.find().step(Step::Find)?;
     if plan.no_new_privileges {
         set_no_new_privs(true).step(Step::Credentials)?;

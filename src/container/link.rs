@@ -3,6 +3,7 @@
 
 use crate::sys::exec::{Failure, Payload};
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, IoSlice, IoSliceMut, Result},
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -135,6 +136,15 @@ impl Link {
             (0, TERMINAL, Some(terminal)) => Ok(Report::Terminal(terminal)),
             (0, ..) => Err(Errno::PROTO),
             _ => Ok(Report::Failed(said)),
+        }
+    }
+
+    /// The child: whether its starter is still there, else EPIPE.
+    pub fn is_open(&self) -> Result<()> {
+        let mut ends = [PollFd::new(&self.0, PollFlags::empty())];
+        match poll(&mut ends, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? {
+            0 => Ok(()),
+            _ => Err(Errno::PIPE),
         }
     }
 

@@ -68,10 +68,16 @@ pub fn start(
     let other = |errno| Failed::Other(Error::new(errno).context("talk to the container's first process"));
     let (link, theirs) = Link::pair().map_err(other)?;
     let namespaces = libc::CLONE_NEWPID | if plan.rootless { libc::CLONE_NEWUSER } else { 0 };
-    let child = fork::clone_into(namespaces as u64, || init::run(&mut plan, theirs))
+    let child = fork::clone_into(namespaces as u64)
         .context("make a process in new namespaces")
         .hint(NO_USER_NAMESPACES)
         .map_err(Failed::Other)?;
+    let Some(child) = child else {
+        // Here: the child. Were our end open here too, it would never hear that its starter is gone.
+        drop(link);
+        fork::exit_now(init::run(&mut plan, theirs));
+    };
+    drop(theirs);
     // Here: the caller, in its own namespaces, with the caller's privileges; `child` is the process in the new ones.
     let mut started = Started { child, terminal: None, _guard: None };
     started.terminal = accompany(&plan, &link, &started.child, mapping, preparation)?;

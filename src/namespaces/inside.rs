@@ -32,12 +32,14 @@ pub fn run_inside(mapping: &Mapping, work: impl FnOnce() -> Result<()>) -> Resul
     let (ready, tell_ready) = pipe()?;
     let (mapped, tell_mapped) = pipe()?;
     let (said, say) = pipe()?;
-    let child = fork::fork(move || {
+    let Some(child) = fork::split().context("fork")? else {
+        // Here: the child. While it holds an end that is its parent's, no end of file tells it that the parent gave up.
+        drop((ready, tell_mapped, said));
         let outcome = enter(tell_ready, mapped).and_then(|()| work());
-        report(outcome, say)
-    })
-    .context("fork")?;
-    // Here: the caller, in its own namespaces; the ends that the child took are closed on this side.
+        fork::exit_now(report(outcome, say))
+    };
+    // Here: the caller, in its own namespaces.
+    drop((tell_ready, mapped, say));
     // A child that ends before it is ready says why itself.
     let mapped = match one_byte(ready) {
         Ok(()) => mapping.write(child).and_then(|()| Ok(rustix::io::write(tell_mapped, &[1])?)).map(drop),

@@ -24,12 +24,12 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
-/// Copy this process into new namespaces (`CLONE_NEW*` of clone3(2)); the copy runs `life` and ends with the status that it
-/// gives. Signal handlers don't cross; ignored signals do.
+/// Copy this process into new namespaces (`CLONE_NEW*` of clone3(2)); both go on from here, the copy with `None`. Signal
+/// handlers don't cross; ignored signals do.
 ///
 /// # Errors
 /// The fence is closed (EDEADLK), or what clone3(2) says.
-pub fn clone_into(namespaces: u64, life: impl FnOnce() -> i32) -> io::Result<Child> {
+pub fn clone_into(namespaces: u64) -> io::Result<Option<Child>> {
     if CLOSED.load(Ordering::SeqCst) {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
     }
@@ -44,12 +44,12 @@ pub fn clone_into(namespaces: u64, life: impl FnOnce() -> i32) -> io::Result<Chi
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
-        0 => exit_now(life()),
-        pid => Ok(Child {
+        0 => Ok(None),
+        pid => Ok(Some(Child {
             pid: Pid::from_raw(pid as i32).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?,
             // SAFETY: the kernel stored a new descriptor there, and nobody else knows it.
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-        }),
+        })),
     }
 }
 
