@@ -1,12 +1,13 @@
-//! One layer in one pass, on two cores: one thread hashes the blob, writes it down and decompresses it; another hashes the
-//! plain archive and unpacks it. Buffers go round, so the memory of a layer is fixed.
+//! One layer in one pass on three threads: the first hashes the blob and writes it down, the second decompresses it, the
+//! third hashes the plain archive and unpacks it. Buffers go round, so the memory of a layer is fixed.
 
 use super::{
     Digest, LayerSource,
     decompress::decoder,
     unpack::{self, Policy, Unpacked},
 };
-use anyhow::{Context, Error, Result, anyhow, bail};
+use crate::sys::writeback;
+use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest as _, Sha256};
 use std::{
     fs::File,
@@ -19,19 +20,20 @@ use std::{
 /// Buffers between the two threads.
 const BUFFERS: usize = 6;
 const BUFFER_SIZE: usize = 256 << 10;
+/// The kernel is asked to write the blob down each time that so many bytes have come.
+const WRITTEN_AT_ONCE: u64 = 8 << 20;
 /// A layer may unpack to this many bytes and to so many times its compressed size: beyond is a decompression bomb. Real
 /// layers expand 2 to 10 times.
 const FREE_SIZE: u64 = 1 << 30;
 const MAX_RATIO: u64 = 100;
 
-/// Take the blob of `source` from `chunks` until they end: into `blob` as it is, into the directory `root` unpacked.
+/// Unpack the blob of `source` from `chunks`, until they end, into the directory `root`.
 ///
 /// # Errors
-/// Whatever went wrong first; the blob's size or digest or the diff id are not what `source` says.
+/// Whatever went wrong first; the diff id is not what `source` says.
 pub fn ingest(
     source: &LayerSource,
     chunks: Receiver<Vec<u8>>,
-    blob: File,
     root: OwnedFd,
     policy: &Policy,
 ) -> Result<Unpacked> {
@@ -45,59 +47,28 @@ pub fn ingest(
             .name("unpack".into())
             .spawn_scoped(scope, move || unpack(source, filled, spare, root, policy))
             .context("start a thread")?;
-        let received = receive(source, chunks, blob, full, empty);
+        let mut chunks = Chunks { queue: chunks, chunk: Vec::new(), at: 0 };
+        let decompressed = decompress(source, &mut chunks, full, empty);
         let unpacked = unpacking.join().unwrap_or_else(|_| bail!("the unpacking thread panicked"));
+        if decompressed.is_err() {
+            // Taken to the end: if the blob is not what it should be, its receiver is to find that as the cause.
+            chunks.skip();
+        }
         // An archive that is cut short by a failing transfer fails as well, but only because of it.
-        received.and(unpacked)
+        decompressed.and(unpacked)
     })
 }
 
-/// Blob to disk, and decompressed to `full`. Ends early without an error when nobody reads there any more.
-fn receive(
+/// Ends early without an error when nobody reads `full` any more.
+fn decompress(
     source: &LayerSource,
-    chunks: Receiver<Vec<u8>>,
-    file: File,
+    chunks: &mut Chunks,
     full: SyncSender<(Vec<u8>, usize)>,
     empty: Receiver<Vec<u8>>,
 ) -> Result<()> {
-    let mut blob = Blob {
-        source,
-        chunks,
-        file,
-        chunk: Vec::new(),
-        at: 0,
-        hasher: Sha256::new(),
-        length: 0,
-        failure: None,
-    };
-    let decompressed = decompress(source, &mut blob, full, empty);
-    let all = match decompressed {
-        Ok(All::Read) => Ok(()),
-        Ok(All::Unwanted) => return Ok(()),
-        // Read on: if the blob is not what it should be, that is the cause.
-        Err(error) => Err(error),
-    };
-    while blob.failure.is_none() && !blob.fill_buf().is_ok_and(<[u8]>::is_empty) {
-        blob.at = blob.chunk.len();
-    }
-    blob.verify()?;
-    all
-}
-
-enum All {
-    Read,
-    Unwanted,
-}
-
-fn decompress(
-    source: &LayerSource,
-    blob: &mut Blob<'_>,
-    full: SyncSender<(Vec<u8>, usize)>,
-    empty: Receiver<Vec<u8>>,
-) -> Result<All> {
     let decompress = || format!("decompress layer {}", source.blob);
     let limit = source.size.saturating_mul(MAX_RATIO).saturating_add(FREE_SIZE);
-    let mut decoder = decoder(source.compression, blob).with_context(decompress)?;
+    let mut decoder = decoder(source.compression, &mut *chunks).with_context(decompress)?;
     let mut total = 0;
     while let Ok(mut buffer) = empty.recv() {
         let mut length = 0;
@@ -110,7 +81,9 @@ fn decompress(
             }
         }
         if length == 0 {
-            return Ok(All::Read);
+            drop(decoder);
+            chunks.skip();
+            return Ok(());
         }
         total += length as u64;
         if total > limit {
@@ -120,58 +93,72 @@ fn decompress(
             break;
         }
     }
-    Ok(All::Unwanted)
+    Ok(())
 }
 
-/// The chunks as one stream; each is hashed and written to the file as it comes.
-struct Blob<'a> {
-    source: &'a LayerSource,
-    chunks: Receiver<Vec<u8>>,
+/// A blob on its way to disk, hashed as it comes.
+pub struct Blob {
+    expected: Digest,
+    size: u64,
     file: File,
-    chunk: Vec<u8>,
-    at: usize,
     hasher: Sha256,
     length: u64,
-    /// Kept apart, because a decoder may reshape an error that it passes on.
-    failure: Option<Error>,
 }
 
-impl Blob<'_> {
-    fn take(&mut self, chunk: Vec<u8>) -> Result<()> {
+impl Blob {
+    /// The blob of `source`, to be written to the new `file`.
+    pub fn new(source: &LayerSource, file: File) -> Blob {
+        Blob { expected: source.blob, size: source.size, file, hasher: Sha256::new(), length: 0 }
+    }
+
+    /// Its next bytes.
+    pub fn take(&mut self, chunk: &[u8]) -> Result<()> {
+        let before = self.length;
         self.length += chunk.len() as u64;
-        if self.length > self.source.size {
-            bail!("blob {} is larger than the {} bytes it should have", self.source.blob, self.source.size);
+        if self.length > self.size {
+            bail!("blob {} is larger than the {} bytes it should have", self.expected, self.size);
         }
-        self.hasher.update(&chunk);
-        self.file.write_all(&chunk).with_context(|| format!("write blob {}", self.source.blob))?;
-        (self.chunk, self.at) = (chunk, 0);
+        self.hasher.update(chunk);
+        self.file.write_all(chunk).with_context(|| format!("write blob {}", self.expected))?;
+        if before / WRITTEN_AT_ONCE != self.length / WRITTEN_AT_ONCE {
+            writeback::begin(self.file.as_fd());
+        }
         Ok(())
     }
 
-    fn verify(self) -> Result<()> {
-        if let Some(failure) = self.failure {
-            return Err(failure);
-        }
-        let LayerSource { blob, size, .. } = self.source;
+    /// Whether what came is all of it, and nothing else.
+    pub fn verify(&self) -> Result<()> {
+        let Blob { expected, size, .. } = self;
         if self.length != *size {
-            bail!("blob {blob} ended after {} of {size} bytes", self.length);
+            bail!("blob {expected} ended after {} of {size} bytes", self.length);
         }
-        let found = Digest::from(<[u8; 32]>::from(self.hasher.finalize()));
-        if found != *blob {
-            bail!("blob {blob} is damaged: its contents are {found}");
+        let found = Digest::from(<[u8; 32]>::from(self.hasher.clone().finalize()));
+        if found != *expected {
+            bail!("blob {expected} is damaged: its contents are {found}");
         }
         Ok(())
     }
 }
 
-impl BufRead for Blob<'_> {
+/// The chunks as one stream.
+struct Chunks {
+    queue: Receiver<Vec<u8>>,
+    chunk: Vec<u8>,
+    at: usize,
+}
+
+impl Chunks {
+    /// Up to the end.
+    fn skip(&mut self) {
+        while self.queue.recv().is_ok() {}
+    }
+}
+
+impl BufRead for Chunks {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.at == self.chunk.len() {
-            let Ok(chunk) = self.chunks.recv() else { return Ok(&[]) };
-            if let Err(failure) = self.take(chunk) {
-                self.failure = Some(failure);
-                return Err(io::Error::other("the blob could not be taken"));
-            }
+            let Ok(chunk) = self.queue.recv() else { return Ok(&[]) };
+            (self.chunk, self.at) = (chunk, 0);
         }
         Ok(&self.chunk[self.at..])
     }
@@ -181,7 +168,7 @@ impl BufRead for Blob<'_> {
     }
 }
 
-impl Read for Blob<'_> {
+impl Read for Chunks {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.fill_buf()?.read(into)?;
         self.consume(count);

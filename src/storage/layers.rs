@@ -4,7 +4,7 @@
 use super::{
     Compression, Digest, Hold, Store, delete_tree,
     disk::Full,
-    ingest,
+    ingest::{self, Blob},
     unpack::{Policy, Unpacked},
 };
 use anyhow::{Context, Result, anyhow};
@@ -40,6 +40,7 @@ pub struct LayerSource {
 pub struct LayerIngest {
     store: Store,
     source: LayerSource,
+    blob: Blob,
     chunks: Option<SyncSender<Vec<u8>>>,
     worker: Option<JoinHandle<Result<Unpacked>>>,
     draft: Draft,
@@ -71,11 +72,12 @@ impl Store {
         let draft = Draft::make(self.draft_path()?).hint_when_full()?;
         let blob = draft.0.join("blob");
         let blob = File::create_new(&blob).with_context(|| format!("make {}", blob.display()))?;
+        let blob = Blob::new(&source, blob);
         let root = draft.open_root()?;
         let (chunks, queue) = sync_channel(CHUNKS);
         let work = {
             let source = source.clone();
-            move |queue: Receiver<_>| ingest::ingest(&source, queue, blob, root, &policy)
+            move |queue: Receiver<_>| ingest::ingest(&source, queue, root, &policy)
         };
         let worker = thread::Builder::new()
             .name("receive".into())
@@ -84,6 +86,7 @@ impl Store {
         Ok(LayerIngest {
             store: self.clone(),
             source,
+            blob,
             chunks: Some(chunks),
             worker: Some(worker),
             draft,
@@ -98,6 +101,7 @@ impl LayerIngest {
     /// # Errors
     /// What has gone wrong since, in any stage.
     pub fn push(&mut self, chunk: Vec<u8>) -> Result<()> {
+        self.blob.take(&chunk).hint_when_full()?;
         if chunk.is_empty() || self.chunks.as_ref().is_some_and(|chunks| chunks.send(chunk).is_ok()) {
             return Ok(());
         }
@@ -108,7 +112,10 @@ impl LayerIngest {
     /// Wait for the rest, verify size, digest and diff id, and publish the layer and its blob. Fine if another process
     /// has published them meanwhile.
     pub fn finish(mut self) -> Result<()> {
-        let unpacked = self.join()?;
+        let unpacked = self.join();
+        // The cause, if there is one, of whatever else went wrong.
+        self.blob.verify()?;
+        let unpacked = unpacked?;
         self.publish(&unpacked)
             .with_context(|| format!("publish layer {}", self.source.diff_id))
             .hint_when_full()

@@ -10,6 +10,7 @@ use super::{
 };
 pub use attributes::Policy;
 
+use crate::sys::writeback;
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, unshare};
 use rustix::{
@@ -30,6 +31,8 @@ use std::{
 pub const MAX_ENTRIES: u64 = 4 << 20;
 /// Bytes of holes that the sparse files of one layer may have together. They take no space, but whoever reads them waits.
 pub const MAX_HOLES: u64 = 1 << 40;
+/// Below this the call costs more than the wait that it saves.
+const WORTH_WRITING_EARLY: u64 = 64 << 10;
 /// Bytes kept to give directories their times at the end; beyond that the first ones get theirs early.
 const MAX_LATER: usize = 16 << 20;
 
@@ -114,9 +117,14 @@ impl Unpacker<'_> {
         match &entry.kind {
             Kind::File { sparse } => {
                 let file = self.new_file(entry, path, place)?;
+                let before = self.made.size;
                 match sparse {
                     None => self.made.size += copy(archive, &file, u64::MAX)?,
                     Some(map) => self.sparse(map, archive, &file)?,
+                }
+                // So that the syncfs(2) before the layer is published has little left to wait for.
+                if self.made.size - before >= WORTH_WRITING_EARLY {
+                    writeback::begin(file.as_fd());
                 }
                 self.policy.dress(file.as_fd(), entry, "file")?;
                 futimens(&file, &attributes::times(entry))?;

@@ -11,3 +11,4 @@ pub mod seccomp;
 pub mod signal;
 pub mod title;
 mod trampoline;
+pub mod writeback;
