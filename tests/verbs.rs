@@ -242,6 +242,8 @@ fn dead_containers() {
         ids[0]
     );
     fs::write(data.join("containers").join(&ids[0]).join("container.json"), record).unwrap();
+    let exit = r#"{"code":137,"started":"2020-01-01T00:00:00Z","finished":null}"#;
+    fs::write(data.join("containers").join(&ids[0]).join("exit"), exit).unwrap();
     fs::write(data.join("containers").join(&ids[1]).join("container.json"), "{").unwrap();
 
     home.ctr("ps")

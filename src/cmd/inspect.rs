@@ -119,20 +119,15 @@ fn of_container(container: &Container) -> Value {
 }
 
 fn state(status: &Status) -> Value {
-    let exit = match status {
-        Status::Exited(exit) => Some(exit),
-        _ => None,
-    };
-    let (pid, started) = match status {
-        Status::Created => (0, None),
-        Status::Running(process) => (process.pid, Some(process.since)),
-        Status::Exited(exit) => (0, exit.started),
-    };
+    let exit = status.exit();
+    let process = status.process();
+    let (pid, started) =
+        (process.map_or(0, |p| p.pid), process.map(|p| p.since).or(exit.and_then(|e| e.started)));
     json!({
         "Status": status.word(),
-        "Running": matches!(status, Status::Running(_)),
-        "Paused": false,
-        "Restarting": false,
+        "Running": matches!(status, Status::Running(_) | Status::Paused(_)),
+        "Paused": matches!(status, Status::Paused(_)),
+        "Restarting": matches!(status, Status::Restarting(_)),
         "Dead": false,
         "Pid": pid,
         "ExitCode": exit.map_or(0, |exit| exit.code),

@@ -1,6 +1,7 @@
 //! The verbs: one file each, its arguments and its `run`. Options are spelled as Podman's; one that is not built is refused
 //! by name.
 
+mod foreground;
 mod images;
 mod info;
 mod inspect;
@@ -81,6 +82,16 @@ pub enum StorageDriver {
     Overlay,
     /// fuse-overlayfs(1).
     FuseOverlayfs,
+}
+
+impl StorageDriver {
+    /// As `info` and records spell it.
+    pub fn word(self) -> &'static str {
+        match self {
+            StorageDriver::Overlay => "overlay",
+            StorageDriver::FuseOverlayfs => "fuse-overlayfs",
+        }
+    }
 }
 
 impl Globals {

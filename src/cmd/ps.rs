@@ -65,7 +65,7 @@ fn select(args: &Args, mut containers: Vec<Container>) -> Vec<Container> {
     let by_status = args.filter.iter().any(|f| matches!(f, Filter::Status(_)));
     let newest = if args.latest { Some(1) } else { args.last };
     if !(args.all || by_status || newest.is_some()) {
-        containers.retain(|c| matches!(c.status, Status::Running(_)));
+        containers.retain(|c| matches!(c.status, Status::Running(_) | Status::Paused(_)));
     }
     containers.retain(|c| passes(&args.filter, c));
     containers.truncate(newest.unwrap_or(usize::MAX));
@@ -154,7 +154,10 @@ fn row(container: &Container, whole: bool) -> Vec<String> {
 fn status(status: &Status) -> String {
     match status {
         Status::Created => "Created".to_owned(),
+        Status::Initialized(_) => "Initialized".to_owned(),
         Status::Running(process) => format!("Up {}", output::since(process.since)),
+        Status::Paused(_) => "Paused".to_owned(),
+        Status::Restarting(exit) => format!("Restarting ({})", exit.code),
         Status::Exited(exit) => match exit.finished {
             Some(finished) => format!("Exited ({}) {} ago", exit.code, output::since(finished)),
             None => format!("Exited ({})", exit.code),
@@ -166,11 +169,10 @@ fn entry(container: &Container) -> Value {
     // Podman's zero: the first second of year 1.
     const NEVER: i64 = -62_135_596_800;
     let record = &container.record;
-    let (pid, code, started, exited) = match &container.status {
-        Status::Created => (0, 0, None, None),
-        Status::Running(process) => (process.pid, 0, Some(process.since), None),
-        Status::Exited(exit) => (0, exit.code, exit.started, exit.finished),
-    };
+    let (process, exit) = (container.status.process(), container.status.exit());
+    let (pid, code) = (process.map_or(0, |p| p.pid), exit.map_or(0, |e| e.code));
+    let started = process.map(|p| p.since).or(exit.and_then(|e| e.started));
+    let exited = exit.and_then(|e| e.finished);
     json!({
         "AutoRemove": record.auto_remove,
         "Command": record.args,

@@ -29,6 +29,12 @@ pub struct Args {
     /// Write the container's id to a new file
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<PathBuf>,
+    /// Print the container's id and let it run in the background
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Keys that detach from the container's terminal [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS")]
+    pub detach_keys: Option<String>,
     /// Make a device of the host available
     #[arg(long, value_name = "HOST[:CONTAINER[:rwm]]", value_delimiter = ',')]
     pub device: Vec<String>,
@@ -204,7 +210,6 @@ mod tests {
     fn refused_by_name() {
         for (line, named) in [
             ("--volume /a:/b a", "--volume"),
-            ("-d a", "-d"),
             ("--rm=maybe a", "maybe"),
             ("--timeout x a", "--timeout"),
             ("", "IMAGE"),

@@ -7,6 +7,7 @@ use crate::{
         etc_files::{self, Dns},
         grammar::{self, SecurityOption},
         limits,
+        record::{LogConfig, Restart},
         request::{self, NetworkMode, Pull, Request, Rootfs, SeccompChoice, Source},
         sysctl, timezone, tmpfs,
     },
@@ -93,6 +94,13 @@ impl Args {
             stop_signal: one("--stop-signal", &self.stop_signal, "--stop-signal SIGINT", str::parse)?,
             stop_timeout: Duration::from_secs(self.stop_timeout.into()),
             timeout: (self.timeout > 0).then(|| Duration::from_secs(self.timeout.into())),
+            storage_driver: None,
+            monitor_pidfile: None,
+            log: LogConfig::default(),
+            restart: Restart::No,
+            detach_keys: self.detach_keys.clone(),
+            remove_image: false,
+            preserve_fds: 0,
         })
     }
 

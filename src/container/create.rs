@@ -4,14 +4,17 @@
 use super::{
     etc_files::{self, Addresses},
     image_defaults::ImageDefaults,
-    names, remove,
-    request::{NetworkMode, Request, Rootfs},
+    names,
+    record::{Record, Seccomp},
+    remove,
+    request::{NetworkMode, Request, Rootfs, SeccompChoice},
     spec::{self, Placement},
-    state::Record,
+    state,
 };
 use crate::{
     error::Explain,
     namespaces::Mapping,
+    security::seccomp,
     storage::{ContainerDir, ContainerId, Digest, Image, Lock, Store},
 };
 use anyhow::{Context, Result, anyhow};
@@ -53,17 +56,29 @@ impl Base {
     }
 }
 
-/// A container that exists and is kept alive by its lock.
+/// A container that nobody else starts, stops or removes, because we hold its lock.
 #[derive(Debug)]
 pub struct Container {
     /// Where it lies.
     pub dir: ContainerDir,
-    /// Held as long as it lives.
+    /// Held by whoever acts on it; by its monitor as long as it lives.
     pub lock: Lock,
     /// What was asked for.
     pub record: Record,
     /// How it will run.
     pub spec: Spec,
+}
+
+impl Container {
+    /// The container in `dir`, made earlier.
+    pub fn load(dir: ContainerDir, lock: Lock) -> Result<Container> {
+        let reading = || format!("read container {}", dir.id().short());
+        let record = Record::read(&dir).with_context(reading)?;
+        let record = record.ok_or_else(|| anyhow!("it was never finished")).with_context(reading)?;
+        let spec = state::parse("specification", dir.read(SPEC)?).with_context(reading)?;
+        let spec = spec.ok_or_else(|| anyhow!("its {SPEC} is missing")).with_context(reading)?;
+        Ok(Container { dir, lock, record, spec })
+    }
 }
 
 /// Make the container that `request` asks for over `base`.
@@ -120,7 +135,12 @@ fn furnish(
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
             .with_context(|| format!("set the mode of {}", path.display()))?;
     }
-    dir.write("config.json", &serde_json::to_vec(&spec).context("encode the specification")?)?;
+    if let SeccompChoice::File { path, json } = &request.seccomp {
+        seccomp::from_profile(json, request.capabilities)
+            .with_context(|| format!("read {}", path.display()))?;
+        dir.write(PROFILE, json)?;
+    }
+    dir.write(SPEC, &serde_json::to_vec(&spec).context("encode the specification")?)?;
     if let Some(cidfile) = &request.cidfile {
         fs::File::create_new(cidfile)
             .and_then(|mut file| file.write_all(dir.id().as_str().as_bytes()))
@@ -191,7 +211,26 @@ fn record(
             NetworkMode::Private { .. } => "private",
         }
         .to_owned(),
-        storage_driver: "overlay".to_owned(),
+        storage_driver: request.storage_driver.clone().unwrap_or_else(|| "overlay".to_owned()),
+        storage_driver_chosen: request.storage_driver.is_some(),
+        rootfs_overlay: matches!(base, Base::Rootfs(rootfs) if rootfs.overlay),
+        groups: request.group_add.iter().map(ToString::to_string).collect(),
+        volumes: defaults.volumes.iter().map(|volume| (*volume).to_owned()).collect(),
+        devices: request.devices.iter().map(|d| (d.host.clone(), d.container.clone())).collect(),
+        added_capabilities: request.added_capabilities.iter().map(|c| c.to_string()).collect(),
+        seccomp: match request.seccomp {
+            SeccompChoice::Default => Seccomp::Default,
+            SeccompChoice::Unconfined => Seccomp::Unconfined,
+            SeccompChoice::File { .. } => Seccomp::File,
+        },
+        timeout: request.timeout.map_or(0, |timeout| timeout.as_secs()),
+        pidfile: request.pidfile.clone(),
+        monitor_pidfile: request.monitor_pidfile.clone(),
+        log: request.log.clone(),
+        restart: request.restart,
+        detach_keys: request.detach_keys.clone(),
+        remove_image: request.remove_image,
+        preserve_fds: request.preserve_fds,
         mapping: match mapping {
             Mapping::Root => "root",
             Mapping::Ranges { .. } => "ranges",
@@ -202,5 +241,8 @@ fn record(
     })
 }
 
+const SPEC: &str = "config.json";
+/// The seccomp profile that the user chose.
+pub const PROFILE: &str = "seccomp.json";
 /// No configuration needs more, in bytes.
 const CONFIG_LIMIT: u64 = 8 << 20;

@@ -16,6 +16,7 @@ mod names;
 pub mod plan;
 mod profile;
 mod reaper;
+pub mod record;
 pub mod remove;
 pub mod request;
 pub mod rootfs;

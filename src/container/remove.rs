@@ -8,7 +8,8 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow};
 use rustix::{
-    io::Errno,
+    event::{PollFd, PollFlags, poll},
+    io::{Errno, retry_on_intr},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use std::{io, path::Path};
@@ -40,14 +41,18 @@ pub fn sweep(store: &Store) -> Result<Vec<anyhow::Error>> {
     let mut failures = Vec::new();
     for id in store.containers()? {
         let dir = store.container(&id);
+        // One that `create --rm` made waits for its first start.
+        let ended = || matches!(Status::of(&dir), Ok(Status::Exited(_)));
+        let disposable = |ended: &dyn Fn() -> bool| {
+            Record::read(&dir).is_ok_and(|record| record.is_none_or(|r| r.auto_remove && ended()))
+        };
         // The record first: it is there for most, and saves asking for the lock.
-        let disposable = || Record::read(&dir).is_ok_and(|record| record.is_none_or(|r| r.auto_remove));
-        if !disposable() {
+        if !disposable(&ended) {
             continue;
         }
         match dir.try_lock() {
             // Asked again: its maker may have finished the record meanwhile.
-            Ok(Some(lock)) if disposable() => failures.extend(retire(store, &dir, &lock, None).err()),
+            Ok(Some(lock)) if disposable(&|| true) => failures.extend(retire(store, &dir, &lock, None).err()),
             Ok(_) => {}
             Err(e) => failures.push(e),
         }
@@ -57,31 +62,36 @@ pub fn sweep(store: &Store) -> Result<Vec<anyhow::Error>> {
 
 /// The lock of the container once it is dead; `None` when it is gone altogether.
 fn stop(dir: &ContainerDir, force: bool) -> Result<Option<Lock>> {
-    if let Some(lock) = dir.try_lock()? {
-        return Ok(Some(lock));
+    if !dir.path().exists() {
+        return Ok(None);
     }
     let short = dir.id().short();
-    match Status::of(dir) {
-        // Its monitor is about to let go.
-        Ok(Status::Exited(_)) => {}
-        Ok(Status::Running(process)) if force => {
-            kill(&process).with_context(|| format!("kill container {short}"))?
-        }
-        Ok(Status::Running(_)) => {
-            return Err(anyhow!("container {short} is running"))
+    let status = Status::of(dir).with_context(|| format!("see what container {short} is doing"))?;
+    match status.process() {
+        Some(process) if force => kill(process).with_context(|| format!("kill container {short}"))?,
+        Some(_) => {
+            return Err(anyhow!("container {short} is {}", status.word()))
                 .hint(format!("`ctr rm -f {short}` kills and removes it"))
                 .status(2);
         }
-        Ok(Status::Created) => {
-            return Err(anyhow!("container {short} is just being started"))
-                .hint(format!("try again: `ctr rm -f {short}`"))
-                .status(2);
-        }
-        Err(e) => return Err(e).with_context(|| format!("see what container {short} is doing")),
+        None => {}
     }
-    dir.lock()
+    if let Some(lock) = dir.try_lock()? {
+        return Ok(Some(lock));
+    }
+    match status {
+        Status::Created => Err(anyhow!("container {short} is just being started"))
+            .hint(format!("try again: `ctr rm -f {short}`"))
+            .status(2),
+        Status::Restarting(_) if !force => Err(anyhow!("container {short} is about to be started again"))
+            .hint(format!("`ctr rm -f {short}` stops and removes it"))
+            .status(2),
+        // Its monitor is about to let go.
+        _ => dir.lock(),
+    }
 }
 
+/// Kill it and wait for its end: no monitor may be left to do so.
 fn kill(process: &Process) -> Result<()> {
     let Some(pid) = Pid::from_raw(process.pid) else { return Ok(()) };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -93,9 +103,12 @@ fn kill(process: &Process) -> Result<()> {
         return Ok(());
     }
     match pidfd_send_signal(&pidfd, Signal::KILL) {
-        Err(Errno::SRCH) => Ok(()),
-        sent => sent.with_context(|| format!("send SIGKILL to process {pid}")),
+        Err(Errno::SRCH) => return Ok(()),
+        sent => sent.with_context(|| format!("send SIGKILL to process {pid}"))?,
     }
+    let mut end = [PollFd::new(&pidfd, PollFlags::IN)];
+    retry_on_intr(|| poll(&mut end, None)).with_context(|| format!("wait for the end of process {pid}"))?;
+    Ok(())
 }
 
 /// Most containers leave files of our own alone; only what belongs to subordinate ids needs a user namespace, which costs
@@ -115,6 +128,7 @@ fn delete(trash: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::state::Exit;
     use super::*;
     use crate::{
         error,
@@ -192,14 +206,16 @@ mod tests {
         let (_temp, store) = store();
         let (kept, _) = container(&store, "kept", false);
         let (living, _lock) = container(&store, "living", true);
-        container(&store, "disposable", true);
+        let (waiting, _) = container(&store, "waiting", true);
+        let (disposable, _) = container(&store, "disposable", true);
+        Exit::abandoned(Timestamp::now()).write(&disposable).unwrap();
         let (_, unfinished) = store.create_container(&ContainerId::random().unwrap(), &[]).unwrap();
         drop(unfinished);
         let (damaged, _) = container(&store, "damaged", true);
         damaged.write("container.json", b"{").unwrap();
         assert!(sweep(&store).unwrap().is_empty());
         let mut left = store.containers().unwrap();
-        let mut expected = [kept.id().clone(), living.id().clone(), damaged.id().clone()];
+        let mut expected = [&kept, &living, &waiting, &damaged].map(|dir| dir.id().clone());
         left.sort();
         expected.sort();
         assert_eq!(left, expected);

@@ -5,6 +5,7 @@ use super::{
     environment::Variable,
     etc_files::{AddHost, Dns},
     limits::Ulimit,
+    record::{LogConfig, Restart},
     signal::Signal,
     timezone::Timezone,
     tmpfs::Tmpfs,
@@ -92,6 +93,20 @@ pub struct Request {
     pub stop_timeout: Duration,
     /// From the start to SIGKILL; None: never.
     pub timeout: Option<Duration>,
+    /// The storage driver, when no other may be tried.
+    pub storage_driver: Option<String>,
+    /// The monitor's process id is written to this file.
+    pub monitor_pidfile: Option<PathBuf>,
+    /// Where output is kept.
+    pub log: LogConfig,
+    /// When it is started again.
+    pub restart: Restart,
+    /// The keys that detach a client.
+    pub detach_keys: Option<String>,
+    /// Its image is removed with it.
+    pub remove_image: bool,
+    /// Descriptors from 3 on that its first process inherits.
+    pub preserve_fds: u32,
 }
 
 /// Where the root file system comes from.
@@ -226,6 +241,13 @@ pub mod tests {
             stop_signal: None,
             stop_timeout: Duration::from_secs(10),
             timeout: None,
+            storage_driver: None,
+            monitor_pidfile: None,
+            log: LogConfig::default(),
+            restart: Restart::No,
+            detach_keys: None,
+            remove_image: false,
+            preserve_fds: 0,
         }
     }
 }

@@ -1,158 +1,29 @@
-//! What is known about a container. `container.json` says what was asked for and never changes; whether it lives is its
-//! held lock, never a recorded word; `exit` says how it ended. A reader is right after kill -9 and after a reboot.
+//! What a container is doing. Whether it lives is a held lock and a process that is still the same, never a recorded word;
+//! `exit` says how it ended. A reader is right after kill -9 and after a reboot.
 
+pub use super::record::Record;
 use crate::{
     error,
-    storage::{ContainerDir, ContainerId, Digest, Name, Store},
+    storage::{ContainerDir, Store},
 };
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{collections::BTreeMap, fs, path::PathBuf};
-
-/// `container.json`: what was asked for. Written once, before the container starts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Record {
-    /// Its id.
-    pub id: ContainerId,
-    /// Its name.
-    pub name: Name,
-    /// When it was made.
-    pub created: Timestamp,
-    /// The canonical reference of the image it was made from; empty with a root directory of the user's.
-    #[serde(default)]
-    pub image: String,
-    /// That image's id.
-    #[serde(default)]
-    pub image_id: Option<Digest>,
-    /// The digest of that image's manifest.
-    #[serde(default)]
-    pub image_digest: Option<Digest>,
-    /// The root directory given instead of an image.
-    #[serde(default)]
-    pub rootfs: Option<PathBuf>,
-    /// The command line that made it, `ctr` first.
-    #[serde(default)]
-    pub command_line: Vec<String>,
-    /// The program and its arguments.
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// The image's or the user's entry point: the first of `args`.
-    #[serde(default)]
-    pub entrypoint: Vec<String>,
-    /// The program's environment, `NAME=VALUE`.
-    #[serde(default)]
-    pub env: Vec<String>,
-    /// The user as asked for.
-    #[serde(default)]
-    pub user: String,
-    /// Working directory inside.
-    #[serde(default)]
-    pub workdir: String,
-    /// Host name inside.
-    #[serde(default)]
-    pub hostname: String,
-    /// It has a terminal.
-    #[serde(default)]
-    pub tty: bool,
-    /// Its stdin is open.
-    #[serde(default)]
-    pub interactive: bool,
-    /// It is removed when it exits.
-    #[serde(default)]
-    pub auto_remove: bool,
-    /// It has all capabilities and no filter.
-    #[serde(default)]
-    pub privileged: bool,
-    /// Its root file system is read-only.
-    #[serde(default)]
-    pub read_only: bool,
-    /// An init of ours is process 1.
-    #[serde(default)]
-    pub init: bool,
-    /// The capabilities it has, `CAP_…`.
-    #[serde(default)]
-    pub capabilities: Vec<String>,
-    /// `--label`s, and the image's.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// `--annotation`s.
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-    /// The signal that asks it to stop, `SIG…`.
-    #[serde(default)]
-    pub stop_signal: String,
-    /// Seconds between that and SIGKILL.
-    #[serde(default)]
-    pub stop_timeout: u32,
-    /// `none`, `host` or `private`.
-    #[serde(default)]
-    pub network: String,
-    /// `overlay` or `fuse-overlayfs`.
-    #[serde(default)]
-    pub storage_driver: String,
-    /// How its ids map to ours: `root`, `ranges` or `single`.
-    #[serde(default)]
-    pub mapping: String,
-}
-
-impl Record {
-    /// A record with nothing but an identity; the rest is filled in by struct update.
-    pub fn new(id: ContainerId, name: Name, created: Timestamp) -> Record {
-        Record {
-            id,
-            name,
-            created,
-            image: String::new(),
-            image_id: None,
-            image_digest: None,
-            rootfs: None,
-            command_line: Vec::new(),
-            args: Vec::new(),
-            entrypoint: Vec::new(),
-            env: Vec::new(),
-            user: String::new(),
-            workdir: String::new(),
-            hostname: String::new(),
-            tty: false,
-            interactive: false,
-            auto_remove: false,
-            privileged: false,
-            read_only: false,
-            init: false,
-            capabilities: Vec::new(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            stop_signal: String::new(),
-            stop_timeout: 0,
-            network: String::new(),
-            storage_driver: String::new(),
-            mapping: String::new(),
-        }
-    }
-
-    /// Write it.
-    pub fn write(&self, dir: &ContainerDir) -> Result<()> {
-        dir.write("container.json", &serde_json::to_vec(self).context("encode the container's record")?)
-    }
-
-    /// Read it. `None` for a container whose maker died before it wrote one.
-    pub fn read(dir: &ContainerDir) -> Result<Option<Record>> {
-        let record: Option<Record> = parse("record", dir.read("container.json")?)?;
-        match record {
-            Some(record) if record.id != *dir.id() => Err(anyhow!("the record is that of {}", record.id)),
-            other => Ok(other),
-        }
-    }
-}
+use std::{fs, sync::OnceLock};
 
 /// What a container is doing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Status {
-    /// Its first process is being made.
+    /// It has never run, or its first process is being made.
     Created,
+    /// Everything is set up; its command waits for `start` (podman-init(1)).
+    Initialized(Process),
     /// It runs.
     Running(Process),
+    /// Its processes are stopped.
+    Paused(Process),
+    /// It has ended and will be started again.
+    Restarting(Exit),
     /// It has ended.
     Exited(Exit),
 }
@@ -161,28 +32,58 @@ impl Status {
     /// What container `dir` is doing right now.
     pub fn of(dir: &ContainerDir) -> Result<Status> {
         // The lock first: whoever lets go of it has said before how the container ended.
-        let alive = dir.is_alive()?;
-        if let Some(exit) = parse("exit", dir.read("exit")?)? {
-            return Ok(Status::Exited(exit));
-        }
-        if !alive {
-            return Ok(Status::Exited(Exit::abandoned()));
-        }
+        let monitored = dir.is_alive()?;
         let process: Option<Process> = parse("pid", dir.read_pid_file()?)?;
-        Ok(process.map_or(Status::Created, Status::Running))
+        // One whose monitor was killed may live on, and is no less alive for that.
+        if let Some((process, state)) = process.and_then(|process| process.state().map(|s| (process, s))) {
+            return Ok(match state {
+                _ if process.waits => Status::Initialized(process),
+                'T' | 't' => Status::Paused(process),
+                _ => Status::Running(process),
+            });
+        }
+        Ok(match parse::<Exit>("exit", dir.read("exit")?)? {
+            Some(exit) if monitored && exit.restarts => Status::Restarting(exit),
+            Some(exit) if monitored && exit.finished.is_none() => Status::Created,
+            Some(exit) => Status::Exited(exit),
+            None => Status::Created,
+        })
     }
 
     /// As podman-ps(1) spells it in filters and JSON.
     pub fn word(&self) -> &'static str {
         match self {
             Status::Created => "created",
+            Status::Initialized(_) => "initialized",
             Status::Running(_) => "running",
+            Status::Paused(_) => "paused",
+            Status::Restarting(_) => "restarting",
             Status::Exited(_) => "exited",
+        }
+    }
+
+    /// Its first process, while there is one.
+    pub fn process(&self) -> Option<&Process> {
+        match self {
+            Status::Initialized(process) | Status::Running(process) | Status::Paused(process) => {
+                Some(process)
+            }
+            Status::Created | Status::Restarting(_) | Status::Exited(_) => None,
+        }
+    }
+
+    /// How it ended last.
+    pub fn exit(&self) -> Option<&Exit> {
+        match self {
+            Status::Restarting(exit) | Status::Exited(exit) => Some(exit),
+            _ => None,
         }
     }
 }
 
-/// `exit`: how a container ended. Written by its monitor before it lets go of the lock.
+/// `exit`: how a container ended. Its monitor writes the worst at the start ([`Exit::abandoned`]) and the truth at the end,
+/// before it lets go of the lock: whatever kills the monitor in between has killed the container too, or its process is
+/// still there to be seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Exit {
     /// The exit status, 128+n after signal n.
@@ -200,13 +101,19 @@ pub struct Exit {
     /// Why it could not run.
     #[serde(default)]
     pub error: Option<String>,
+    /// Its monitor starts it again.
+    #[serde(default)]
+    pub restarts: bool,
+    /// How often it has done so.
+    #[serde(default)]
+    pub restart_count: u32,
 }
 
 impl Exit {
     /// It ran from `started` until now.
     pub fn of(code: u8, signal: Option<i32>, started: Timestamp) -> Exit {
-        let (started, finished) = (Some(started), Some(Timestamp::now()));
-        Exit { code, started, finished, signal, oom: false, error: None }
+        let finished = Some(Timestamp::now());
+        Exit { code, finished, signal, error: None, ..Exit::abandoned(started) }
     }
 
     /// It could not run, or not be watched, because of `failure`.
@@ -221,22 +128,18 @@ impl Exit {
         Ok(())
     }
 
-    /// It ended just now with `code`, by `signal` if one ended it.
-    pub fn now(code: u8, signal: Option<i32>, started: Timestamp) -> Exit {
+    /// The container that started at `started` died together with its monitor (kill -9, a power cut).
+    pub fn abandoned(started: Timestamp) -> Exit {
         Exit {
-            code,
+            code: 137,
             started: Some(started),
-            finished: Some(Timestamp::now()),
-            signal,
+            finished: None,
+            signal: Some(libc::SIGKILL),
             oom: false,
-            error: None,
+            error: Some("it was killed together with the process that watched it".to_owned()),
+            restarts: false,
+            restart_count: 0,
         }
-    }
-
-    /// The container died together with its monitor (kill -9, a power cut).
-    fn abandoned() -> Exit {
-        let error = Some("it was killed together with the process that watched it".to_owned());
-        Exit { code: 137, started: None, finished: None, signal: Some(libc::SIGKILL), oom: false, error }
     }
 }
 
@@ -251,13 +154,27 @@ pub struct Process {
     pub boot: String,
     /// When it started.
     pub since: Timestamp,
+    /// The process that watches it.
+    #[serde(default)]
+    pub monitor: i32,
+    /// It waits for `start` before it becomes the payload.
+    #[serde(default)]
+    pub waits: bool,
 }
 
 impl Process {
     /// Describe the process `pid`, which has not been waited for.
     pub fn of(pid: i32) -> Result<Process> {
-        let start = start_of(pid).with_context(|| format!("find out when process {pid} started"))?;
-        Ok(Process { pid, start, boot: boot_id()?, since: Timestamp::now() })
+        let (_, start) = look_at(pid).with_context(|| format!("find out when process {pid} started"))?;
+        let monitor = rustix::process::getpid().as_raw_pid();
+        Ok(Process {
+            pid,
+            start,
+            boot: boot_id()?.to_owned(),
+            since: Timestamp::now(),
+            monitor,
+            waits: false,
+        })
     }
 
     /// Write it.
@@ -265,9 +182,16 @@ impl Process {
         dir.write_pid_file(&serde_json::to_vec(self).context("encode the pid file")?)
     }
 
-    /// Whether process `pid` of this moment is still the one that was described.
+    /// Whether process `pid` of this moment is still the one that was described, and lives.
     pub fn is_same(&self) -> bool {
-        boot_id().is_ok_and(|boot| boot == self.boot) && start_of(self.pid) == Some(self.start)
+        self.state().is_some()
+    }
+
+    /// Its state letter (proc_pid_stat(5), field 3), if it is still the one that was described and lives.
+    fn state(&self) -> Option<char> {
+        let (state, start) = look_at(self.pid)?;
+        let same = start == self.start && boot_id().is_ok_and(|boot| boot == self.boot);
+        (same && !matches!(state, 'Z' | 'X')).then_some(state)
     }
 }
 
@@ -307,29 +231,36 @@ pub fn list(store: &Store) -> Result<(Vec<Container>, Vec<anyhow::Error>)> {
     Ok((containers, damaged))
 }
 
-fn parse<T: DeserializeOwned>(what: &str, contents: Option<Vec<u8>>) -> Result<Option<T>> {
+pub(super) fn parse<T: DeserializeOwned>(what: &str, contents: Option<Vec<u8>>) -> Result<Option<T>> {
     let parsed = contents.map(|json| serde_json::from_slice(&json)).transpose();
     parsed.with_context(|| format!("understand its {what}"))
 }
 
-fn boot_id() -> Result<String> {
+fn boot_id() -> Result<&'static str> {
+    static ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = ID.get() {
+        return Ok(id);
+    }
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the boot id")?;
-    Ok(id.trim_end().to_owned())
+    Ok(ID.get_or_init(|| id.trim_end().to_owned()))
 }
 
-fn start_of(pid: i32) -> Option<u64> {
-    parse_start(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+/// The state of a process and when it started.
+fn look_at(pid: i32) -> Option<(char, u64)> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The program's name in parentheses may hold anything, parentheses and spaces too: the last one ends it.
-fn parse_start(stat: &str) -> Option<u64> {
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+fn parse_stat(stat: &str) -> Option<(char, u64)> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::Dirs;
+    use crate::storage::{ContainerId, Dirs};
 
     fn store() -> (tempfile::TempDir, Store) {
         let temp = tempfile::tempdir().unwrap();
@@ -347,16 +278,21 @@ mod tests {
         assert!(Container::read(dir.clone()).unwrap().is_none());
         Record::new(id.clone(), "a".parse().unwrap(), Timestamp::now()).write(&dir).unwrap();
         assert_eq!(Status::of(&dir).unwrap(), Status::Created);
+        let started = Timestamp::now();
+        Exit::abandoned(started).write(&dir).unwrap();
+        assert_eq!(Status::of(&dir).unwrap(), Status::Created, "it is being started");
         let process = Process::of(std::process::id() as i32).unwrap();
         process.write(&dir).unwrap();
         assert_eq!(Status::of(&dir).unwrap(), Status::Running(process.clone()));
         assert!(process.is_same());
         assert!(!Process { start: process.start + 1, ..process.clone() }.is_same());
-        assert!(!Process { boot: String::new(), ..process }.is_same());
-        // The monitor is killed: nobody has said how it ended.
+        assert!(!Process { boot: String::new(), ..process.clone() }.is_same());
+        // The monitor is killed: the process lives on; once it is gone nobody has said how it ended.
         drop(lock);
+        assert_eq!(Status::of(&dir).unwrap(), Status::Running(process.clone()));
+        Process { start: process.start + 1, ..process }.write(&dir).unwrap();
         assert!(matches!(Status::of(&dir).unwrap(), Status::Exited(Exit { code: 137, finished: None, .. })));
-        let exit = Exit { code: 3, finished: Some(Timestamp::now()), ..Exit::abandoned() };
+        let exit = Exit { code: 3, finished: Some(Timestamp::now()), ..Exit::abandoned(started) };
         exit.write(&dir).unwrap();
         assert_eq!(Status::of(&dir).unwrap(), Status::Exited(exit));
     }
@@ -397,7 +333,7 @@ mod tests {
             ("7 (short) S 1".to_owned(), None),
             (String::new(), None),
         ] {
-            assert_eq!(parse_start(&stat), start, "{stat:?}");
+            assert_eq!(parse_stat(&stat).map(|(_, start)| start), start, "{stat:?}");
         }
     }
 }

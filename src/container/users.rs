@@ -1,7 +1,7 @@
 //! Who a container's process is: `USER[:GROUP]` looked up in the container's own /etc/passwd and /etc/group, by the
 //! rules that runc and Podman share. The files are hostile: parsed as text, bounded, never through the C library.
 
-use crate::error::Explain;
+use crate::{error::Explain, namespaces::Mapping};
 use anyhow::{Result, anyhow, bail};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use std::{fmt, fs::File, io::Read, os::fd::BorrowedFd, str::FromStr};
@@ -234,6 +234,17 @@ fn read_below(root: BorrowedFd<'_>, path: &str) -> Result<String> {
         text.truncate(text.iter().rposition(|b| *b == b'\n').unwrap_or(0));
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Whether these ids can be had: the kernel would say no more than EINVAL.
+pub fn exist(mapping: &Mapping, who: &Identity) -> Result<()> {
+    // A namespace of one id keeps its caller's groups in place of these.
+    let groups = if matches!(mapping, Mapping::Single { .. }) { &who.groups[..1] } else { &who.groups };
+    if mapping.has_user(who.uid) && groups.iter().all(|gid| mapping.has_group(*gid)) {
+        return Ok(());
+    }
+    Err(anyhow!("run as user {}, groups {groups:?}: these ids are beyond the subordinate ids of this user", who.uid))
+        .hint("`ctr info` shows which there are; `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER` adds some")
 }
 
 #[cfg(test)]

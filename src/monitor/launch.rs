@@ -1,6 +1,5 @@
 //! The birth of a container's first process, seen from the process that starts it.
 
-use super::guard::Guard;
 use crate::{
     container::{
         init::{self, Step},
@@ -29,6 +28,8 @@ pub trait Preparation {
     fn connect(&mut self, child: &Child) -> Result<()>;
     /// Who the payload is, looked up in the root of `child`.
     fn identify(&mut self, child: &Child, root: BorrowedFd<'_>) -> Result<Identity>;
+    /// Everything is set up; the payload comes next.
+    fn before_payload(&mut self, child: &Child) -> Result<()>;
 }
 
 /// A container whose payload runs. Dropped, it ends: whatever goes wrong beside it, no process is left.
@@ -38,8 +39,6 @@ pub struct Started {
     pub child: Child,
     /// Its terminal's master side.
     pub terminal: Option<OwnedFd>,
-    /// What ends it when we are killed; a process 1 of ours needs none.
-    _guard: Option<Guard>,
 }
 
 impl Drop for Started {
@@ -54,7 +53,7 @@ impl Drop for Started {
 #[derive(Debug)]
 pub enum Failed {
     /// The kernel refused the root file system, before anything else was done.
-    Root(Errno, Error),
+    Root(Error),
     /// Anything else.
     Other(Error),
 }
@@ -79,11 +78,8 @@ pub fn start(
     };
     drop(theirs);
     // Here: the caller, in its own namespaces, with the caller's privileges; `child` is the process in the new ones.
-    let mut started = Started { child, terminal: None, _guard: None };
+    let mut started = Started { child, terminal: None };
     started.terminal = accompany(&plan, &link, &started.child, mapping, preparation)?;
-    if plan.reaper.is_none() {
-        started._guard = Some(Guard::over(&started.child).map_err(Failed::Other)?);
-    }
     Ok(started)
 }
 
@@ -120,6 +116,7 @@ fn accompany(
         }
         let ready = terminal.is_some() || matches!(plan.stdio, Stdio::Pipes { .. });
         if let (Some(identity), true) = (identity.take_if(|_| ready), ready) {
+            preparation.before_payload(child).map_err(Failed::Other)?;
             tell(link.become_payload(&identity))?;
         }
     }
@@ -156,7 +153,7 @@ fn explain(plan: &Plan, failure: Failure) -> Failed {
     }
     let what = plan.describe(failure);
     if failure.step == Step::Root as u32 {
-        return Failed::Root(errno, Error::new(reason).context(what));
+        return Failed::Root(Error::new(reason).context(what));
     }
     if failure.step == Step::Unshare as u32 {
         return Failed::Other(or_itself(Err(reason).context(what).hint(NO_USER_NAMESPACES)));

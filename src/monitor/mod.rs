@@ -1,12 +1,21 @@
-//! What stays beside a live container: it starts it, carries its output, passes signals on and takes its exit status. No
-//! threads; everything it waits for is a descriptor in one poll(2).
+//! What stays beside a live container: a process of its own that starts it, keeps and passes on its output, and takes its
+//! exit status; and how clients talk to it. No threads; everything it waits for is a descriptor in one poll(2).
 
-mod guard;
+mod begin;
+mod client;
+mod control;
+mod ended;
+mod keys;
 mod launch;
+mod life;
+pub mod log;
+mod preparation;
 mod pump;
+mod streams;
 mod terminal;
 mod watch;
 
-pub use launch::{Failed, Preparation, Started, start};
-pub use pump::{Ends, pipes};
-pub use watch::{Exit, Watch, watch};
+pub use begin::{Begun, Manner, begin};
+pub use client::{Attendance, Outcome, Readiness, ask_to_attach, attend};
+pub use control::{Ask, Channel, Tell};
+pub use keys::{DEFAULT as DETACH_KEYS, Keys};

@@ -31,7 +31,8 @@ pub fn pipes(interactive: bool) -> Result<(Stdio, Ends)> {
     };
     let (our_stdout, stdout) = pipe()?;
     let (our_stderr, stderr) = pipe()?;
-    for ours in our_stdin.iter().chain([&our_stdout, &our_stderr]) {
+    // Not our end of stdin: whoever writes there may be a client that waits.
+    for ours in [&our_stdout, &our_stderr] {
         let flags = fcntl_getfl(ours).context("read the flags of a pipe")?;
         fcntl_setfl(ours, flags | OFlags::NONBLOCK).context("set the flags of a pipe")?;
     }

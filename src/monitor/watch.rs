@@ -1,11 +1,14 @@
-//! Beside a running container: bytes, signals and the deadline, until it ends.
+//! Beside a running container: its output, its clients, signals and deadlines, in one poll(2), until something happens
+//! that [`super::life`] has to decide about.
 
 use super::{
-    launch::Started,
-    pump::{Ends, Flow, Pump},
-    terminal::{self, Raw},
+    control::{Ask, Channel, Door, Tell},
+    ended::{BROKEN_PIPE, Ended, leaves_broken_pipes_to_the_kernel, reap},
+    log::{Kind, Log},
+    pump::Ends,
+    streams::{Flow, Stream},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
@@ -13,217 +16,378 @@ use nix::sys::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, fcntl_dupfd_cloexec},
-    process::{Pid, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
+    process::Pid,
+    pty::{OpenptFlags, ioctl_tiocgptpeer},
 };
 use std::{
-    fs,
-    io::{stderr, stdin, stdout},
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
-/// How a container's process 1 ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exit {
-    /// Its exit status, or 128 + the number of the signal that ended it.
-    pub code: u8,
-    /// That signal.
-    pub signal: Option<i32>,
-    /// What it printed could not all be passed on, for this reason.
-    pub lost: Option<Errno>,
+/// What [`Watch::until`] returns for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The first process has ended.
+    Ended(Ended),
+    /// The time has come.
+    Due,
+    /// Somebody wants the container to end, and not to be started again.
+    Stop,
+    /// `start` lets an initialized container go on.
+    Go,
 }
 
-/// How to watch. Made before the start, so that no signal is lost in between.
+/// A container's first process, as far as it is watched.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Its process id.
+    pub pid: Pid,
+    /// Readable when it ends.
+    pub pidfd: BorrowedFd<'a>,
+}
+
+/// Everything a monitor waits for.
 #[derive(Debug)]
 pub struct Watch {
+    door: Door,
     signals: SignalFd,
-    interactive: bool,
-    proxy: bool,
-    stop_signal: i32,
-    stop_timeout: Duration,
-    deadline: Option<Duration>,
+    clients: Vec<Client>,
+    next_client: u64,
+    streams: Vec<Stream>,
+    log: Log,
+    /// The way to stdin, for clients: a pipe's end or the terminal.
+    input: Option<OwnedFd>,
+    user_side: Option<OwnedFd>,
+    tty: bool,
+    stop: (i32, Duration),
+    kill_at: Option<Instant>,
+    stopped: bool,
+    reload: bool,
+    broken: bool,
+    lost: Option<Errno>,
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Client {
+    id: u64,
+    channel: Channel,
+    /// The one who started the container in the foreground: without it the container ends.
+    foreground: bool,
+    watches: bool,
 }
 
 impl Watch {
-    /// From here on signals are kept for [`watch`]. `timeout`: kill the container after this time.
-    pub fn new(
-        interactive: bool,
-        proxy: bool,
-        stop: (i32, Duration),
-        timeout: Option<Duration>,
-    ) -> Result<Watch> {
-        use Signal::*;
-        // Not SIGCHLD, SIGCONT and the stop signals, which are between us and our shell, nor faults of our own.
-        let caught = [
-            SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR,
-            SIGWINCH,
-        ];
-        let caught: SigSet = caught.into_iter().collect();
-        caught.thread_block().context("block signals")?;
+    /// From here on signals are kept for [`Watch::until`]. `stop`: how to ask for the end, and the time to SIGKILL.
+    pub fn new(door: Door, log: Log, stop: (i32, Duration)) -> Result<Watch> {
+        // Whoever ends a session or shuts the machine down means the container.
+        let caught: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().collect();
+        SigSet::all().thread_block().context("block signals")?;
         let signals = SignalFd::with_flags(&caught, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
         Ok(Watch {
+            door,
             signals: signals.context("make a signalfd")?,
-            interactive,
-            proxy,
-            stop_signal: stop.0,
-            stop_timeout: stop.1,
-            deadline: timeout,
+            clients: Vec::new(),
+            next_client: 0,
+            streams: Vec::new(),
+            log,
+            input: None,
+            user_side: None,
+            tty: false,
+            stop,
+            kill_at: None,
+            stopped: false,
+            reload: false,
+            broken: false,
+            lost: None,
+            buffer: Vec::new(),
         })
     }
-}
 
-/// Carry the streams of `started` until it ends and everything it said has been passed on. With a terminal `ends` is
-/// `None`.
-pub fn watch(watch: &Watch, started: &Started, ends: Option<Ends>) -> Result<Exit> {
-    let pidfd = started.child.pidfd.as_fd();
-    // Only when keys go to the container: otherwise ^C is still ours to pass on.
-    let _raw = (started.terminal.is_some() && watch.interactive).then(Raw::enter);
-    let (mut input, mut outputs) = pumps(watch, started, ends)?;
-    let mut kill_at = watch.deadline.map(|after| Instant::now() + after);
-    let (mut broken, mut lost) = (false, None);
-    loop {
-        let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN), PollFd::new(&watch.signals, PollFlags::IN)];
-        let waits: Vec<(BorrowedFd<'_>, PollFlags)> =
-            input.iter().chain(&outputs).map(Pump::waits_for).collect();
+    /// Take in a client; its number.
+    pub fn admit(&mut self, channel: Channel, foreground: bool) -> u64 {
+        self.next_client += 1;
+        let id = self.next_client;
+        self.clients.push(Client { id, channel, foreground, watches: foreground });
+        id
+    }
+
+    /// Carry what comes from the new terminal `master`.
+    pub fn adopt_terminal(&mut self, master: OwnedFd) -> Result<()> {
+        self.input = Some(duplicate(master.as_fd())?);
+        // While a user side is open, one that the payload closes and opens again is no end of the output.
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        self.user_side = Some(ioctl_tiocgptpeer(&master, flags).context("open the container's terminal")?);
+        (self.tty, self.streams) = (true, vec![Stream::new(Kind::Stdout, master)]);
+        Ok(())
+    }
+
+    /// Carry what comes from new pipes.
+    pub fn adopt_pipes(&mut self, ends: Ends) {
+        (self.tty, self.input) = (false, ends.stdin);
+        self.streams = vec![Stream::new(Kind::Stdout, ends.stdout), Stream::new(Kind::Stderr, ends.stderr)];
+    }
+
+    /// Pass output on to stdout and stderr of client `id`.
+    pub fn attach(&mut self, id: u64, [stdout, stderr]: [OwnedFd; 2]) {
+        let foreground = self.clients.iter().any(|client| client.id == id && client.foreground);
+        for (stream, to) in self.streams.iter_mut().zip([stdout, stderr]) {
+            stream.attach(id, to, foreground);
+        }
+    }
+
+    /// A copy of the way to stdin; the only one, if nobody may come later: then its closing is the end of the input.
+    pub fn input(&mut self, only: bool) -> Result<Option<OwnedFd>> {
+        match only && !self.tty {
+            true => Ok(self.input.take()),
+            false => self.input.as_ref().map(|input| duplicate(input.as_fd())).transpose(),
+        }
+    }
+
+    /// Kill the container after this time.
+    pub fn limit(&mut self, time: Duration) {
+        self.kill_at = Some(Instant::now() + time);
+    }
+
+    /// Tell client `id` alone.
+    pub fn tell(&mut self, id: u64, message: &Tell, descriptors: &[BorrowedFd<'_>]) {
+        let client = self.clients.iter().position(|client| client.id == id);
+        if let Some(at) = client
+            && self.clients[at].channel.say(message, descriptors).is_err()
+        {
+            self.dismiss(at);
+        }
+    }
+
+    /// Tell everybody who watches.
+    pub fn announce(&mut self, message: &Tell) {
+        self.clients.retain(|client| !client.watches || client.channel.say(message, &[]).is_ok());
+    }
+
+    /// Somebody wanted it to end.
+    pub fn was_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Whether the record was changed since this was asked last.
+    pub fn takes_reload(&mut self) -> bool {
+        std::mem::take(&mut self.reload)
+    }
+
+    /// Serve until something happens to `subject` or the time is `due`.
+    pub fn until(&mut self, subject: Option<Subject<'_>>, due: Option<Instant>) -> Result<Event> {
+        loop {
+            let ready = self.wait(subject, due)?;
+            if ready.signals {
+                self.take_signals(subject);
+            }
+            if ready.door
+                && let Some(channel) = self.door.next()
+            {
+                self.admit(channel, false);
+            }
+            if let Some(event) = self.hear(&ready.clients, subject) {
+                return Ok(event);
+            }
+            self.move_output(subject);
+            if subject.is_none() && self.stopped {
+                return Ok(Event::Stop);
+            }
+            if let (Some(subject), true) = (subject, self.kill_at.is_some_and(|at| at <= Instant::now())) {
+                let _ = crate::sys::signal::send(subject.pidfd, libc::SIGKILL);
+                self.kill_at = None;
+            }
+            if let (Some(subject), true) = (subject, ready.ended) {
+                return Ok(Event::Ended(self.end(subject)?));
+            }
+            if due.is_some_and(|due| due <= Instant::now()) {
+                return Ok(Event::Due);
+            }
+        }
+    }
+
+    /// After the end: what readers have not taken yet, until they have or are gone.
+    pub fn flush(&mut self) {
+        self.streams.retain_mut(Stream::flush);
+        while !self.streams.is_empty() {
+            let waits: Vec<_> = self.streams.iter().flat_map(Stream::waits_for).collect();
+            let outputs = waits.iter().filter(|(_, flags)| *flags == PollFlags::OUT);
+            let mut fds: Vec<_> = outputs.map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+            let outputs = fds.len();
+            fds.extend(self.clients.iter().map(|client| PollFd::new(&client.channel, PollFlags::IN)));
+            if outputs == 0 || poll(&mut fds, None).is_err() {
+                return;
+            }
+            let gone: Vec<usize> = (0..self.clients.len())
+                .filter(|at| fds[outputs + at].revents().contains(PollFlags::HUP))
+                .collect();
+            drop(fds);
+            for at in gone.into_iter().rev() {
+                self.dismiss(at);
+            }
+            self.streams.retain_mut(Stream::flush);
+        }
+    }
+
+    fn wait(&self, subject: Option<Subject<'_>>, due: Option<Instant>) -> Result<Ready> {
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.door, PollFlags::IN)];
+        fds.extend(self.clients.iter().map(|client| PollFd::new(&client.channel, PollFlags::IN)));
+        fds.extend(subject.iter().map(|s| PollFd::from_borrowed_fd(s.pidfd, PollFlags::IN)));
+        let waits: Vec<_> = self.streams.iter().flat_map(Stream::waits_for).collect();
         fds.extend(waits.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
-        match poll(&mut fds, kill_at.map(remaining).as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
+        let next = self.kill_at.filter(|_| subject.is_some()).into_iter().chain(due).min();
+        match poll(&mut fds, next.map(remaining).as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Ready::default()),
             Err(errno) => return Err(errno).context("poll"),
         }
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        drop(fds);
-        let mut pumps_ready = ready[2..].iter().copied();
-        if input.is_some()
-            && pumps_ready.next() == Some(true)
-            && input.as_mut().map(Pump::step) != Some(Flow::Open)
-        {
-            input = None;
+        let ready = |at: usize| !fds[at].revents().is_empty();
+        let clients = 2 + self.clients.len();
+        Ok(Ready {
+            signals: ready(0),
+            door: ready(1),
+            clients: (2..clients).map(ready).collect(),
+            ended: subject.is_some() && ready(clients),
+        })
+    }
+
+    fn take_signals(&mut self, subject: Option<Subject<'_>>) {
+        while let Ok(Some(_)) = self.signals.read_signal() {
+            self.begin_stop(subject, None, None);
         }
-        outputs.retain_mut(|pump| {
-            let flow = if pumps_ready.next() == Some(true) { pump.step() } else { Flow::Open };
+    }
+
+    /// As `ctr stop` would.
+    fn begin_stop(&mut self, subject: Option<Subject<'_>>, signal: Option<i32>, time: Option<Duration>) {
+        self.stopped = true;
+        if let Some(subject) = subject {
+            let _ = crate::sys::signal::send(subject.pidfd, signal.unwrap_or(self.stop.0));
+            let at = Instant::now() + time.unwrap_or(self.stop.1);
+            self.kill_at = Some(self.kill_at.map_or(at, |earlier| earlier.min(at)));
+        }
+    }
+
+    fn hear(&mut self, ready: &[bool], subject: Option<Subject<'_>>) -> Option<Event> {
+        let mut event = None;
+        for at in (0..ready.len()).rev().filter(|at| ready[*at]) {
+            match self.clients[at].channel.hear::<Ask>() {
+                Ok(Some((ask, descriptors))) => {
+                    event = self.answer(at, ask, descriptors, subject).or(event);
+                }
+                // Closed, or it talks nonsense.
+                _ => {
+                    let deserted = self.clients[at].foreground;
+                    self.dismiss(at);
+                    if deserted {
+                        self.begin_stop(subject, None, None);
+                    }
+                }
+            }
+        }
+        event
+    }
+
+    fn answer(
+        &mut self,
+        at: usize,
+        ask: Ask,
+        descriptors: Vec<OwnedFd>,
+        subject: Option<Subject<'_>>,
+    ) -> Option<Event> {
+        let id = self.clients[at].id;
+        match ask {
+            Ask::Attach { stdin } => {
+                let input = if stdin { self.input(false).ok().flatten() } else { None };
+                let said: Vec<_> = input.iter().map(AsFd::as_fd).collect();
+                let tty = self.tty;
+                if let Ok(streams) = <[OwnedFd; 2]>::try_from(descriptors) {
+                    self.attach(id, streams);
+                    self.clients[at].watches = true;
+                    self.tell(id, &Tell::Attached { tty }, &said);
+                }
+            }
+            Ask::Detach => self.dismiss(at),
+            Ask::Stop { signal, milliseconds } => {
+                self.clients[at].watches = true;
+                self.begin_stop(subject, signal, milliseconds.map(Duration::from_millis));
+            }
+            Ask::Signal(number) => {
+                // As with Podman, what the user killed is not started again.
+                self.stopped |= number != libc::SIGWINCH && number != libc::SIGCONT;
+                if let Some(subject) = subject {
+                    let _ = crate::sys::signal::send(subject.pidfd, number);
+                }
+                self.tell(id, &Tell::Done, &[]);
+            }
+            Ask::Watch => {
+                self.clients[at].watches = true;
+                self.tell(id, &Tell::Done, &[]);
+            }
+            Ask::Go => {
+                self.clients[at].watches = true;
+                return Some(Event::Go);
+            }
+            Ask::Reload => {
+                self.reload = true;
+                self.tell(id, &Tell::Done, &[]);
+            }
+        }
+        None
+    }
+
+    fn dismiss(&mut self, at: usize) {
+        let client = self.clients.remove(at);
+        for stream in &mut self.streams {
+            stream.detach(client.id);
+        }
+    }
+
+    fn move_output(&mut self, subject: Option<Subject<'_>>) {
+        let mut lagging = Vec::new();
+        let Watch { log, lost, broken, buffer, .. } = self;
+        self.streams.retain_mut(|stream| {
+            let flow = stream.step(log, buffer, &mut lagging);
             // Asked before the payload hears of it: afterwards it may be gone.
-            broken |= flow == Flow::Lost && leaves_broken_pipes_to_the_kernel(started.child.pid);
-            lost = lost.or(failure(flow));
+            *broken |=
+                flow == Flow::Lost && subject.is_some_and(|s| leaves_broken_pipes_to_the_kernel(s.pid));
+            *lost = lost.or(failure(&flow));
             flow == Flow::Open
         });
-        if ready[1] {
-            pass_signals(watch, started, &mut kill_at)?;
+        self.clients.retain(|client| !lagging.contains(&client.id));
+    }
+
+    fn end(&mut self, subject: Subject<'_>) -> Result<Ended> {
+        let ended = reap(subject.pidfd)?;
+        for stream in &mut self.streams {
+            stream.drain(&mut self.log, &mut self.buffer, &mut Vec::new());
+            self.lost = self.lost.or(stream.fate().as_ref().and_then(failure));
         }
-        if kill_at.is_some_and(|at| at <= Instant::now()) {
-            let _ = pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
-            kill_at = None;
-        }
-        if ready[0] {
-            let exit = reap(pidfd)?;
-            for pump in &mut outputs {
-                lost = lost.or(drain(pump, &watch.signals));
-            }
-            return Ok(Exit { lost, ..if broken && exit.code != 0 { BROKEN_PIPE } else { exit } });
-        }
+        let broken = std::mem::take(&mut self.broken) && ended.code != 0;
+        (self.kill_at, self.input) = (None, None);
+        Ok(Ended { lost: self.lost.take(), ..if broken { BROKEN_PIPE } else { ended } })
     }
 }
 
-fn pumps(watch: &Watch, started: &Started, ends: Option<Ends>) -> Result<(Option<Pump>, Vec<Pump>)> {
-    let ours = |fd: BorrowedFd<'_>| fcntl_dupfd_cloexec(fd, 3).context("duplicate a standard stream");
-    if let Some(master) = &started.terminal {
-        let input = match watch.interactive {
-            true => Some(Pump::new(ours(stdin().as_fd())?, ours(master.as_fd())?)),
-            false => None,
-        };
-        return Ok((input, vec![Pump::new(ours(master.as_fd())?, ours(stdout().as_fd())?)]));
-    }
-    let Some(ends) = ends else { bail!("a container has neither terminal nor pipes") };
-    let input = match ends.stdin {
-        Some(pipe) => Some(Pump::new(ours(stdin().as_fd())?, pipe)),
-        None => None,
-    };
-    let outputs = vec![
-        Pump::new(ends.stdout, ours(stdout().as_fd())?),
-        Pump::new(ends.stderr, ours(stderr().as_fd())?),
-    ];
-    Ok((input, outputs))
+#[derive(Default)]
+struct Ready {
+    signals: bool,
+    door: bool,
+    clients: Vec<bool>,
+    ended: bool,
 }
 
-fn pass_signals(watch: &Watch, started: &Started, kill_at: &mut Option<Instant>) -> Result<()> {
-    while let Some(info) = watch.signals.read_signal().context("read a signal")? {
-        let number = info.ssi_signo as i32;
-        if let (Some(master), true) = (&started.terminal, number == Signal::SIGWINCH as i32) {
-            terminal::fit(master);
-            continue;
-        }
-        let signal = match watch.proxy {
-            true => Some(number),
-            // The container doesn't see our signals, but it doesn't outlive us either.
-            false if ends_us(number) => {
-                kill_at.get_or_insert(Instant::now() + watch.stop_timeout);
-                Some(watch.stop_signal)
-            }
-            false => None,
-        };
-        if let Some(signal) = signal {
-            let _ = crate::sys::signal::send(&started.child.pidfd, signal);
-        }
-    }
-    Ok(())
+fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    fcntl_dupfd_cloexec(fd, 3).context("duplicate a descriptor")
 }
 
-fn reap(pidfd: BorrowedFd<'_>) -> Result<Exit> {
-    let status = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED).context("wait for the container")?;
-    let signal = status.as_ref().and_then(|status| status.terminating_signal());
-    let code = status.and_then(|status| status.exit_status()).or(signal.map(|number| 128 + number));
-    Ok(Exit { code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255), signal, lost: None })
-}
-
-/// Whether SIGPIPE would end process `pid` anywhere else. Process 1 of a pid namespace is spared signals that it doesn't
-/// handle (pid_namespaces(7)): it sees EPIPE and fails with a status of its own, where a shell expects 141.
-fn leaves_broken_pipes_to_the_kernel(pid: Pid) -> bool {
-    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap_or_default();
-    let handled = |mask: &str| {
-        let mask = status.lines().find_map(|line| line.strip_prefix(mask));
-        mask.is_none_or(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|m| m & SIGPIPE_BIT != 0))
-    };
-    !handled("SigIgn:") && !handled("SigCgt:")
-}
-
-const SIGPIPE_BIT: u64 = 1 << (libc::SIGPIPE - 1);
-const BROKEN_PIPE: Exit = Exit { code: 128 + libc::SIGPIPE as u8, signal: Some(libc::SIGPIPE), lost: None };
-
-/// Every writer is dead, so what is left in the pipe is all there is; somebody outside who holds its other end is not
-/// waited for. A reader that stalls is, until a signal says that it is enough.
-fn drain(pump: &mut Pump, signals: &SignalFd) -> Option<Errno> {
-    loop {
-        let (fd, flags) = pump.waits_for();
-        let timeout = if flags == PollFlags::IN { Some(&NOW) } else { None };
-        let mut fds = [PollFd::from_borrowed_fd(fd, flags), PollFd::new(signals, PollFlags::IN)];
-        match poll(&mut fds, timeout) {
-            Err(Errno::INTR) => {}
-            Ok(1..) if !fds[0].revents().is_empty() => match pump.step() {
-                Flow::Open => {}
-                flow => return failure(flow),
-            },
-            Ok(1..) if !matches!(signals.read_signal(), Ok(Some(info)) if ends_us(info.ssi_signo as i32)) => {
-            }
-            _ => return None,
-        }
-    }
-}
-
-fn failure(flow: Flow) -> Option<Errno> {
+fn failure(flow: &Flow) -> Option<Errno> {
     match flow {
-        Flow::Failed(errno) => Some(errno),
+        Flow::Failed(errno) => Some(*errno),
         _ => None,
     }
 }
 
-/// Signals that ask a program to end.
-fn ends_us(number: i32) -> bool {
-    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT]
-        .map(|signal| signal as i32)
-        .contains(&number)
-}
-
 fn remaining(at: Instant) -> Timespec {
-    Timespec::try_from(at.saturating_duration_since(Instant::now())).unwrap_or(NOW)
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    Timespec::try_from(at.saturating_duration_since(Instant::now())).unwrap_or(now)
 }
-
-const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };

@@ -206,6 +206,11 @@ impl ContainerDir {
         self.runtime.join(format!("{}.pid", self.id))
     }
 
+    /// Where its monitor listens. Dies with the boot.
+    pub fn socket_file(&self) -> PathBuf {
+        self.runtime.join(format!("{}.sock", self.id))
+    }
+
     /// The layers below the upper directory, base first.
     pub fn layers(&self) -> Result<Vec<Digest>> {
         let list = self.read("layers")?.unwrap_or_default();
@@ -234,9 +239,10 @@ impl ContainerDir {
         replace(&self.pid_file(), contents)
     }
 
-    /// Remove the pid file. One that stays names a process that is no more, which readers find out.
+    /// Remove pid file and socket. One that stays names a process that is no more, which readers find out.
     pub fn remove_pid_file(&self) {
         let _ = fs::remove_file(self.pid_file());
+        let _ = fs::remove_file(self.socket_file());
     }
 
     /// Whether somebody holds the lock. Only asks: nobody is kept from taking it.

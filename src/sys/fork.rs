@@ -4,7 +4,7 @@
 use rustix::process::Pid;
 use std::{
     io,
-    os::fd::{FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -84,6 +84,21 @@ pub fn split() -> io::Result<Option<Pid>> {
 pub fn close_descriptors_from(first: u32) {
     // SAFETY: only a process that goes on to loop and exit calls this; no owner in it uses or drops a descriptor after.
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+}
+
+/// Close every descriptor but `kept`, for a copy of a process whose other owners of descriptors never run again.
+pub fn close_descriptors_except(kept: &[BorrowedFd<'_>]) {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    kept.sort_unstable();
+    let mut first = 0;
+    for fd in kept {
+        if first < fd {
+            // SAFETY: as above; those in `kept` are borrowed, so their owners live on, and they are left out.
+            unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+        }
+        first = fd + 1;
+    }
+    close_descriptors_from(first);
 }
 
 /// End this process at once: no destructors, no buffers flushed.

@@ -2,14 +2,14 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd},
 };
 
 /// Send signal `number`, real-time ones included, to the process of `pidfd` (pidfd_send_signal(2)).
 ///
 /// # Errors
 /// ESRCH: it has ended; EINVAL: no such signal.
-pub fn send(pidfd: &OwnedFd, number: i32) -> io::Result<()> {
+pub fn send(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     let info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null siginfo asks for the ordinary one; the descriptor is open while it is borrowed.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), number, info, 0) };

@@ -1,0 +1,265 @@
+//! `container.json`: what was asked for, and all that a later start needs beside the specification.
+
+use crate::storage::{ContainerDir, ContainerId, Digest, Name};
+use anyhow::{Context, Result, anyhow};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// `container.json`: what was asked for. Written before the container starts; `rename` and `update` replace it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: Name,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The canonical reference of the image it was made from; empty with a root directory of the user's.
+    #[serde(default)]
+    pub image: String,
+    /// That image's id.
+    #[serde(default)]
+    pub image_id: Option<Digest>,
+    /// The digest of that image's manifest.
+    #[serde(default)]
+    pub image_digest: Option<Digest>,
+    /// The root directory given instead of an image.
+    #[serde(default)]
+    pub rootfs: Option<PathBuf>,
+    /// The command line that made it, `ctr` first.
+    #[serde(default)]
+    pub command_line: Vec<String>,
+    /// The program and its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// The image's or the user's entry point: the first of `args`.
+    #[serde(default)]
+    pub entrypoint: Vec<String>,
+    /// The program's environment, `NAME=VALUE`.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// The user as asked for.
+    #[serde(default)]
+    pub user: String,
+    /// Working directory inside.
+    #[serde(default)]
+    pub workdir: String,
+    /// Host name inside.
+    #[serde(default)]
+    pub hostname: String,
+    /// It has a terminal.
+    #[serde(default)]
+    pub tty: bool,
+    /// Its stdin is open.
+    #[serde(default)]
+    pub interactive: bool,
+    /// It is removed when it exits.
+    #[serde(default)]
+    pub auto_remove: bool,
+    /// It has all capabilities and no filter.
+    #[serde(default)]
+    pub privileged: bool,
+    /// Its root file system is read-only.
+    #[serde(default)]
+    pub read_only: bool,
+    /// An init of ours is process 1.
+    #[serde(default)]
+    pub init: bool,
+    /// The capabilities it has, `CAP_…`.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+    /// `--label`s, and the image's.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `--annotation`s.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// The signal that asks it to stop, `SIG…`.
+    #[serde(default)]
+    pub stop_signal: String,
+    /// Seconds between that and SIGKILL.
+    #[serde(default)]
+    pub stop_timeout: u32,
+    /// `none`, `host` or `private`.
+    #[serde(default)]
+    pub network: String,
+    /// `overlay` or `fuse-overlayfs`.
+    #[serde(default)]
+    pub storage_driver: String,
+    /// The storage driver was the user's choice: no other is tried.
+    #[serde(default)]
+    pub storage_driver_chosen: bool,
+    /// How its ids map to ours: `root`, `ranges` or `single`.
+    #[serde(default)]
+    pub mapping: String,
+    /// Changes to `rootfs` go to a layer of the container's own.
+    #[serde(default)]
+    pub rootfs_overlay: bool,
+    /// Additional groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// The image's volumes: places that have to be there.
+    #[serde(default)]
+    pub volumes: Vec<String>,
+    /// Devices: the host's path and the container's.
+    #[serde(default)]
+    pub devices: Vec<(PathBuf, PathBuf)>,
+    /// Capabilities that a user other than root has.
+    #[serde(default)]
+    pub added_capabilities: Vec<String>,
+    /// The system call filter.
+    #[serde(default)]
+    pub seccomp: Seccomp,
+    /// Seconds from the start to SIGKILL; 0: never.
+    #[serde(default)]
+    pub timeout: u64,
+    /// Where the process id is written.
+    #[serde(default)]
+    pub pidfile: Option<PathBuf>,
+    /// Where the monitor's process id is written.
+    #[serde(default)]
+    pub monitor_pidfile: Option<PathBuf>,
+    /// Where output is kept.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// When it is started again.
+    #[serde(default)]
+    pub restart: Restart,
+    /// The keys that detach a client, as podman-run(1) writes them.
+    #[serde(default)]
+    pub detach_keys: Option<String>,
+    /// Its image is removed with it, unless another container uses it.
+    #[serde(default)]
+    pub remove_image: bool,
+    /// Descriptors from 3 on that its first process inherits.
+    #[serde(default)]
+    pub preserve_fds: u32,
+}
+
+/// The system call filter of a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seccomp {
+    /// The built-in profile.
+    #[default]
+    Default,
+    /// None.
+    Unconfined,
+    /// The profile in the container's `seccomp.json`.
+    File,
+}
+
+/// Where output is kept (podman-run(1), `--log-driver`, `--log-opt`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogConfig {
+    /// How.
+    #[serde(default)]
+    pub driver: LogDriver,
+    /// The file; None: `ctr.log` in the container's directory.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// Bytes at which a new file is begun; 0: never.
+    #[serde(default)]
+    pub max_size: u64,
+    /// What a journal entry is tagged with.
+    #[serde(default)]
+    pub tag: String,
+}
+
+/// `--log-driver`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// Kubernetes' format: time, stream, F or P, line.
+    #[default]
+    K8sFile,
+    /// Docker's: one JSON object a line.
+    JsonFile,
+    /// systemd's journal.
+    Journald,
+    /// Nowhere.
+    None,
+    /// Nowhere: the container has the caller's own streams.
+    Passthrough,
+}
+
+/// `--restart`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Never.
+    #[default]
+    No,
+    /// When it fails, so many times; 0: without limit.
+    OnFailure(u32),
+    /// Whenever it ends by itself.
+    Always,
+    /// The same; they differ in what happens after a reboot.
+    UnlessStopped,
+}
+
+impl Record {
+    /// A record with nothing but an identity; the rest is filled in by struct update.
+    pub fn new(id: ContainerId, name: Name, created: Timestamp) -> Record {
+        Record {
+            id,
+            name,
+            created,
+            image: String::new(),
+            image_id: None,
+            image_digest: None,
+            rootfs: None,
+            command_line: Vec::new(),
+            args: Vec::new(),
+            entrypoint: Vec::new(),
+            env: Vec::new(),
+            user: String::new(),
+            workdir: String::new(),
+            hostname: String::new(),
+            tty: false,
+            interactive: false,
+            auto_remove: false,
+            privileged: false,
+            read_only: false,
+            init: false,
+            capabilities: Vec::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            stop_signal: String::new(),
+            stop_timeout: 0,
+            network: String::new(),
+            storage_driver: String::new(),
+            storage_driver_chosen: false,
+            mapping: String::new(),
+            rootfs_overlay: false,
+            groups: Vec::new(),
+            volumes: Vec::new(),
+            devices: Vec::new(),
+            added_capabilities: Vec::new(),
+            seccomp: Seccomp::Default,
+            timeout: 0,
+            pidfile: None,
+            monitor_pidfile: None,
+            log: LogConfig::default(),
+            restart: Restart::No,
+            detach_keys: None,
+            remove_image: false,
+            preserve_fds: 0,
+        }
+    }
+
+    /// Write it.
+    pub fn write(&self, dir: &ContainerDir) -> Result<()> {
+        dir.write("container.json", &serde_json::to_vec(self).context("encode the container's record")?)
+    }
+
+    /// Read it. `None` for a container whose maker died before it wrote one.
+    pub fn read(dir: &ContainerDir) -> Result<Option<Record>> {
+        let record: Option<Record> = super::state::parse("record", dir.read("container.json")?)?;
+        match record {
+            Some(record) if record.id != *dir.id() => Err(anyhow!("the record is that of {}", record.id)),
+            other => Ok(other),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! From a client to a monitor: the fork, seen from the client, who waits until the payload runs or can't.
+
+use super::{
+    control::{Channel, Tell},
+    life::{self, Beginning},
+};
+use crate::{
+    container::create::Container,
+    namespaces::Mapping,
+    storage::Store,
+    sys::{
+        fork::{self, close_descriptors_except},
+        title::CommandLine,
+    },
+};
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::{Pid, setsid};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// A container whose payload runs, and the line to its monitor.
+#[derive(Debug)]
+pub struct Begun {
+    /// The payload's process id.
+    pub pid: i32,
+    /// The payload itself.
+    pub pidfd: OwnedFd,
+    /// The way to its stdin: a pipe's end or a terminal; None when that is /dev/null, or we are not attached.
+    pub input: Option<OwnedFd>,
+    /// To the monitor. In the foreground its end is the container's.
+    pub line: Channel,
+    /// The monitor, a child of ours.
+    pub monitor: Pid,
+}
+
+/// How the client goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// The client stays: the container prints to the client's streams and ends with it.
+    pub foreground: bool,
+    /// What the client reads goes to the container, whose stdin ends with it.
+    pub stdin: bool,
+    /// stdout and stderr are wanted; else what it prints is only kept in the log.
+    pub output: bool,
+}
+
+/// Start `container` under a monitor of its own. On failure nobody holds the container any more.
+///
+/// # Errors
+/// What the monitor says of a start that failed.
+pub fn begin(store: &Store, container: Container, mapping: &Mapping, manner: Manner) -> Result<Begun> {
+    let (line, theirs) = Channel::pair()?;
+    let title = CommandLine::of_this_process().ok();
+    let monitor = fork::fork(|| {
+        // Who am I: the monitor, a copy of the client with its privileges and in its namespaces, but in a session of my own.
+        // I hold its standard streams (until nobody needs them), the container's lock and the line.
+        let _ = setsid();
+        let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+        let [stdin, stdout, stderr] = streams;
+        close_descriptors_except(&[stdin, stdout, stderr, container.lock.as_fd(), theirs.as_fd()]);
+        let _ = rustix::thread::set_name(c"ctr-monitor");
+        if let Some(title) = title {
+            title.replace("ctr-monitor");
+        }
+        life::live(store, container, mapping, Beginning { line: theirs, manner })
+    })
+    .context("fork the monitor")?;
+    match line.hear::<Tell>()? {
+        Some((Tell::Started { pid }, descriptors)) => {
+            let mut descriptors = descriptors.into_iter();
+            let pidfd = descriptors.next().ok_or_else(|| anyhow!("the monitor sent no pidfd"))?;
+            Ok(Begun { pid, pidfd, input: descriptors.next(), line, monitor })
+        }
+        Some((Tell::Failed(told), _)) => Err(told.into_error()),
+        Some((other, _)) => bail!("the monitor says {other:?} where it should say what came of the start"),
+        None => bail!("the container's monitor was killed"),
+    }
+}

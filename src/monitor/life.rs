@@ -1,0 +1,260 @@
+//! A monitor's life: start the container, stay beside it, record its end, start it again if that was asked for, clean up.
+
+use super::{
+    begin::Manner,
+    control::{Channel, Door, Tell, Told},
+    ended::Ended,
+    log::Log,
+    preparation::Preparation,
+    watch::{Event, Subject, Watch},
+};
+use crate::{
+    container::{
+        create::Container,
+        record::{Record, Restart},
+        remove,
+        signal::Signal,
+        state::{Exit, Process, Status},
+    },
+    error::Explain,
+    namespaces::Mapping,
+    storage::Store,
+};
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use rustix::{
+    fs::{CWD, Mode, OFlags, openat},
+    io::fcntl_dupfd_cloexec,
+    stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdout},
+};
+use std::{
+    fs,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// Who waits for the first start.
+#[derive(Debug)]
+pub struct Beginning {
+    /// The line to it.
+    pub line: Channel,
+    /// How it goes on.
+    pub manner: Manner,
+}
+
+/// Live it; the process's exit status, which nobody reads.
+pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: Beginning) -> i32 {
+    let Container { dir, record, .. } = &container;
+    let stop_signal = record.stop_signal.parse().map_or(libc::SIGTERM, Signal::number);
+    let stop = (stop_signal, Duration::from_secs(record.stop_timeout.into()));
+    let watch = Door::open(dir).and_then(|door| Watch::new(door, Log::open(dir, &record.log), stop));
+    let mut watch = match watch {
+        Ok(watch) => watch,
+        Err(failure) => {
+            let _ = beginning.line.say(&Tell::Failed(Told::of(&failure)), &[]);
+            return 1;
+        }
+    };
+    let Beginning { line, manner } = beginning;
+    let client = watch.admit(line, manner.foreground);
+    let mut life = Life { store, container, mapping, watch, first: Some((client, manner)), count: 0 };
+    loop {
+        let started = Timestamp::now();
+        let after = match life.once(started) {
+            Ok(ended) => life.settle(ended, started),
+            Err(failure) => life.failed(&failure, started),
+        };
+        match after {
+            After::Again(pause) if life.rest(pause) => {}
+            _ => return life.close(),
+        }
+    }
+}
+
+struct Life<'a> {
+    store: &'a Store,
+    container: Container,
+    mapping: &'a Mapping,
+    watch: Watch,
+    /// The client that waits for the first start.
+    first: Option<(u64, Manner)>,
+    /// Starts since the first.
+    count: u32,
+}
+
+enum After {
+    End,
+    Again(Duration),
+}
+
+impl Life<'_> {
+    /// One start and its end.
+    fn once(&mut self, started: Timestamp) -> Result<Ended> {
+        let Container { dir, record, .. } = &self.container;
+        // The worst is written first: then nothing that kills us can make it look as if it had never run.
+        Exit { restart_count: self.count, ..Exit::abandoned(started) }.write(dir)?;
+        let mut pidfile = record.pidfile.as_deref().map(create_pidfile).transpose()?;
+        let mut preparation = Preparation::new(self.store, &self.container, self.mapping)?;
+        let (mut begun, ends, driver) = preparation.start()?;
+        if driver != record.storage_driver {
+            Record { storage_driver: driver.to_owned(), ..record.clone() }.write(dir)?;
+        }
+        let pid = begun.child.pid;
+        Process::of(pid.as_raw_pid())?.write(dir)?;
+        for (file, pid) in pidfile.iter_mut().map(|file| (file, pid)) {
+            std::io::Write::write_all(file, pid.as_raw_pid().to_string().as_bytes())
+                .context("write the process id to the pidfile")?;
+        }
+        match (begun.terminal.take(), ends) {
+            (Some(master), _) => self.watch.adopt_terminal(master)?,
+            (None, Some(ends)) => self.watch.adopt_pipes(ends),
+            (None, None) => {}
+        }
+        if record.timeout > 0 {
+            self.watch.limit(Duration::from_secs(record.timeout));
+        }
+        let subject = Subject { pid, pidfd: begun.child.pidfd.as_fd() };
+        if let Some((client, manner)) = self.first.take() {
+            introduce(&mut self.watch, client, manner, subject)?;
+            if !manner.foreground {
+                leave_streams();
+            }
+        } else {
+            self.watch.announce(&Tell::Started { pid: pid.as_raw_pid() });
+        }
+        loop {
+            match self.watch.until(Some(subject), None)? {
+                Event::Ended(ended) => return Ok(ended),
+                Event::Go | Event::Due | Event::Stop => {}
+            }
+        }
+    }
+
+    /// Record the end, and decide what comes after it.
+    fn settle(&mut self, ended: Ended, started: Timestamp) -> After {
+        if self.watch.takes_reload()
+            && let Ok(Some(record)) = Record::read(&self.container.dir)
+        {
+            self.container.record = record;
+        }
+        let Container { dir, record, .. } = &self.container;
+        let ran = Timestamp::now().duration_since(started).unsigned_abs();
+        let after = match self.watch.was_stopped() {
+            true => After::End,
+            false => again(record.restart, ended.code, self.count, ran),
+        };
+        let restarts = matches!(after, After::Again(_));
+        let exit =
+            Exit { restarts, restart_count: self.count, ..Exit::of(ended.code, ended.signal, started) };
+        // What can't be recorded was recorded as the worst.
+        let _ = exit.write(dir);
+        if !restarts {
+            self.retire();
+        }
+        let lost = ended.lost.map(rustix::io::Errno::raw_os_error);
+        self.watch.announce(&Tell::Exited { code: ended.code, lost, restarts });
+        after
+    }
+
+    /// The start failed. Whoever waits for it decides what becomes of the container.
+    fn failed(&mut self, failure: &anyhow::Error, started: Timestamp) -> After {
+        let _ = Exit::failed(failure, started).write(&self.container.dir);
+        if let Some((client, _)) = self.first.take() {
+            self.watch.tell(client, &Tell::Failed(Told::of(failure)), &[]);
+            return After::End;
+        }
+        self.watch.announce(&Tell::Failed(Told::of(failure)));
+        let after = again(self.container.record.restart, 125, self.count, Duration::ZERO);
+        if matches!(after, After::End) {
+            self.retire();
+        }
+        after
+    }
+
+    /// Wait before the next start; false when somebody wants none.
+    fn rest(&mut self, pause: Duration) -> bool {
+        let due = Instant::now() + pause;
+        loop {
+            match self.watch.until(None, Some(due)) {
+                Ok(Event::Due) => break,
+                Ok(Event::Stop) | Err(_) => {
+                    self.stay_ended();
+                    return false;
+                }
+                Ok(_) => {}
+            }
+        }
+        self.count += 1;
+        true
+    }
+
+    /// What was to be started again is not.
+    fn stay_ended(&mut self) {
+        let dir = &self.container.dir;
+        if let Ok(Status::Restarting(exit)) = Status::of(dir) {
+            let _ = Exit { restarts: false, ..exit.clone() }.write(dir);
+            self.retire();
+            self.watch.announce(&Tell::Exited { code: exit.code, lost: None, restarts: false });
+        }
+    }
+
+    fn retire(&self) {
+        let Container { dir, record, lock, .. } = &self.container;
+        if record.auto_remove {
+            let _ = remove::retire(self.store, dir, lock, Some(&record.name));
+        }
+    }
+
+    /// Let go of the container, then of its readers.
+    fn close(self) -> i32 {
+        let Life { container, mut watch, .. } = self;
+        drop(container);
+        watch.flush();
+        0
+    }
+}
+
+/// Tell the client that the payload runs, and attach it.
+fn introduce(watch: &mut Watch, client: u64, manner: Manner, subject: Subject<'_>) -> Result<()> {
+    if manner.output {
+        let copy = |fd: BorrowedFd<'_>| fcntl_dupfd_cloexec(fd, 3).context("duplicate a standard stream");
+        watch.attach(client, [copy(stdout())?, copy(stderr())?]);
+    }
+    let input = if manner.stdin { watch.input(manner.foreground)? } else { None };
+    let mut descriptors = vec![subject.pidfd];
+    descriptors.extend(input.iter().map(AsFd::as_fd));
+    watch.tell(client, &Tell::Started { pid: subject.pid.as_raw_pid() }, &descriptors);
+    Ok(())
+}
+
+/// Nobody is to wait for the end of our caller's streams because of us.
+fn leave_streams() {
+    if let Ok(null) = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
+    }
+}
+
+/// podman-run(1), `--restart`; the pauses are Docker's.
+fn again(policy: Restart, code: u8, count: u32, ran: Duration) -> After {
+    let wanted = match policy {
+        Restart::No => false,
+        Restart::OnFailure(limit) => code != 0 && (limit == 0 || count < limit),
+        Restart::Always | Restart::UnlessStopped => true,
+    };
+    if !wanted {
+        return After::End;
+    }
+    let doubled = if ran > LONG { 0 } else { count.min(10) };
+    After::Again((SHORTEST * (1 << doubled)).min(LONGEST))
+}
+
+/// Who ran so long has not failed at the start.
+const LONG: Duration = Duration::from_secs(10);
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(60);
+
+fn create_pidfile(path: &Path) -> Result<fs::File> {
+    let creating = || format!("write the process id to {}", path.display());
+    fs::File::create(path).with_context(creating).hint("choose a file that you may write with --pidfile")
+}

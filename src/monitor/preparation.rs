@@ -1,0 +1,221 @@
+//! From a container on disk to the plan of its first process, and what the start needs at its various moments.
+
+use super::{
+    launch::{self, Failed, Started},
+    log::Kind,
+    pump::{self, Ends},
+};
+use crate::{
+    container::{
+        create::{self, Container},
+        fuse::{self, FuseOverlay},
+        link,
+        plan::{Circumstances, Plan, Stdio},
+        record::{LogDriver, Restart, Seccomp},
+        rootfs::{self, Layers},
+        users::{self, UserSpec, Who},
+    },
+    error::Explain,
+    namespaces::{Mapping, root::Root},
+    network::{self, Connection, Pasta},
+    security::{CapSet, seccomp},
+    storage::Store,
+    sys::fork::Child,
+};
+use anyhow::{Context, Result, anyhow};
+use rustix::{io::fcntl_dupfd_cloexec, stdio};
+use std::{os::fd::BorrowedFd, path::PathBuf};
+
+/// A container that is about to start, and then the helpers beside it. Dropped, they end.
+#[derive(Debug)]
+pub struct Preparation<'a> {
+    container: &'a Container,
+    mapping: &'a Mapping,
+    connection: Connection,
+    layers: Layers,
+    user: UserSpec,
+    groups: Vec<Who>,
+    filter: Option<Vec<libc::sock_filter>>,
+    fuse: Option<PathBuf>,
+    overlay: Option<FuseOverlay>,
+    pasta: Option<Pasta>,
+}
+
+impl<'a> Preparation<'a> {
+    /// Read what there is to be read.
+    pub fn new(store: &Store, container: &'a Container, mapping: &'a Mapping) -> Result<Preparation<'a>> {
+        let record = &container.record;
+        Ok(Preparation {
+            container,
+            mapping,
+            connection: connection(&record.network)?,
+            layers: layers(store, container)?,
+            user: record.user.parse().context("read the container's user")?,
+            groups: record.groups.iter().map(|group| group.parse()).collect::<Result<_>>()?,
+            filter: filter(container)?,
+            fuse: None,
+            overlay: None,
+            pasta: None,
+        })
+    }
+
+    /// Start it, with the driver that was asked for; without one, with native overlay, and where the kernel refuses that,
+    /// with fuse-overlayfs. Also says which it was.
+    pub fn start(&mut self) -> Result<(Started, Option<Ends>, &'static str)> {
+        let record = &self.container.record;
+        let mut fuse = record.storage_driver == FUSE;
+        loop {
+            let (plan, ends) = self.plan(fuse)?;
+            match launch::start(plan, self.mapping, self) {
+                Ok(started) => return Ok((started, ends, if fuse { FUSE } else { OVERLAY })),
+                Err(Failed::Other(failure)) => return Err(failure),
+                Err(Failed::Root(refused)) => {
+                    let choice = !record.storage_driver_chosen && !fuse && record.rootfs.is_none();
+                    if !choice || fuse::find().is_none() {
+                        return Err(refused).hint(
+                            "rootless overlay needs Linux 5.11 and a data directory on ext4, xfs, btrfs or tmpfs (choose one \
+                             with --root); else install fuse-overlayfs (Debian: apt install fuse-overlayfs)",
+                        );
+                    }
+                    fuse = true;
+                }
+            }
+        }
+    }
+
+    fn plan(&mut self, fuse: bool) -> Result<(Plan, Option<Ends>)> {
+        let record = &self.container.record;
+        let (stdio, ends) = if record.tty {
+            (Stdio::Terminal, None)
+        } else if record.log.driver == LogDriver::Passthrough {
+            (passthrough(record.interactive)?, None)
+        } else {
+            let (theirs, ours) = pump::pipes(record.interactive)?;
+            (theirs, Some(ours))
+        };
+        self.fuse = fuse.then(fuse::find).flatten();
+        let root = match &record.rootfs {
+            Some(dir) if !record.rootfs_overlay => rootfs::directory(dir)?,
+            _ if fuse => Root::FuseOverlay,
+            _ => self.layers.overlay(self.mapping.is_rootless())?,
+        };
+        let added = record.added_capabilities.iter().filter_map(|name| CapSet::named(name));
+        let plan = Plan::new(
+            &self.container.spec,
+            Circumstances {
+                mapping: self.mapping,
+                root,
+                mount_point: &self.layers.merged,
+                stdio,
+                filter: self.filter.clone(),
+                init: record.init,
+                directories: record.volumes.clone(),
+                devices: record.devices.clone(),
+                capabilities_of_others: added.fold(CapSet::EMPTY, CapSet::union),
+            },
+        )?;
+        Ok((plan, ends))
+    }
+}
+
+impl launch::Preparation for Preparation<'_> {
+    fn mount_root(&mut self, child: &Child) -> Result<()> {
+        match &self.fuse {
+            Some(fuse) => {
+                self.overlay =
+                    Some(FuseOverlay::mount(fuse, &self.layers, child, self.mapping.is_rootless())?);
+                Ok(())
+            }
+            None => {
+                Err(anyhow!("fuse-overlayfs is not installed")).hint("Debian: apt install fuse-overlayfs")
+            }
+        }
+    }
+
+    fn connect(&mut self, child: &Child) -> Result<()> {
+        if let Connection::Private(pasta) = &self.connection {
+            self.pasta = Some(Pasta::connect(
+                pasta,
+                child.pid,
+                self.mapping.is_rootless(),
+                self.container.dir.path(),
+            )?);
+        }
+        Ok(())
+    }
+
+    fn identify(&mut self, child: &Child, root: BorrowedFd<'_>) -> Result<link::Identity> {
+        let (passwd, group) = match self.overlay {
+            Some(_) if self.mapping.is_rootless() => fuse::look_inside(child, || users::read(root))?,
+            _ => users::read(root)?,
+        };
+        let who = users::resolve(&passwd, &group, &self.user, &self.groups)?;
+        users::exist(self.mapping, &who)?;
+        Ok(link::Identity::new(who.uid, who.gid, &who.groups, who.home.as_bytes()))
+    }
+
+    fn before_payload(&mut self, _child: &Child) -> Result<()> {
+        Ok(())
+    }
+}
+
+const OVERLAY: &str = "overlay";
+const FUSE: &str = "fuse-overlayfs";
+
+/// The network that it was made with.
+fn connection(network: &str) -> Result<Connection> {
+    match network {
+        "host" => Ok(Connection::Host),
+        "private" => match network::private(true)? {
+            (connection, None) => Ok(connection),
+            (_, Some(missing)) => Err(anyhow!("connect the network")).hint(missing),
+        },
+        _ => Ok(Connection::None),
+    }
+}
+
+fn layers(store: &Store, container: &Container) -> Result<Layers> {
+    let (dir, record) = (&container.dir, &container.record);
+    let lower = match &record.rootfs {
+        Some(rootfs) => vec![rootfs.clone()],
+        None => {
+            let layers = dir.layers()?;
+            let layers = layers.iter().rev().map(|layer| store.layer_path(layer));
+            layers.chain([store.skeleton()]).collect()
+        }
+    };
+    // A volatile overlay can't be mounted a second time.
+    let ephemeral = record.auto_remove && record.restart == Restart::No;
+    Ok(Layers { lower, upper: dir.upper(), work: dir.work(), merged: store.mount_point(), ephemeral })
+}
+
+fn filter(container: &Container) -> Result<Option<Vec<libc::sock_filter>>> {
+    let bounding = container.record.capabilities.iter().filter_map(|name| CapSet::named(name));
+    let capabilities = bounding.fold(CapSet::EMPTY, CapSet::union);
+    let program = match container.record.seccomp {
+        Seccomp::Unconfined => return Ok(None),
+        Seccomp::Default => seccomp::default_filter(capabilities),
+        Seccomp::File => {
+            let json = container.dir.read(create::PROFILE)?.unwrap_or_default();
+            seccomp::from_profile(&json, capabilities).context("read the seccomp profile")?.into()
+        }
+    };
+    let instruction =
+        |i: &seccomp::Instruction| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
+    Ok(Some(program.iter().map(instruction).collect()))
+}
+
+/// The caller's own streams.
+fn passthrough(interactive: bool) -> Result<Stdio> {
+    let copy = |fd: BorrowedFd<'_>, kind: Kind| {
+        fcntl_dupfd_cloexec(fd, 3).with_context(|| format!("pass {} on", kind.word()))
+    };
+    Ok(Stdio::Pipes {
+        stdin: match interactive {
+            true => Some(fcntl_dupfd_cloexec(stdio::stdin(), 3).context("pass stdin on")?),
+            false => None,
+        },
+        stdout: copy(stdio::stdout(), Kind::Stdout)?,
+        stderr: copy(stdio::stderr(), Kind::Stderr)?,
+    })
+}
