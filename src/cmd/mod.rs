@@ -5,17 +5,24 @@ mod foreground;
 mod images;
 mod info;
 mod inspect;
+mod kill;
 mod output;
+mod port;
 mod progress;
 mod ps;
 mod pull;
+mod rename;
 mod rm;
 mod rmi;
 mod run;
 mod run_args;
 mod run_request;
+mod start;
+mod stop;
+mod targets;
 mod usage;
 mod version;
+mod wait;
 
 use crate::{
     error,
@@ -113,6 +120,26 @@ impl Globals {
 enum Verb {
     /// Run a command in a new container
     Run(Box<run::Args>),
+    /// Make a container without starting it
+    Create(Box<run::Args>),
+    /// Start containers
+    Start(start::Args),
+    /// Stop containers: their stop signal, then SIGKILL
+    Stop(stop::Args),
+    /// Stop and start containers
+    Restart(stop::RestartArgs),
+    /// Send containers a signal
+    Kill(kill::Args),
+    /// Wait until containers end
+    Wait(wait::Args),
+    /// Set containers up so that `start` only lets them go
+    Init(start::InitArgs),
+    /// Give a container another name
+    Rename(rename::Args),
+    /// Change a container's restart policy
+    Update(rename::UpdateArgs),
+    /// List a container's published ports
+    Port(port::Args),
     /// Fetch images from a registry
     Pull(pull::Args),
     /// List images
@@ -157,8 +184,34 @@ enum ContainerVerb {
     Ls(ps::Args),
     /// Remove containers
     Rm(rm::Args),
+    /// Remove all containers that don't run
+    Prune(rm::PruneArgs),
     /// Show all about them as JSON
     Inspect(inspect::Args),
+    /// Whether there is such a container: status 0 or 1
+    Exists(port::ExistsArgs),
+    /// Run a command in a new container
+    Run(Box<run::Args>),
+    /// Make a container without starting it
+    Create(Box<run::Args>),
+    /// Start containers
+    Start(start::Args),
+    /// Stop containers
+    Stop(stop::Args),
+    /// Stop and start containers
+    Restart(stop::RestartArgs),
+    /// Send containers a signal
+    Kill(kill::Args),
+    /// Wait until containers end
+    Wait(wait::Args),
+    /// Set containers up so that `start` only lets them go
+    Init(start::InitArgs),
+    /// Give a container another name
+    Rename(rename::Args),
+    /// Change a container's restart policy
+    Update(rename::UpdateArgs),
+    /// List a container's published ports
+    Port(port::Args),
 }
 
 #[derive(clap::Args)]
@@ -172,11 +225,34 @@ impl Verb {
     fn run(self, globals: &Globals) -> Result<u8> {
         use {ContainerVerb as C, ImageVerb as I, inspect::Kind};
         // All but `run` end like any program when nobody reads what they print; `run` passes SIGPIPE on to its container.
-        if !matches!(self, Verb::Run(_)) {
+        if !matches!(
+            self,
+            Verb::Run(_) | Verb::Start(_) | Verb::Container(Group { verb: C::Run(_) | C::Start(_) })
+        ) {
             sys::signal::die_on_broken_pipe();
         }
         match self {
-            Verb::Run(args) => run::run(*args, globals),
+            Verb::Run(args) | Verb::Container(Group { verb: C::Run(args) }) => run::run(*args, globals),
+            Verb::Create(args) | Verb::Container(Group { verb: C::Create(args) }) => {
+                run::create(*args, globals)
+            }
+            Verb::Start(args) | Verb::Container(Group { verb: C::Start(args) }) => start::run(&args, globals),
+            Verb::Stop(args) | Verb::Container(Group { verb: C::Stop(args) }) => stop::run(&args, globals),
+            Verb::Restart(args) | Verb::Container(Group { verb: C::Restart(args) }) => {
+                stop::restart(&args, globals)
+            }
+            Verb::Kill(args) | Verb::Container(Group { verb: C::Kill(args) }) => kill::run(&args, globals),
+            Verb::Wait(args) | Verb::Container(Group { verb: C::Wait(args) }) => wait::run(&args, globals),
+            Verb::Init(args) | Verb::Container(Group { verb: C::Init(args) }) => start::init(&args, globals),
+            Verb::Rename(args) | Verb::Container(Group { verb: C::Rename(args) }) => {
+                rename::run(&args, globals)
+            }
+            Verb::Update(args) | Verb::Container(Group { verb: C::Update(args) }) => {
+                rename::update(&args, globals)
+            }
+            Verb::Port(args) | Verb::Container(Group { verb: C::Port(args) }) => port::run(&args, globals),
+            Verb::Container(Group { verb: C::Exists(args) }) => port::exists(&args, globals),
+            Verb::Container(Group { verb: C::Prune(args) }) => rm::prune(&args, globals),
             Verb::Pull(args) | Verb::Image(Group { verb: I::Pull(args) }) => pull::run(&args, globals),
             Verb::Images(args) | Verb::Image(Group { verb: I::Ls(args) }) => images::run(&args, globals),
             Verb::Ps(args) | Verb::Container(Group { verb: C::Ls(args) }) => ps::run(&args, globals),

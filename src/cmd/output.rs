@@ -1,6 +1,7 @@
 //! How verbs print: tables, sizes and times as Podman words them, YAML. Text of images and containers is hostile: it
 //! reaches a terminal without control characters.
 
+use crate::error::Explain;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -21,6 +22,18 @@ pub fn print(text: &str) -> Result<()> {
 /// Like [`print`], and a newline.
 pub fn line(text: impl std::fmt::Display) -> Result<()> {
     print(&format!("{text}\n"))
+}
+
+/// Ask a question on stderr; whether the answer is yes. No terminal, no answer: no.
+pub fn confirm(question: &str) -> Result<bool> {
+    use std::io::{BufRead, IsTerminal, Read, stderr, stdin};
+    if !stdin().is_terminal() {
+        return Err(anyhow::anyhow!("nobody is there to be asked")).hint("--force doesn't ask");
+    }
+    let _ = write!(stderr(), "{question}");
+    let mut answer = String::new();
+    stdin().lock().take(64).read_line(&mut answer).context("read the answer")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Rows under headings, columns aligned. With `headings` empty there is no first line.

@@ -8,50 +8,63 @@ use crate::{
         remove,
         request::{NetworkMode, Request, Source},
     },
-    monitor::{self, Manner},
+    error::Explain,
+    monitor::{self, Begun, Manner, Readiness},
     namespaces::Mapping,
     network,
     registry::{self, Fetch},
-    storage::Store,
+    storage::{ContainerDir, Store},
 };
-use anyhow::Result;
+use anyhow::{Result, anyhow};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use std::{fs, path::Path};
 
 /// Run it; the container's exit status.
 pub fn run(args: Args, globals: &Globals) -> Result<u8> {
-    let detach = args.detach;
+    let (detach, die_with_parent) = (args.detach, args.die_with_parent);
     let mut request = args.into_request()?;
-    request.storage_driver = globals.storage_driver.map(|driver| driver.word().to_owned());
     let store = globals.store()?;
     let mapping = Mapping::detect();
-    let container = make(&store, &mut request, &mapping)?;
-    let manner = Manner { foreground: !detach, stdin: request.interactive && !detach, output: !detach };
-    let readiness = match detach {
-        true => None,
-        false => Some(monitor::Readiness::new(request.tty && request.interactive)?),
-    };
+    let container = make(&store, globals, &mut request, &mapping)?;
     let (dir, record) = (container.dir.clone(), container.record.clone());
-    let begun = match monitor::begin(&store, container, &mapping, manner) {
-        Ok(begun) => begun,
-        Err(failure) => {
-            undo(&store, &request, &dir);
-            return Err(failure);
-        }
-    };
-    match readiness {
-        Some(readiness) => foreground::attend(begun, &record, request.sig_proxy, &readiness),
-        None => {
-            super::output::print(&format!("{}\n", dir.id()))?;
-            Ok(0)
-        }
+    if detach {
+        started(&store, &request, &dir, monitor::begin(&store, container, &mapping, Manner::BACKGROUND))?;
+        warn_of_logout(&store);
+        super::output::line(dir.id())?;
+        return Ok(0);
     }
+    if die_with_parent {
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    }
+    let readiness = Readiness::new(request.tty && request.interactive)?;
+    let manner = Manner::foreground(request.interactive);
+    let begun = started(&store, &request, &dir, monitor::begin(&store, container, &mapping, manner))?;
+    foreground::attend(begun, &record, request.sig_proxy, &readiness)
+}
+
+/// Make the container and print its id.
+pub fn create(args: Args, globals: &Globals) -> Result<u8> {
+    if args.detach {
+        return Err(anyhow!("--detach can't be used with create"))
+            .hint("`ctr start` starts in the background");
+    }
+    let mut request = args.into_request()?;
+    let container = make(&globals.store()?, globals, &mut request, &Mapping::detect())?;
+    super::output::line(container.dir.id())?;
+    Ok(0)
 }
 
 /// Pull the image if need be and make the container.
-pub fn make(store: &Store, request: &mut Request, mapping: &Mapping) -> Result<Container> {
+fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &Mapping) -> Result<Container> {
+    request.storage_driver = globals.storage_driver.map(|driver| driver.word().to_owned());
     note_single_mapping(store, mapping);
     let base = base(store, request)?;
     connection(request)?;
+    if let (true, Some(name)) = (request.replace, &request.name)
+        && let Some(id) = store.named(name)?
+    {
+        super::rm::remove(store, &store.container(&id), true)?;
+    }
     create::create(store, request, &base, mapping)
 }
 
@@ -82,14 +95,29 @@ fn connection(request: &mut Request) -> Result<()> {
     Ok(())
 }
 
-/// Nothing is left of a container that never started.
-fn undo(store: &Store, request: &Request, dir: &crate::storage::ContainerDir) {
-    // Its monitor is about to let go.
-    if let Ok(Some(lock)) = dir.lock() {
-        let _ = remove::retire(store, dir, &lock, None);
+/// Nothing is left of a container of `run` that never started.
+fn started(store: &Store, request: &Request, dir: &ContainerDir, begun: Result<Begun>) -> Result<Begun> {
+    begun.inspect_err(|_| {
+        // Its monitor is about to let go.
+        if let Ok(Some(lock)) = dir.lock() {
+            let _ = remove::retire(store, dir, &lock, None);
+        }
+        for file in request.cidfile.iter().chain(&request.pidfile) {
+            let _ = fs::remove_file(file);
+        }
+    })
+}
+
+/// Once a boot: systemd ends what a user left behind at the last logout, unless the user lingers (loginctl(1)).
+fn warn_of_logout(store: &Store) {
+    let uid = rustix::process::getuid().as_raw();
+    let user = std::env::var("USER").unwrap_or_default();
+    let managed = uid != 0 && Path::new(&format!("/run/systemd/users/{uid}")).exists();
+    if !managed || user.is_empty() || Path::new("/var/lib/systemd/linger").join(&user).exists() {
+        return;
     }
-    for file in request.cidfile.iter().chain(&request.pidfile) {
-        let _ = fs::remove_file(file);
+    if fs::File::create_new(store.dirs().runtime.join("linger-noted")).is_ok() {
+        super::hint("the container ends when you log out; `loginctl enable-linger` keeps it running");
     }
 }
 

@@ -35,6 +35,12 @@ pub struct Args {
     /// Keys that detach from the container's terminal [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS")]
     pub detach_keys: Option<String>,
+    /// Write the process id of the container's monitor to a file
+    #[arg(long, value_name = "FILE")]
+    pub conmon_pidfile: Option<PathBuf>,
+    /// End with the process that started ctr
+    #[arg(long, conflicts_with = "detach")]
+    pub die_with_parent: bool,
     /// Make a device of the host available
     #[arg(long, value_name = "HOST[:CONTAINER[:rwm]]", value_delimiter = ',')]
     pub device: Vec<String>,
@@ -92,9 +98,18 @@ pub struct Args {
     /// Make the root file system read-only; /run, /tmp and /var/tmp become writable tmpfs
     #[arg(long)]
     pub read_only: bool,
+    /// Remove a container that has the name
+    #[arg(long, requires = "name")]
+    pub replace: bool,
+    /// When to start it again: no, on-failure[:N], always or unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    pub restart: Option<String>,
     /// Remove the container when it exits
     #[arg(long)]
     pub rm: bool,
+    /// Remove the container when it exits, and its image unless others use it
+    #[arg(long)]
+    pub rmi: bool,
     /// IMAGE is a directory to run in; with :O changes to it are thrown away
     #[arg(long)]
     pub rootfs: bool,

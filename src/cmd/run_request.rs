@@ -54,7 +54,7 @@ impl Args {
             interactive: self.interactive,
             sig_proxy: self.sig_proxy,
             init: self.init,
-            remove: self.rm,
+            remove: self.rm || self.rmi,
             cidfile: self.cidfile.as_deref().map(new_file).transpose()?,
             pidfile: self.pidfile.clone(),
             labels: each("--label", &self.label, "--label team=web", grammar::parse_label)?,
@@ -95,13 +95,32 @@ impl Args {
             stop_timeout: Duration::from_secs(self.stop_timeout.into()),
             timeout: (self.timeout > 0).then(|| Duration::from_secs(self.timeout.into())),
             storage_driver: None,
-            monitor_pidfile: None,
+            monitor_pidfile: self.conmon_pidfile.clone(),
             log: LogConfig::default(),
-            restart: Restart::No,
+            restart: self.restart_policy()?,
             detach_keys: self.detach_keys.clone(),
-            remove_image: false,
+            replace: self.replace,
+            remove_image: self.rmi,
             preserve_fds: 0,
         })
+    }
+
+    fn restart_policy(&self) -> Result<Restart> {
+        let restart = one(
+            "--restart",
+            &self.restart,
+            "--restart on-failure:3, always, unless-stopped or no",
+            |text| grammar::parse_restart(text),
+        )?
+        .unwrap_or_default();
+        if self.rm && !matches!(restart, Restart::No | Restart::OnFailure(_)) {
+            return Err(anyhow!(
+                "--rm can't be used with --restart {}",
+                self.restart.as_deref().unwrap_or("")
+            ))
+            .hint("drop one of the two");
+        }
+        Ok(restart)
     }
 
     fn source(&self, image: String) -> Result<Source> {

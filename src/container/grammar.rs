@@ -1,5 +1,6 @@
 //! The grammars of `run`'s smaller options, each a pure function of its text.
 
+use super::record::Restart;
 use super::request::NetworkMode;
 use crate::registry::PullPolicy;
 use anyhow::{Context, Result, bail};
@@ -34,6 +35,18 @@ pub fn parse_pull_policy(text: &str) -> Result<PullPolicy> {
         "never" | "false" => PullPolicy::Never,
         "newer" => PullPolicy::Newer,
         _ => bail!("no such pull policy"),
+    })
+}
+
+/// `no`, `never`, `on-failure[:N]`, `always` or `unless-stopped`.
+pub fn parse_restart(text: &str) -> Result<Restart> {
+    Ok(match text.split_once(':') {
+        None if matches!(text, "no" | "never") => Restart::No,
+        None if text == "on-failure" => Restart::OnFailure(0),
+        Some(("on-failure", count)) => Restart::OnFailure(count.parse().context("count the restarts")?),
+        None if text == "always" => Restart::Always,
+        None if text == "unless-stopped" => Restart::UnlessStopped,
+        _ => bail!("no such restart policy"),
     })
 }
 

@@ -1,6 +1,6 @@
 //! Removing containers: killed if need be, out of the listing by one rename, then deleted.
 
-use super::state::{Process, Record, Status};
+use super::state::{self, Process, Record, Status};
 use crate::{
     error::Explain,
     namespaces::{Mapping, run_inside},
@@ -60,6 +60,18 @@ pub fn sweep(store: &Store) -> Result<Vec<anyhow::Error>> {
     Ok(failures)
 }
 
+/// Remove the image that `record` names, unless another container uses it (podman-run(1), `--rmi`).
+pub fn image_of(store: &Store, record: &Record, mapping: &Mapping) -> Result<()> {
+    let (containers, _) = state::list(store)?;
+    let in_use = |id| containers.iter().any(|c| c.record.image_id == Some(id) && c.record.id != record.id);
+    if record.image_id.is_none_or(in_use) {
+        return Ok(());
+    }
+    store.untag(&record.image)?;
+    // Inside, as root of the namespace that owns the layers' files.
+    run_inside(mapping, || store.collect_garbage().map(drop))
+}
+
 /// The lock of the container once it is dead; `None` when it is gone altogether.
 fn stop(dir: &ContainerDir, force: bool) -> Result<Option<Lock>> {
     if !dir.path().exists() {
@@ -80,9 +92,12 @@ fn stop(dir: &ContainerDir, force: bool) -> Result<Option<Lock>> {
         return Ok(Some(lock));
     }
     match status {
-        Status::Created => Err(anyhow!("container {short} is just being started"))
-            .hint(format!("try again: `ctr rm -f {short}`"))
-            .status(2),
+        // With a process that has just ended, its monitor is about to say so.
+        Status::Created if dir.read_pid_file()?.is_none() => {
+            Err(anyhow!("container {short} is just being started"))
+                .hint(format!("try again: `ctr rm -f {short}`"))
+                .status(2)
+        }
         Status::Restarting(_) if !force => Err(anyhow!("container {short} is about to be started again"))
             .hint(format!("`ctr rm -f {short}` stops and removes it"))
             .status(2),

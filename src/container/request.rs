@@ -103,6 +103,8 @@ pub struct Request {
     pub restart: Restart,
     /// The keys that detach a client.
     pub detach_keys: Option<String>,
+    /// A container that has the name is removed first.
+    pub replace: bool,
     /// Its image is removed with it.
     pub remove_image: bool,
     /// Descriptors from 3 on that its first process inherits.
@@ -246,6 +248,7 @@ pub mod tests {
             log: LogConfig::default(),
             restart: Restart::No,
             detach_keys: None,
+            replace: false,
             remove_image: false,
             preserve_fds: 0,
         }

@@ -41,6 +41,18 @@ pub struct Manner {
     pub stdin: bool,
     /// stdout and stderr are wanted; else what it prints is only kept in the log.
     pub output: bool,
+    /// The payload waits for `start`.
+    pub hold: bool,
+}
+
+impl Manner {
+    /// The client goes away.
+    pub const BACKGROUND: Manner = Manner { foreground: false, stdin: false, output: false, hold: false };
+
+    /// The client stays; `stdin`: what it reads goes to the container.
+    pub fn foreground(stdin: bool) -> Manner {
+        Manner { foreground: true, stdin, output: true, hold: false }
+    }
 }
 
 /// Start `container` under a monitor of its own. On failure nobody holds the container any more.

@@ -18,9 +18,10 @@ use crate::{
     },
     error::Explain,
     namespaces::Mapping,
-    storage::Store,
+    storage::{ContainerDir, Store},
+    sys::fork::Child,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use rustix::{
     fs::{CWD, Mode, OFlags, openat},
@@ -29,6 +30,7 @@ use rustix::{
 };
 use std::{
     fs,
+    io::Write,
     os::fd::{AsFd, BorrowedFd},
     path::Path,
     time::{Duration, Instant},
@@ -48,6 +50,9 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
     let Container { dir, record, .. } = &container;
     let stop_signal = record.stop_signal.parse().map_or(libc::SIGTERM, Signal::number);
     let stop = (stop_signal, Duration::from_secs(record.stop_timeout.into()));
+    if let Some(file) = &record.monitor_pidfile {
+        let _ = fs::write(file, rustix::process::getpid().as_raw_pid().to_string());
+    }
     let watch = Door::open(dir).and_then(|door| Watch::new(door, Log::open(dir, &record.log), stop));
     let mut watch = match watch {
         Ok(watch) => watch,
@@ -91,42 +96,40 @@ enum After {
 impl Life<'_> {
     /// One start and its end.
     fn once(&mut self, started: Timestamp) -> Result<Ended> {
-        let Container { dir, record, .. } = &self.container;
+        let Life { store, container, mapping, watch, first, count } = self;
+        let Container { dir, record, .. } = &*container;
         // The worst is written first: then nothing that kills us can make it look as if it had never run.
-        Exit { restart_count: self.count, ..Exit::abandoned(started) }.write(dir)?;
-        let mut pidfile = record.pidfile.as_deref().map(create_pidfile).transpose()?;
-        let mut preparation = Preparation::new(self.store, &self.container, self.mapping)?;
+        Exit { restart_count: *count, ..Exit::abandoned(started) }.write(dir)?;
+        let pidfile = record.pidfile.as_deref().map(create_pidfile).transpose()?;
+        let gate = |child: &Child| hold(dir, watch, first, child);
+        let mut preparation = Preparation::new(store, container, mapping, Box::new(gate))?;
         let (mut begun, ends, driver) = preparation.start()?;
+        // What runs beside the container goes on until its end.
+        let _helpers = preparation.into_helpers();
         if driver != record.storage_driver {
             Record { storage_driver: driver.to_owned(), ..record.clone() }.write(dir)?;
         }
         let pid = begun.child.pid;
         Process::of(pid.as_raw_pid())?.write(dir)?;
-        for (file, pid) in pidfile.iter_mut().map(|file| (file, pid)) {
-            std::io::Write::write_all(file, pid.as_raw_pid().to_string().as_bytes())
-                .context("write the process id to the pidfile")?;
+        if let Some(mut pidfile) = pidfile {
+            write!(pidfile, "{}", pid.as_raw_pid()).context("write the process id to the pidfile")?;
         }
         match (begun.terminal.take(), ends) {
-            (Some(master), _) => self.watch.adopt_terminal(master)?,
-            (None, Some(ends)) => self.watch.adopt_pipes(ends),
+            (Some(master), _) => watch.adopt_terminal(master)?,
+            (None, Some(ends)) => watch.adopt_pipes(ends),
             (None, None) => {}
         }
         if record.timeout > 0 {
-            self.watch.limit(Duration::from_secs(record.timeout));
+            watch.limit(Duration::from_secs(record.timeout));
         }
         let subject = Subject { pid, pidfd: begun.child.pidfd.as_fd() };
-        if let Some((client, manner)) = self.first.take() {
-            introduce(&mut self.watch, client, manner, subject)?;
-            if !manner.foreground {
-                leave_streams();
-            }
-        } else {
-            self.watch.announce(&Tell::Started { pid: pid.as_raw_pid() });
+        match first.take() {
+            Some((client, manner)) => introduce(watch, client, manner, subject)?,
+            None => watch.announce(&Tell::Started { pid: pid.as_raw_pid() }),
         }
         loop {
-            match self.watch.until(Some(subject), None)? {
-                Event::Ended(ended) => return Ok(ended),
-                Event::Go | Event::Due | Event::Stop => {}
+            if let Event::Ended(ended) = watch.until(Some(subject), None)? {
+                return Ok(ended);
             }
         }
     }
@@ -204,14 +207,39 @@ impl Life<'_> {
         if record.auto_remove {
             let _ = remove::retire(self.store, dir, lock, Some(&record.name));
         }
+        if record.remove_image {
+            // Who wants the image still has it: nobody is there to hear of a failure.
+            let _ = remove::image_of(self.store, record, self.mapping);
+        }
     }
 
     /// Let go of the container, then of its readers.
     fn close(self) -> i32 {
         let Life { container, mut watch, .. } = self;
+        container.dir.remove_socket_file();
         drop(container);
         watch.flush();
         0
+    }
+}
+
+/// With `init` this is where the payload waits for `start`; its client is told that all is well so far.
+fn hold(
+    dir: &ContainerDir,
+    watch: &mut Watch,
+    first: &mut Option<(u64, Manner)>,
+    child: &Child,
+) -> Result<()> {
+    let Some((client, manner)) = first.take_if(|(_, manner)| manner.hold) else { return Ok(()) };
+    Process { waits: true, ..Process::of(child.pid.as_raw_pid())? }.write(dir)?;
+    let subject = Subject { pid: child.pid, pidfd: child.pidfd.as_fd() };
+    introduce(watch, client, manner, subject)?;
+    loop {
+        match watch.until(Some(subject), None)? {
+            Event::Go => return Ok(()),
+            Event::Ended(_) => bail!("stopped before it was started"),
+            Event::Due | Event::Stop => {}
+        }
     }
 }
 
@@ -225,6 +253,9 @@ fn introduce(watch: &mut Watch, client: u64, manner: Manner, subject: Subject<'_
     let mut descriptors = vec![subject.pidfd];
     descriptors.extend(input.iter().map(AsFd::as_fd));
     watch.tell(client, &Tell::Started { pid: subject.pid.as_raw_pid() }, &descriptors);
+    if !manner.foreground {
+        leave_streams();
+    }
     Ok(())
 }
 

@@ -26,10 +26,13 @@ use anyhow::{Context, Result, anyhow};
 use rustix::{io::fcntl_dupfd_cloexec, stdio};
 use std::{os::fd::BorrowedFd, path::PathBuf};
 
+/// What happens once everything is set up, before the payload takes over.
+pub type Gate<'a> = Box<dyn FnMut(&Child) -> Result<()> + 'a>;
+
 /// A container that is about to start, and then the helpers beside it. Dropped, they end.
-#[derive(Debug)]
 pub struct Preparation<'a> {
     container: &'a Container,
+    gate: Gate<'a>,
     mapping: &'a Mapping,
     connection: Connection,
     layers: Layers,
@@ -43,10 +46,16 @@ pub struct Preparation<'a> {
 
 impl<'a> Preparation<'a> {
     /// Read what there is to be read.
-    pub fn new(store: &Store, container: &'a Container, mapping: &'a Mapping) -> Result<Preparation<'a>> {
+    pub fn new(
+        store: &Store,
+        container: &'a Container,
+        mapping: &'a Mapping,
+        gate: Gate<'a>,
+    ) -> Result<Preparation<'a>> {
         let record = &container.record;
         Ok(Preparation {
             container,
+            gate,
             mapping,
             connection: connection(&record.network)?,
             layers: layers(store, container)?,
@@ -81,6 +90,11 @@ impl<'a> Preparation<'a> {
                 }
             }
         }
+    }
+
+    /// What has to stay beside the container.
+    pub fn into_helpers(self) -> (Option<FuseOverlay>, Option<Pasta>) {
+        (self.overlay, self.pasta)
     }
 
     fn plan(&mut self, fuse: bool) -> Result<(Plan, Option<Ends>)> {
@@ -154,8 +168,8 @@ impl launch::Preparation for Preparation<'_> {
         Ok(link::Identity::new(who.uid, who.gid, &who.groups, who.home.as_bytes()))
     }
 
-    fn before_payload(&mut self, _child: &Child) -> Result<()> {
-        Ok(())
+    fn before_payload(&mut self, child: &Child) -> Result<()> {
+        (self.gate)(child)
     }
 }
 

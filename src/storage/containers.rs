@@ -133,6 +133,7 @@ impl Store {
             moved => moved.with_context(|| format!("move {} to the trash", dir.path.display()))?,
         }
         dir.remove_pid_file();
+        dir.remove_socket_file();
         match name {
             Some(name) => self.release_name(name, &dir.id)?,
             None => self.names_of(&dir.id)?.iter().try_for_each(|name| self.release_name(name, &dir.id))?,
@@ -148,7 +149,8 @@ impl Store {
         Ok(ours.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())
     }
 
-    fn release_name(&self, name: &Name, id: &ContainerId) -> Result<()> {
+    /// Free `name` if it is container `id` that has it.
+    pub fn release_name(&self, name: &Name, id: &ContainerId) -> Result<()> {
         let claim = self.claim(name);
         let _lock = self.lock_names()?;
         if fs::read_link(&claim).is_ok_and(|target| target == Path::new(id.as_str())) {
@@ -239,10 +241,14 @@ impl ContainerDir {
         replace(&self.pid_file(), contents)
     }
 
-    /// Remove pid file and socket. One that stays names a process that is no more, which readers find out.
+    /// Remove the socket of a monitor that ends. One that stays is a dead end, which clients find out.
+    pub fn remove_socket_file(&self) {
+        let _ = fs::remove_file(self.socket_file());
+    }
+
+    /// Remove the pid file. One that stays names a process that is no more, which readers find out.
     pub fn remove_pid_file(&self) {
         let _ = fs::remove_file(self.pid_file());
-        let _ = fs::remove_file(self.socket_file());
     }
 
     /// Whether somebody holds the lock. Only asks: nobody is kept from taking it.

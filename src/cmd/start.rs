@@ -1,0 +1,137 @@
+//! `ctr start`: containers that were made earlier.
+
+use super::{
+    Globals, foreground,
+    targets::{self, Targets},
+};
+use crate::{
+    container::{create::Container, state::Status},
+    error::Explain,
+    monitor::{self, Manner, Readiness},
+    namespaces::Mapping,
+    storage::{ContainerDir, Store},
+};
+use anyhow::{Result, anyhow};
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Show its output and pass signals on; the exit status is the container's
+    #[arg(short, long)]
+    attach: bool,
+    /// Pass stdin on
+    #[arg(short, long)]
+    interactive: bool,
+    /// Keys that detach from the container's terminal [default: the container's]
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+    /// Pass signals on when attached [default: true]
+    #[arg(long, default_value = "true", hide_default_value = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL", hide_possible_values = true)]
+    sig_proxy: bool,
+    /// All containers that don't run
+    #[arg(long)]
+    all: bool,
+    /// The newest container
+    #[arg(short, long, conflicts_with = "all")]
+    latest: bool,
+    /// Name, id or the beginning of an id
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "latest"], conflicts_with_all = ["all", "latest"])]
+    containers: Vec<String>,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct InitArgs {
+    /// All created containers
+    #[arg(short, long)]
+    all: bool,
+    /// The newest container
+    #[arg(short, long, conflicts_with = "all")]
+    latest: bool,
+    /// Name, id or the beginning of an id
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "latest"], conflicts_with_all = ["all", "latest"])]
+    containers: Vec<String>,
+}
+
+/// Start them. One that runs is left alone.
+pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
+    let store = globals.store()?;
+    if args.attach || args.interactive {
+        if args.all || args.containers.len() > 1 {
+            return Err(anyhow!("you cannot start and attach multiple containers at once"))
+                .hint("start them without --attach, then `ctr attach` to one");
+        }
+        return attached(args, &store);
+    }
+    let targets =
+        Targets { names: &args.containers, all: args.all, latest: args.latest, ..Targets::default() };
+    targets::for_each(&store, &targets, |status| status.process().is_none(), |dir| in_background(&store, dir))
+}
+
+/// Start it and leave it alone.
+pub fn in_background(store: &Store, dir: &ContainerDir) -> Result<()> {
+    match prepare(dir)? {
+        Some(container) => monitor::begin(store, container, &Mapping::detect(), Manner::BACKGROUND).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// `ctr init`: set them up, so that `start` has nothing left to do but to let them go.
+pub fn init(args: &InitArgs, globals: &Globals) -> Result<u8> {
+    let store = globals.store()?;
+    let targets =
+        Targets { names: &args.containers, all: args.all, latest: args.latest, ..Targets::default() };
+    targets::for_each(
+        &store,
+        &targets,
+        |status| *status == Status::Created,
+        |dir| {
+            let status = Status::of(dir)?;
+            match prepare(dir)? {
+                Some(container) if status == Status::Created => {
+                    let manner = Manner { hold: true, ..Manner::BACKGROUND };
+                    monitor::begin(&store, container, &Mapping::detect(), manner).map(drop)
+                }
+                _ => Err(anyhow!("container {} is {}, not created", dir.id().short(), status.word()))
+                    .hint("init is for containers that have never been started"),
+            }
+        },
+    )
+}
+
+/// The container, ours to start; None when it runs.
+///
+/// # Errors
+/// Somebody else is just starting or removing it.
+fn prepare(dir: &ContainerDir) -> Result<Option<Container>> {
+    match Status::of(dir)? {
+        Status::Initialized(_) => {
+            monitor::go(dir)?;
+            return Ok(None);
+        }
+        Status::Running(_) | Status::Paused(_) | Status::Restarting(_) => return Ok(None),
+        // Its monitor is about to let go.
+        Status::Exited(_) => {
+            let lock = dir.lock()?.ok_or_else(|| anyhow!("container {} was removed", dir.id().short()))?;
+            return Container::load(dir.clone(), lock).map(Some);
+        }
+        Status::Created => {}
+    }
+    match dir.try_lock()? {
+        Some(lock) => Container::load(dir.clone(), lock).map(Some),
+        None => Err(anyhow!("container {} is just being started", dir.id().short()))
+            .hint("`ctr ps -a` shows what it is doing"),
+    }
+}
+
+fn attached(args: &Args, store: &Store) -> Result<u8> {
+    let found = targets::one(store, args.containers.first(), args.latest)?;
+    let Some(container) = prepare(&found.dir)? else {
+        return Err(anyhow!("container {} is running", found.dir.id().short()))
+            .hint(format!("`ctr attach {}` shows its output", found.dir.id().short()));
+    };
+    let mut record = container.record.clone();
+    record.detach_keys = args.detach_keys.clone().or(record.detach_keys);
+    let stdin = args.interactive && record.interactive;
+    let readiness = Readiness::new(record.tty && stdin)?;
+    let begun = monitor::begin(store, container, &Mapping::detect(), Manner::foreground(stdin))?;
+    foreground::attend(begun, &record, args.sig_proxy, &readiness)
+}

@@ -1,0 +1,180 @@
+//! What a client orders of a running container: to its monitor; where that was killed, to its process by hand.
+
+use super::control::{Ask, Channel, Tell};
+use crate::{
+    container::{
+        record::Record,
+        signal::Signal,
+        state::{Process, Status},
+    },
+    error::{Explain, OURS},
+    storage::ContainerDir,
+};
+use anyhow::{Context, Result, anyhow};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::inotify::{self, CreateFlags, WatchFlags},
+    io::{Errno, retry_on_intr},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+/// Ask the container to end, kill it after `time`, and return when it has ended for good. One that does not run is left
+/// alone. `None`s: as its record says.
+pub fn stop(dir: &ContainerDir, signal: Option<i32>, time: Option<Duration>) -> Result<()> {
+    if let Some(channel) = Channel::to(dir)? {
+        let milliseconds = time.map(|time| time.as_millis().try_into().unwrap_or(u64::MAX));
+        let _ = channel.say(&Ask::Stop { signal, milliseconds }, &[]);
+        return match hear_the_end(&channel, true)? {
+            Some(_) => Ok(()),
+            None => stop_by_hand(dir, signal, time),
+        };
+    }
+    stop_by_hand(dir, signal, time)
+}
+
+/// Send the first process signal `number`.
+///
+/// # Errors
+/// The container does not run (podman-kill(1)).
+pub fn signal(dir: &ContainerDir, number: i32) -> Result<()> {
+    let status = Status::of(dir)?;
+    let Some(process) = status.process() else {
+        return Err(anyhow!(
+            "can only kill running containers. {} is in state {}: container state improper",
+            dir.id(),
+            status.word()
+        ))
+        .hint(format!("`ctr start {}` starts it", dir.id().short()))
+        .status(OURS);
+    };
+    if let Some(channel) = Channel::to(dir)? {
+        channel.say(&Ask::Signal(number), &[])?;
+        if channel.hear::<Tell>()?.is_some() {
+            return Ok(());
+        }
+    }
+    match open(process)? {
+        Some(pidfd) => crate::sys::signal::send(pidfd.as_fd(), number)
+            .with_context(|| format!("send signal {number} to process {}", process.pid)),
+        None => Ok(()),
+    }
+}
+
+/// Wait until the container ends; its exit status. At once for one that has ended.
+pub fn wait(dir: &ContainerDir) -> Result<u8> {
+    if let Some(channel) = Channel::to(dir)? {
+        channel.say(&Ask::Watch, &[])?;
+        if let Some(code) = hear_the_end(&channel, false)? {
+            return Ok(code);
+        }
+    }
+    loop {
+        match Status::of(dir)? {
+            Status::Exited(exit) | Status::Restarting(exit) => return Ok(exit.code),
+            Status::Initialized(process) | Status::Running(process) | Status::Paused(process) => {
+                if let Some(pidfd) = open(&process)? {
+                    ended(&pidfd, None)?;
+                }
+            }
+            Status::Created => return Ok(0),
+        }
+    }
+}
+
+/// Wait until the container's status `fits`; it. A container that is removed meanwhile has ended.
+pub fn wait_until(dir: &ContainerDir, fits: impl Fn(&Status) -> bool) -> Result<Status> {
+    let watching = || format!("watch container {}", dir.id().short());
+    let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).with_context(watching)?;
+    let flags = WatchFlags::MOVED_TO | WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE_SELF;
+    for place in [Some(dir.path()), dir.pid_file().parent()].into_iter().flatten() {
+        inotify::add_watch(&events, place, flags).with_context(watching)?;
+    }
+    loop {
+        let status = Status::of(dir)?;
+        if fits(&status) || !dir.path().exists() {
+            return Ok(status);
+        }
+        let mut fds = [PollFd::new(&events, PollFlags::IN)];
+        // Whether processes are stopped is known to the kernel alone, which tells nobody.
+        retry_on_intr(|| poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 200_000_000 })))
+            .with_context(watching)?;
+        while rustix::io::read(&events, &mut [0; 4096]).is_ok() {}
+    }
+}
+
+/// Let a container that `init` set up go on.
+pub fn go(dir: &ContainerDir) -> Result<()> {
+    let Some(channel) = Channel::to(dir)? else { return Err(anyhow!("the container's monitor was killed")) };
+    channel.say(&Ask::Go, &[])?;
+    loop {
+        match channel.hear::<Tell>()? {
+            Some((Tell::Started { .. }, _)) => return Ok(()),
+            Some((Tell::Failed(told), _)) => return Err(told.into_error()),
+            Some(_) => {}
+            None => return Err(anyhow!("the container ended")),
+        }
+    }
+}
+
+/// The record was changed: the monitor, if there is one, is to read it again.
+pub fn reload(dir: &ContainerDir) -> Result<()> {
+    if let Some(channel) = Channel::to(dir)? {
+        channel.say(&Ask::Reload, &[])?;
+        let _ = channel.hear::<Tell>()?;
+    }
+    Ok(())
+}
+
+/// The exit status of the next end, or of the last one (`for_good`); `None` when the monitor is gone without a word.
+fn hear_the_end(channel: &Channel, for_good: bool) -> Result<Option<u8>> {
+    while let Some((said, _)) = channel.hear::<Tell>()? {
+        if let Tell::Exited { code, restarts, .. } = said
+            && !(for_good && restarts)
+        {
+            return Ok(Some(code));
+        }
+    }
+    Ok(None)
+}
+
+fn stop_by_hand(dir: &ContainerDir, signal: Option<i32>, time: Option<Duration>) -> Result<()> {
+    let status = Status::of(dir)?;
+    let Some(process) = status.process() else { return Ok(()) };
+    let Some(pidfd) = open(process)? else { return Ok(()) };
+    let record = Record::read(dir)?;
+    let recorded = record.as_ref().and_then(|record| record.stop_signal.parse().ok()).map(Signal::number);
+    let number = signal.or(recorded).unwrap_or(libc::SIGTERM);
+    let time = time.unwrap_or(Duration::from_secs(record.map_or(10, |record| record.stop_timeout.into())));
+    let doing = || format!("stop process {}", process.pid);
+    for (number, time) in [(number, Some(time)), (libc::SIGKILL, None)] {
+        if crate::sys::signal::send(pidfd.as_fd(), number).is_err()
+            || ended(&pidfd, time).with_context(doing)?
+        {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn open(process: &Process) -> Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(process.pid) else { return Ok(None) };
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(None),
+        opened => opened.with_context(|| format!("open process {pid}"))?,
+    };
+    // Only now: the descriptor stays with this process, so what is true of the number is true of it.
+    Ok(process.is_same().then_some(pidfd))
+}
+
+/// Whether the process of `pidfd` has ended within `time`.
+fn ended(pidfd: &OwnedFd, time: Option<Duration>) -> Result<bool> {
+    let due = time.map(|time| Instant::now() + time);
+    let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+    let left = left.and_then(|left| Timespec::try_from(left).ok());
+    let mut end = [PollFd::new(pidfd, PollFlags::IN)];
+    Ok(retry_on_intr(|| poll(&mut end, left.as_ref())).context("wait for a process's end")? > 0)
+}
