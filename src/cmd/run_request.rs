@@ -110,7 +110,7 @@ impl Args {
             "--restart",
             &self.restart,
             "--restart on-failure:3, always, unless-stopped or no",
-            |text| grammar::parse_restart(text),
+            grammar::parse_restart,
         )?
         .unwrap_or_default();
         if self.rm && !matches!(restart, Restart::No | Restart::OnFailure(_)) {
