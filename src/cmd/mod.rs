@@ -14,6 +14,7 @@ mod rmi;
 mod run;
 mod run_args;
 mod run_request;
+pub mod template;
 mod usage;
 mod version;
 
