@@ -84,7 +84,7 @@ pub fn parse(source: &str) -> Result<Vec<Node>, Fault> {
     let (nodes, end) = parser.list()?;
     match end {
         End::Source => Ok(nodes),
-        End::End(at) => Err(Fault::new(at, "{{end}} ends nothing")),
+        End::Block(at) => Err(Fault::new(at, "{{end}} ends nothing")),
         End::Else(at, _) => Err(Fault::new(at, "{{else}} belongs to nothing")),
     }
 }
@@ -100,7 +100,7 @@ struct Parser {
 /// What ended a list of nodes.
 enum End {
     Source,
-    End(usize),
+    Block(usize),
     Else(usize, Vec<Token>),
 }
 
@@ -125,7 +125,7 @@ impl Parser {
                 "if" => nodes.push(self.branch(Block::If, at, &tokens[1..])?),
                 "with" => nodes.push(self.branch(Block::With, at, &tokens[1..])?),
                 "range" => nodes.push(self.branch(Block::Range, at, &tokens[1..])?),
-                "end" if alone => return Ok((nodes, End::End(at))),
+                "end" if alone => return Ok((nodes, End::Block(at))),
                 "else" => {
                     tokens.remove(0);
                     return Ok((nodes, End::Else(at, tokens)));
@@ -153,11 +153,11 @@ impl Parser {
         let (body, end) = self.list()?;
         self.loops -= usize::from(kind == Block::Range);
         let otherwise = match end {
-            End::End(_) => Vec::new(),
+            End::Block(_) => Vec::new(),
             End::Source => return Err(Fault::new(at, "{{end}} is missing")),
             End::Else(at, rest) => match (rest.first().map(|token| &token.kind), kind) {
                 (None, _) => match self.list()? {
-                    (nodes, End::End(_)) => nodes,
+                    (nodes, End::Block(_)) => nodes,
                     (_, End::Source) => return Err(Fault::new(at, "{{end}} is missing")),
                     (_, End::Else(at, _)) => return Err(Fault::new(at, "a second {{else}}")),
                 },
