@@ -38,6 +38,8 @@ impl Ground {
             symlink(id, data.join("names").join(name)).expect("claim a name");
         }
         let web = data.join("containers").join(WEB);
+        let worst = json!({"code": 137, "started": "2020-01-01T11:00:01Z", "finished": null});
+        fs::write(data.join("containers").join(DB).join("exit"), worst.to_string()).expect("write a file");
         let exit = json!({"code": 3, "started": "2020-01-01T10:00:01Z", "finished": "2020-01-01T10:00:02Z", "oom": true});
         fs::write(web.join("exit"), exit.to_string()).expect("write a file");
         fs::write(web.join("upper/file"), "twelve bytes").expect("write a file");
@@ -179,6 +181,8 @@ fn ps_filters_and_order() {
         (&["network=host"], ""),
         (&["status=running"], ""),
         (&["status=stopped", "id=aa"], "web\n"),
+        (&["restart-policy=always"], ""),
+        (&["restart-policy=none"], "db\nweb\n"),
         (&["ancestor=app"], "db\nweb\n"),
     ] {
         let mut args = vec!["ps", "-a", "--format", "{{.Names}}"];
