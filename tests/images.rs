@@ -49,6 +49,39 @@ fn listings_in_every_form() {
     assert_eq!(ctr.run(["images", "-n", "other"]).ok(), "");
 }
 
+#[test]
+fn templates_and_filters() {
+    let (ctr, image) = ground();
+    let name = Registry::plain().name("verbs:one");
+    let repository = name.trim_end_matches(":one");
+    for (template, expected) in [
+        ("{{.Repository}}:{{.Tag}}", name.clone()),
+        ("{{.ID}} {{.Containers}}", format!("{} 0", image.short_id())),
+        ("{{.Labels.team}}{{.Labels.none}} {{.Size}}", "x<no value> 1.23 kB".to_owned()),
+        ("table {{.ID}}\\t{{.Tag}}", format!("IMAGE ID      TAG\n{}  one", image.short_id())),
+    ] {
+        assert_eq!(ctr.run(["images", "--format", template]).ok(), expected, "{template}");
+    }
+    for (filter, shown) in [
+        ("reference=verbs", true),
+        ("reference=*/verbs:o*", true),
+        ("reference=other", false),
+        ("label=team=x", true),
+        ("label!=team", false),
+        ("dangling=true", false),
+        ("dangling=false", true),
+        ("containers=true", false),
+        ("until=1h", false),
+        ("before=verbs:one", false),
+    ] {
+        let filter = filter.replace("=verbs:one", &format!("={name}"));
+        let found = ctr.run(["images", "--filter", &filter, "--format", "{{.Repository}}"]).ok();
+        assert_eq!(found, if shown { repository } else { "" }, "{filter}");
+    }
+    let settings = "{{json .Config.Entrypoint}} {{.Config.WorkingDir}}|{{index .Config.Labels \"team\"}}|{{index .Config.Env 0}}";
+    assert_eq!(ctr.run(["image", "inspect", "-f", settings, &name]).ok(), "null |x|A=b");
+}
+
 /// A container keeps its image: rmi refuses, and with --force takes both.
 #[test]
 fn an_image_in_use() {

@@ -1,19 +1,27 @@
-//! `ctr images`: which images there are, as a table, ids or JSON.
+//! `ctr images`: which images there are, as a table, ids, JSON or through a template.
 
-use super::{Format, Globals, output};
+use super::{
+    Globals,
+    image_filter::{self, Filter},
+    output,
+    run_args::takes_a_truth_value,
+    template::{Columns, Format},
+};
 use crate::storage::{Digest, Image, Store};
 use anyhow::{Context, Result};
-use jiff::Timestamp;
+use clap::ValueEnum;
+use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
 #[derive(clap::Args, Debug)]
+#[command(mut_args = takes_a_truth_value)]
 pub struct Args {
     /// All images; there are no intermediate ones
     #[arg(short, long)]
     all: bool,
     /// Nothing but ids
-    #[arg(short, long, conflicts_with = "format")]
+    #[arg(short, long)]
     quiet: bool,
     /// The digests of manifests, too
     #[arg(long)]
@@ -24,7 +32,19 @@ pub struct Args {
     /// No line of headings
     #[arg(short, long)]
     noheading: bool,
-    /// `json`
+    /// Only those with KEY=VALUE: reference, id, digest, label, label!, dangling, before, since, until, containers
+    #[arg(short, long, value_name = "FILTER", conflicts_with = "name")]
+    filter: Vec<Filter>,
+    /// Order: created, id, repository, size or tag
+    #[arg(
+        long,
+        value_name = "KEY",
+        default_value = "created",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    sort: Sort,
+    /// `json`, a Go template, or `table` and a template
     #[arg(long)]
     format: Option<Format>,
     /// Only images of this name
@@ -32,39 +52,81 @@ pub struct Args {
     name: Option<String>,
 }
 
+/// `--sort`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Sort {
+    Created,
+    Id,
+    Repository,
+    Size,
+    Tag,
+}
+
+const ROW: &str = r"{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.Created}}\t{{.Size}}";
+const ROW_AND_DIGEST: &str = r"{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.Created}}\t{{.Size}}";
+const HEADINGS: &[(&str, &str)] = &[("ID", "IMAGE ID"), ("ReadOnly", "R/O")];
+
+/// An image and what its configuration says.
+pub struct Entry {
+    /// What the store knows.
+    pub image: Image,
+    /// When it was built, else pulled.
+    pub created: Timestamp,
+    /// Its configuration; null when that is damaged, which is no reason to hide an image.
+    pub config: Value,
+    /// How many containers use it.
+    pub containers: usize,
+}
+
 /// Print the list.
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
-    let all = store
-        .images()?
-        .into_iter()
-        .filter(|i| args.name.as_ref().is_none_or(|name| is_called(&i.reference, name)));
-    let mut images: Vec<(Timestamp, Image)> = all.map(|image| (created(&store, &image), image)).collect();
-    images.sort_by(|(a, x), (b, y)| (b, &x.reference).cmp(&(a, &y.reference)));
-    let id = |image: &Image| if args.no_trunc { image.config.to_string() } else { image.config.short() };
-    output::print(&if args.quiet {
+    let all = entries(&store)?;
+    let filters = image_filter::resolve(&args.filter, &store, &all)?;
+    let called =
+        |entry: &Entry| args.name.as_ref().is_none_or(|name| is_called(&entry.image.reference, name));
+    let mut shown: Vec<&Entry> =
+        all.iter().filter(|entry| called(entry) && image_filter::passes(&filters, entry)).collect();
+    sort(&mut shown, args.sort);
+    if args.quiet && args.format.is_none() {
+        let id = |image: &Image| if args.no_trunc { image.config.to_string() } else { image.config.short() };
         let mut seen = HashSet::new();
-        let first = images.iter().filter(|(_, image)| seen.insert(image.config));
-        first.map(|(_, image)| id(image) + "\n").collect()
-    } else if args.format == Some(Format::Json) {
-        let used = containers_of(&store)?;
-        output::json(&images.iter().map(|(created, image)| entry(image, *created, &images, &used)).collect())
-    } else {
-        let mut headings = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-        if args.digests {
-            headings.insert(2, "DIGEST");
-        }
-        let row = |(created, image): &(Timestamp, Image)| {
-            let (repository, tag) = split(&image.reference);
-            let mut row = vec![repository.to_owned(), tag.to_owned()];
-            row.extend(args.digests.then(|| image.manifest.to_string()));
-            row.extend([id(image), format!("{} ago", output::since(*created)), output::size(image.size)]);
-            row
-        };
-        let rows: Vec<_> = images.iter().map(row).collect();
-        output::table(if args.noheading { &[] } else { &headings }, &rows)
-    })?;
+        let first = shown.iter().filter(|entry| seen.insert(entry.image.config));
+        output::print(&first.map(|entry| id(&entry.image) + "\n").collect::<String>())?;
+        return Ok(0);
+    }
+    let format = args.format.clone().unwrap_or_default();
+    let rows: Vec<Value> = match format {
+        Format::Json => shown.iter().map(|entry| json_of(entry, &all)).collect(),
+        _ => shown.iter().map(|entry| row(entry, &all, args.no_trunc)).collect(),
+    };
+    let row = if args.digests { ROW_AND_DIGEST } else { ROW };
+    format.print(&rows, &Columns { row, headings: HEADINGS, noheading: args.noheading })?;
     Ok(0)
+}
+
+fn entries(store: &Store) -> Result<Vec<Entry>> {
+    let (containers, _) = crate::container::state::list(store)?;
+    let used: Vec<Digest> = containers.iter().filter_map(|c| c.record.image_id).collect();
+    let entry = |image: Image| {
+        let config = config(store, &image).unwrap_or_default();
+        let created = config["created"].as_str().and_then(|time| time.parse().ok()).unwrap_or(image.pulled);
+        let containers = used.iter().filter(|id| **id == image.config).count();
+        Entry { image, created, config, containers }
+    };
+    Ok(store.images()?.into_iter().map(entry).collect())
+}
+
+fn sort(images: &mut [&Entry], key: Sort) {
+    // Where it leaves two alike: the newest first, then by name.
+    images.sort_by(|a, b| (b.created, &a.image.reference).cmp(&(a.created, &b.image.reference)));
+    match key {
+        Sort::Created => {}
+        Sort::Id => images.sort_by_cached_key(|entry| entry.image.config.hex()),
+        Sort::Repository => images.sort_by_key(|entry| split(&entry.image.reference)),
+        Sort::Size => images.sort_by_key(|entry| entry.image.size),
+        Sort::Tag => images.sort_by_key(|entry| split(&entry.image.reference).1),
+    }
 }
 
 /// `docker.io/library/ubuntu:latest` as repository and tag; a reference by digest has no tag.
@@ -96,28 +158,63 @@ pub fn config(store: &Store, image: &Image) -> Result<Value> {
     read().with_context(|| format!("read the configuration of {}", image.reference))
 }
 
-/// A damaged configuration is no reason to hide an image.
-fn created(store: &Store, image: &Image) -> Timestamp {
-    let config = config(store, image).unwrap_or_default();
-    config["created"].as_str().and_then(|time| time.parse().ok()).unwrap_or(image.pulled)
+fn twins<'a>(entry: &Entry, all: &'a [Entry]) -> impl Iterator<Item = &'a Image> + Clone {
+    let id = entry.image.config;
+    all.iter().map(|other| &other.image).filter(move |other| other.config == id)
 }
 
-fn containers_of(store: &Store) -> Result<Vec<Digest>> {
-    let (containers, _) = crate::container::state::list(store)?;
-    Ok(containers.iter().filter_map(|c| c.record.image_id).collect())
+/// What a template sees: the placeholders of podman-images(1), worded for people.
+fn row(entry: &Entry, all: &[Entry], whole: bool) -> Value {
+    let Entry { image, created, config, containers } = entry;
+    let (repository, tag) = split(&image.reference);
+    let ago = format!("{} ago", output::since(*created));
+    let at = created.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S %z UTC").to_string();
+    let names: Vec<_> = twins(entry, all).map(|image| &image.reference).collect();
+    json!({
+        "Containers": containers,
+        "Created": ago,
+        "CreatedAt": at,
+        "CreatedSince": ago,
+        "CreatedTime": at,
+        "Dangling": false,
+        "Digest": image.manifest,
+        "History": image.reference,
+        "ID": if whole { image.config.to_string() } else { image.config.short() },
+        "Id": image.config.hex(),
+        "IsDangling": false,
+        "IsReadOnly": false,
+        "Labels": config["config"]["Labels"].as_object().cloned().unwrap_or_default(),
+        "Names": names,
+        "ParentId": "",
+        "ReadOnly": false,
+        "RepoDigests": digests(twins(entry, all)),
+        "RepoTags": names,
+        "Repository": repository,
+        "SharedSize": 0,
+        "Size": output::size(image.size),
+        "Tag": tag,
+        "VirtualSize": image.size,
+    })
 }
 
-fn entry(image: &Image, created: Timestamp, all: &[(Timestamp, Image)], used: &[Digest]) -> Value {
-    let twins = || all.iter().map(|(_, other)| other).filter(|other| other.config == image.config);
+/// `--format json`.
+fn json_of(entry: &Entry, all: &[Entry]) -> Value {
+    let Entry { image, created, config, containers } = entry;
+    let (repository, tag) = split(&image.reference);
     json!({
         "Id": image.config.hex(),
+        "ParentId": "",
         "RepoTags": null,
-        "RepoDigests": digests(twins()),
-        "Names": twins().map(|i| &i.reference).collect::<Vec<_>>(),
+        "RepoDigests": digests(twins(entry, all)),
+        "Names": twins(entry, all).map(|image| &image.reference).collect::<Vec<_>>(),
+        "Repository": repository,
+        "Tag": tag,
+        "Labels": config["config"]["Labels"].as_object(),
         "Size": image.size,
         "SharedSize": 0,
         "VirtualSize": image.size,
-        "Containers": used.iter().filter(|id| **id == image.config).count(),
+        "Containers": containers,
+        "Dangling": false,
         "Digest": image.manifest,
         "Created": created.as_second(),
         "CreatedAt": created.to_string(),

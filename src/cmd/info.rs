@@ -1,6 +1,6 @@
 //! `ctr info`: what this machine offers to this user, and what would mend what it lacks.
 
-use super::{Format, Globals, StorageDriver, output, version};
+use super::{Globals, StorageDriver, output, template::Format, version};
 use crate::{
     container::state::{self, Status},
     namespaces::{self, Mapping, run_inside, user::IdRange},
@@ -20,7 +20,7 @@ use std::{env, fs, path::Path};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// `json`
+    /// `json` or a Go template
     #[arg(short, long)]
     format: Option<Format>,
 }
@@ -34,10 +34,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         "store": stored(&store, &mapping, globals.storage_driver)?,
         "version": {"Version": env!("CARGO_PKG_VERSION"), "OsArch": format!("linux/{}", version::architecture())},
     });
-    output::print(&match args.format {
-        Some(Format::Json) => output::json(&info),
-        None => output::yaml(&info),
-    })?;
+    args.format.clone().unwrap_or_default().print_one(&info, output::yaml)?;
     Ok(0)
 }
 
@@ -119,8 +116,8 @@ fn stored(store: &Store, mapping: &Mapping, asked: Option<StorageDriver>) -> Res
         "imageStore": {"number": store.images()?.len()},
         "containerStore": {
             "number": containers.len(),
-            "running": count(|s| matches!(s, Status::Running(_))),
-            "stopped": count(|s| matches!(s, Status::Exited(_))),
+            "running": count(|s| s.word() == "running"),
+            "stopped": count(|s| s.word() == "exited"),
             "damaged": damaged.len(),
         },
     }))

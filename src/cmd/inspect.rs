@@ -1,30 +1,40 @@
 //! `ctr inspect`: everything about containers and images, in the field names of Podman and Docker.
 
-use super::{Format, Globals, each, images, output};
+use super::{
+    Globals, each, images, inspect_container, measure,
+    run_args::takes_a_truth_value,
+    template::{Columns, Format},
+};
 use crate::{
     container::{
         find,
-        state::{Container, Record, Status},
+        state::{self, Container},
     },
     error::Explain,
     registry,
-    storage::{ContainerDir, Image, Store},
+    storage::{Image, Store},
 };
 use anyhow::{Result, anyhow};
 use clap::ValueEnum;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 #[derive(clap::Args, Debug)]
+#[command(mut_args = takes_a_truth_value)]
 pub struct Args {
     /// What to look for
     #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "all")]
     kind: Kind,
-    /// `json`
+    /// `json` or a Go template
     #[arg(short, long, default_value = "json")]
     format: Format,
+    /// How much a container takes, too
+    #[arg(short, long)]
+    size: bool,
+    /// The newest container
+    #[arg(short, long, conflicts_with = "names")]
+    latest: bool,
     /// Name, id or the beginning of an id
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required_unless_present = "latest")]
     names: Vec<String>,
 }
 
@@ -48,30 +58,42 @@ pub enum Kind {
 
 /// Print an array of what there is; an error for each name that nothing has.
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
+    if args.kind == Kind::Image && (args.latest || args.size) {
+        let option = if args.latest { "--latest" } else { "--size" };
+        return Err(anyhow!("{option} is of containers, not of images")).hint("leave it away");
+    }
     let store = globals.store()?;
     let mut found = Vec::new();
-    let Format::Json = args.format;
-    let status = each(&args.names, |name| {
-        found.push(one(&store, name, args.kind)?);
-        Ok(())
-    });
-    output::print(&output::json(&Value::Array(found)))?;
+    let status = if args.latest {
+        let (containers, _) = state::list(&store)?;
+        let newest = containers.first();
+        let newest = newest.ok_or_else(|| anyhow!("there is no container")).hint("`ctr run` makes one")?;
+        found.push(of_container(&store, newest, args.size)?);
+        0
+    } else {
+        each(&args.names, |name| {
+            found.push(one(&store, name, args)?);
+            Ok(())
+        })
+    };
+    let format = if matches!(args.format, Format::Default) { &Format::Json } else { &args.format };
+    format.print(&found, &Columns { row: "", headings: &[], noheading: false })?;
     Ok(status)
 }
 
-fn one(store: &Store, name: &str, kind: Kind) -> Result<Value> {
-    if kind != Kind::Image
+fn one(store: &Store, name: &str, args: &Args) -> Result<Value> {
+    if args.kind != Kind::Image
         && let Some(dir) = find::lookup(store, name)?
         && let Some(container) = Container::read(dir)?
     {
-        return Ok(of_container(&container));
+        return of_container(store, &container, args.size);
     }
-    if kind != Kind::Container
+    if args.kind != Kind::Container
         && let Some(image) = registry::find(store, store.dirs(), name)?
     {
         return of_image(store, &image);
     }
-    let (what, list) = match kind {
+    let (what, list) = match args.kind {
         Kind::All => ("container or image", "`ctr ps -a` and `ctr images` list"),
         Kind::Container => ("container", "`ctr ps -a` lists"),
         Kind::Image => ("image", "`ctr images` lists"),
@@ -80,91 +102,15 @@ fn one(store: &Store, name: &str, kind: Kind) -> Result<Value> {
     Err(anyhow!("no {what} has the name or id {shown:?}")).hint(format!("{list} what there is"))
 }
 
-fn of_container(container: &Container) -> Value {
-    let Container { dir, record, .. } = container;
-    let (program, args) =
-        record.args.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
-    json!({
-        "Id": record.id,
-        "Name": record.name,
-        "Created": record.created,
-        "Path": program,
-        "Args": args,
-        "State": state(&container.status),
-        "Image": record.image_id.map(|id| id.hex()).unwrap_or_default(),
-        "ImageDigest": record.image_digest,
-        "ImageName": record.image,
-        "Rootfs": record.rootfs.as_deref().unwrap_or("".as_ref()),
-        "HostnamePath": dir.path().join("hostname"),
-        "HostsPath": dir.path().join("hosts"),
-        "ResolvConfPath": dir.path().join("resolv.conf"),
-        "StaticDir": dir.path(),
-        "PidFile": dir.pid_file(),
-        "Driver": record.storage_driver,
-        "GraphDriver": graph_driver(dir, record),
-        "EffectiveCaps": record.capabilities,
-        "BoundingCaps": record.capabilities,
-        "Mounts": [],
-        "Config": config(record),
-        "HostConfig": {
-            "AutoRemove": record.auto_remove,
-            "Init": record.init,
-            "NetworkMode": record.network,
-            "Privileged": record.privileged,
-            "ReadonlyRootfs": record.read_only,
-            "UsernsMode": record.mapping,
-            "Annotations": record.annotations,
-        },
-    })
-}
-
-fn state(status: &Status) -> Value {
-    let exit = status.exit();
-    let process = status.process();
-    let (pid, started) =
-        (process.map_or(0, |p| p.pid), process.map(|p| p.since).or(exit.and_then(|e| e.started)));
-    json!({
-        "Status": status.word(),
-        "Running": matches!(status, Status::Running(_) | Status::Paused(_)),
-        "Paused": matches!(status, Status::Paused(_)),
-        "Restarting": matches!(status, Status::Restarting(_)),
-        "Dead": false,
-        "Pid": pid,
-        "ExitCode": exit.map_or(0, |exit| exit.code),
-        "OOMKilled": exit.is_some_and(|exit| exit.oom),
-        "Error": exit.and_then(|exit| exit.error.as_deref()).unwrap_or_default(),
-        "StartedAt": time(started),
-        "FinishedAt": time(exit.and_then(|exit| exit.finished)),
-    })
-}
-
-fn config(record: &Record) -> Value {
-    json!({
-        "Hostname": record.hostname,
-        "User": record.user,
-        "Tty": record.tty,
-        "OpenStdin": record.interactive,
-        "Env": record.env,
-        "Entrypoint": record.entrypoint,
-        "Cmd": record.args.strip_prefix(record.entrypoint.as_slice()).unwrap_or(&record.args),
-        "Image": record.image,
-        "WorkingDir": record.workdir,
-        "Labels": record.labels,
-        "Annotations": record.annotations,
-        "StopSignal": record.stop_signal,
-        "StopTimeout": record.stop_timeout,
-        "CreateCommand": record.command_line,
-    })
-}
-
-fn graph_driver(dir: &ContainerDir, record: &Record) -> Value {
-    if record.rootfs.is_some() {
-        return Value::Null;
+fn of_container(store: &Store, container: &Container, size: bool) -> Result<Value> {
+    let mut value = inspect_container::value(container);
+    if size {
+        for size in measure::measure(store, [container].into_iter())? {
+            value["SizeRw"] = size.writable.into();
+            value["SizeRootFs"] = size.root.into();
+        }
     }
-    json!({
-        "Name": record.storage_driver,
-        "Data": {"UpperDir": dir.upper(), "WorkDir": dir.work()},
-    })
+    Ok(value)
 }
 
 fn of_image(store: &Store, image: &Image) -> Result<Value> {
@@ -173,28 +119,49 @@ fn of_image(store: &Store, image: &Image) -> Result<Value> {
         store.images()?.into_iter().filter(|other| other.config == image.config).collect();
     let tags = twins.iter().map(|twin| twin.reference.as_str()).filter(|reference| !reference.contains('@'));
     let top: Option<_> = image.layers.last().map(|layer| store.layer_path(layer));
+    let text = |key: &str| config[key].as_str().unwrap_or_default();
     Ok(json!({
         "Id": image.config.hex(),
         "Digest": image.manifest,
         "RepoTags": tags.collect::<Vec<_>>(),
         "RepoDigests": images::digests(twins.iter()),
+        "Parent": "",
+        "Comment": "",
         "Created": config["created"],
-        "Author": config["author"].as_str().unwrap_or_default(),
+        "Config": settings(&config["config"]),
+        "Version": text("docker_version"),
+        "Author": text("author"),
         "Architecture": config["architecture"],
-        "Variant": config["variant"].as_str().unwrap_or_default(),
+        "Variant": text("variant"),
         "Os": config["os"],
         "Size": image.size,
         "VirtualSize": image.size,
-        "Config": config["config"],
         "User": config["config"]["User"].as_str().unwrap_or_default(),
         "Labels": config["config"]["Labels"],
+        "Annotations": {},
         "History": config["history"],
+        "NamesHistory": [],
         "RootFS": {"Type": "layers", "Layers": image.layers},
         "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": top}},
     }))
 }
 
-/// Podman's zero where a time is not known.
-fn time(time: Option<Timestamp>) -> String {
-    time.map_or("0001-01-01T00:00:00Z".to_owned(), |time| time.to_string())
+/// All that the image says, and null or nothing for what Docker has and it doesn't say: scripts ask for it.
+fn settings(config: &Value) -> Value {
+    let mut all = json!({
+        "Cmd": null,
+        "Entrypoint": null,
+        "Env": null,
+        "ExposedPorts": null,
+        "Labels": null,
+        "OnBuild": null,
+        "StopSignal": "",
+        "User": "",
+        "Volumes": null,
+        "WorkingDir": "",
+    });
+    if let (Some(all), Some(said)) = (all.as_object_mut(), config.as_object()) {
+        all.extend(said.clone());
+    }
+    all
 }

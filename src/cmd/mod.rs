@@ -1,11 +1,15 @@
 //! The verbs: one file each, its arguments and its `run`. Options are spelled as Podman's; one that is not built is refused
 //! by name.
 
+mod container_filter;
 mod foreground;
+mod image_filter;
 mod images;
 mod info;
 mod inspect;
+mod inspect_container;
 mod kill;
+mod measure;
 mod output;
 mod port;
 mod progress;
@@ -20,6 +24,7 @@ mod run_request;
 mod start;
 mod stop;
 mod targets;
+pub mod template;
 mod usage;
 mod version;
 mod wait;
@@ -265,23 +270,6 @@ impl Verb {
             }
             Verb::Info(args) => info::run(&args, globals),
             Verb::Version(args) => version::run(&args),
-        }
-    }
-}
-
-/// `--format`: templates are not built yet, so nothing but JSON is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Json,
-}
-
-impl std::str::FromStr for Format {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> std::result::Result<Format, &'static str> {
-        match text {
-            "json" => Ok(Format::Json),
-            _ => Err("only `json` is built; Go templates are not yet"),
         }
     }
 }

@@ -1,220 +1,262 @@
-//! `ctr ps`: which containers there are, as a table, ids or JSON.
+//! `ctr ps`: which containers there are, as a table, ids, JSON or through a template.
 
-use super::{Format, Globals, output, warn};
+use super::{
+    Globals,
+    container_filter::{self, Filter},
+    measure::{self, Size},
+    output,
+    run_args::takes_a_truth_value,
+    template::{Columns, Format},
+    warn,
+};
 use crate::container::{
     remove,
     state::{self, Container, Status},
 };
-use anyhow::{Result, bail};
+use anyhow::Result;
+use clap::ValueEnum;
+use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
-use std::str::FromStr;
 
 #[derive(clap::Args, Debug)]
+#[command(mut_args = takes_a_truth_value)]
 pub struct Args {
     /// Those that don't run, too
     #[arg(short, long)]
     all: bool,
     /// Nothing but ids
-    #[arg(short, long, conflicts_with = "format")]
+    #[arg(short, long, conflicts_with = "size")]
     quiet: bool,
     /// The N newest, whatever they do
-    #[arg(short = 'n', long, value_name = "N")]
-    last: Option<usize>,
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
+    last: Option<i64>,
     /// The newest, whatever it does
     #[arg(short, long, conflicts_with = "last")]
     latest: bool,
+    /// How much each one takes, too
+    #[arg(short, long)]
+    size: bool,
     /// Whole ids and commands
     #[arg(long)]
     no_trunc: bool,
     /// No line of headings
     #[arg(long)]
     noheading: bool,
-    /// Only those with name=, id=, status=, ancestor= or label=
+    /// Only those with KEY=VALUE: name, id, status, exited, ancestor, label, label!, network, command, restart-policy, before, since, until
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<Filter>,
-    /// `json`
+    /// Order: command, created, id, image, names, runningfor, size or status
+    #[arg(long, value_name = "KEY", hide_possible_values = true)]
+    sort: Option<Sort>,
+    /// `json`, a Go template, or `table` and a template
     #[arg(long)]
     format: Option<Format>,
 }
 
+/// `--sort`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Sort {
+    Command,
+    Created,
+    Id,
+    Image,
+    Names,
+    #[value(name = "runningfor")]
+    RunningFor,
+    Size,
+    Status,
+}
+
+const ROW: &str =
+    r"{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.CreatedHuman}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+const ROW_AND_SIZE: &str =
+    r"{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.CreatedHuman}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
+
+const HEADINGS: &[(&str, &str)] =
+    &[("ID", "CONTAINER ID"), ("CreatedHuman", "CREATED"), ("Pod", "POD ID"), ("PodName", "PODNAME")];
+
 /// Print the list.
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
+    let filters = container_filter::resolve(&args.filter, &store)?;
     // What was killed with its `--rm` is not shown; where it can't be removed (a read-only store), the list still is.
     let _ = remove::sweep(&store);
     let (containers, damaged) = state::list(&store)?;
     for problem in damaged {
         warn(&problem);
     }
-    let shown: Vec<Container> = select(args, containers);
-    output::print(&if args.quiet {
-        let id =
-            |c: &Container| if args.no_trunc { c.record.id.as_str() } else { c.record.id.short() }.to_owned();
-        shown.iter().map(|container| id(container) + "\n").collect()
-    } else if args.format == Some(Format::Json) {
-        output::json(&shown.iter().map(entry).collect())
-    } else {
-        let headings = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
-        let rows: Vec<_> = shown.iter().map(|c| row(c, args.no_trunc)).collect();
-        output::table(if args.noheading { &[] } else { &headings }, &rows)
-    })?;
+    let shown = select(args, &filters, containers);
+    let sizes = if args.size { measure::measure(&store, shown.iter())? } else { Vec::new() };
+    let mut shown: Vec<(Container, Option<Size>)> =
+        shown.into_iter().enumerate().map(|(at, container)| (container, sizes.get(at).copied())).collect();
+    if let Some(key) = args.sort {
+        sort(&mut shown, key);
+    }
+    let whole = args.no_trunc;
+    if args.quiet && args.format.is_none() {
+        let id = |c: &Container| if whole { c.record.id.as_str() } else { c.record.id.short() }.to_owned();
+        output::print(&shown.iter().map(|(container, _)| id(container) + "\n").collect::<String>())?;
+        return Ok(0);
+    }
+    let format = args.format.clone().unwrap_or_default();
+    let rows: Vec<Value> = match format {
+        Format::Json => shown.iter().map(|(container, size)| entry(container, *size)).collect(),
+        _ => shown.iter().map(|(container, size)| row(container, *size, whole)).collect(),
+    };
+    let row = if args.size { ROW_AND_SIZE } else { ROW };
+    format.print(&rows, &Columns { row, headings: HEADINGS, noheading: args.noheading })?;
     Ok(0)
 }
 
-fn select(args: &Args, mut containers: Vec<Container>) -> Vec<Container> {
-    let by_status = args.filter.iter().any(|f| matches!(f, Filter::Status(_)));
-    let newest = if args.latest { Some(1) } else { args.last };
-    if !(args.all || by_status || newest.is_some()) {
-        containers.retain(|c| matches!(c.status, Status::Running(_) | Status::Paused(_)));
+fn select(args: &Args, filters: &[Filter], mut containers: Vec<Container>) -> Vec<Container> {
+    let last = args.last.and_then(|n| usize::try_from(n).ok());
+    let newest = if args.latest { Some(1) } else { last };
+    if !(args.all || newest.is_some() || filters.iter().any(Filter::is_of_status)) {
+        containers.retain(|c| is_up(&c.status));
     }
-    containers.retain(|c| passes(&args.filter, c));
+    containers.retain(|c| container_filter::passes(filters, c));
     containers.truncate(newest.unwrap_or(usize::MAX));
     containers
 }
 
-/// podman-ps(1), `--filter`: of one key any value will do (of labels all), of several keys all must.
-fn passes(filters: &[Filter], container: &Container) -> bool {
-    filters.iter().all(|filter| {
-        let same_key =
-            filters.iter().filter(|f| std::mem::discriminant(*f) == std::mem::discriminant(filter));
-        match filter {
-            Filter::Label(..) => filter.matches(container),
-            _ => same_key.into_iter().any(|f| f.matches(container)),
+fn is_up(status: &Status) -> bool {
+    matches!(status.word(), "running" | "paused" | "stopping" | "restarting")
+}
+
+fn sort(containers: &mut [(Container, Option<Size>)], key: Sort) {
+    match key {
+        Sort::Command => containers.sort_by_cached_key(|(c, _)| c.record.args.join(" ")),
+        Sort::Created => containers.sort_by_key(|(c, _)| c.record.created),
+        Sort::Id => containers.sort_by_cached_key(|(c, _)| c.record.id.to_string()),
+        Sort::Image => containers.sort_by_cached_key(|(c, _)| c.record.image.clone()),
+        Sort::Names => containers.sort_by_cached_key(|(c, _)| c.record.name.to_string()),
+        Sort::RunningFor => containers.sort_by_key(|(c, _)| Life::of(&c.status).started),
+        Sort::Size => containers.sort_by_key(|(_, size)| size.map(|size| size.root)),
+        Sort::Status => containers.sort_by_key(|(c, _)| c.status.word()),
+    }
+}
+
+/// What is known of a container's process.
+#[derive(Default)]
+pub struct Life {
+    /// As the host sees it; 0 when there is none.
+    pub pid: i32,
+    /// 0 before it has ended.
+    pub code: u8,
+    /// When it started.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub finished: Option<Timestamp>,
+}
+
+impl Life {
+    /// Read it off `status`.
+    pub fn of(status: &Status) -> Life {
+        let (process, exit) = (status.process(), status.exit());
+        Life {
+            pid: process.map_or(0, |process| process.pid),
+            code: exit.map_or(0, |exit| exit.code),
+            started: process.map(|process| process.since).or(exit.and_then(|exit| exit.started)),
+            finished: exit.and_then(|exit| exit.finished),
         }
+    }
+}
+
+/// The column STATUS; `health` is that of its health check, if it has one.
+pub fn status(status: &Status, health: Option<&str>) -> String {
+    let life = Life::of(status);
+    let text = match (status.word(), life.started, life.finished) {
+        ("running", Some(started), _) => format!("Up {}", output::since(started)),
+        ("exited", _, Some(finished)) => format!("Exited ({}) {} ago", life.code, output::since(finished)),
+        ("exited", ..) => format!("Exited ({})", life.code),
+        ("restarting", ..) => format!("Restarting ({})", life.code),
+        (word, ..) => word[..1].to_uppercase() + &word[1..],
+    };
+    health.map_or_else(|| text.clone(), |health| format!("{text} ({health})"))
+}
+
+/// What a template sees: the placeholders of podman-ps(1), worded for people.
+fn row(container: &Container, size: Option<Size>, whole: bool) -> Value {
+    let record = &container.record;
+    let life = Life::of(&container.status);
+    let command = record.args.join(" ");
+    let image_id = record.image_id.map(|id| if whole { id.hex() } else { id.short() });
+    let ago = format!("{} ago", output::since(record.created));
+    let labels: Vec<_> = record.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let created = record.created.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string();
+    json!({
+        "AutoRemove": record.auto_remove,
+        "CIDFile": "",
+        "Command": if whole { command } else { output::clip(&command, 17) },
+        "Created": created,
+        "CreatedAt": created,
+        "CreatedHuman": ago,
+        "ExitCode": life.code,
+        "Exited": container.status.word() == "exited",
+        "ExitedAt": seconds(life.finished),
+        "ExposedPorts": {},
+        "ID": if whole { record.id.as_str() } else { record.id.short() },
+        "Image": record.image,
+        "ImageID": image_id.unwrap_or_default(),
+        "IsInfra": false,
+        // `.Label "key"`.
+        "Label": record.labels,
+        "Labels": labels.join(","),
+        "Mounts": "",
+        "Names": record.name,
+        "Networks": "",
+        "Pid": life.pid,
+        "Pod": "",
+        "PodName": "",
+        "Ports": "",
+        "Restarts": container.status.exit().map_or(0, |exit| exit.restart_count),
+        "RunningFor": ago,
+        "Size": size.map(sizes).unwrap_or_default(),
+        "StartedAt": seconds(life.started),
+        "State": container.status.word(),
+        "Status": status(&container.status, None),
     })
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Filter {
-    Name(String),
-    Id(String),
-    Status(&'static str),
-    Ancestor(String),
-    Label(String, Option<String>),
+fn sizes(size: Size) -> String {
+    format!("{} (virtual {})", output::size(size.writable), output::size(size.root))
 }
 
-impl Filter {
-    fn matches(&self, container: &Container) -> bool {
-        let record = &container.record;
-        match self {
-            Filter::Name(part) => record.name.as_str().contains(part),
-            Filter::Id(start) => record.id.as_str().starts_with(start),
-            Filter::Status(word) => container.status.word() == *word,
-            Filter::Ancestor(image) => {
-                let id = image.strip_prefix("sha256:").unwrap_or(image);
-                let by_id = id.len() >= 4 && record.image_id.is_some_and(|d| d.hex().starts_with(id));
-                by_id || super::images::is_called(&record.image, image)
-            }
-            Filter::Label(key, value) => {
-                record.labels.get(key).is_some_and(|have| value.as_ref().is_none_or(|value| value == have))
-            }
-        }
-    }
+/// Podman's zero: the first second of year 1.
+fn seconds(time: Option<Timestamp>) -> i64 {
+    time.map_or(-62_135_596_800, Timestamp::as_second)
 }
 
-impl FromStr for Filter {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Filter> {
-        let Some((key, value)) = text.split_once('=') else { bail!("a filter is written KEY=VALUE") };
-        match key {
-            "name" => Ok(Filter::Name(value.to_owned())),
-            "id" => Ok(Filter::Id(value.to_owned())),
-            "status" => match value {
-                "created" => Ok(Filter::Status("created")),
-                "running" => Ok(Filter::Status("running")),
-                "exited" | "stopped" => Ok(Filter::Status("exited")),
-                _ => bail!("no container has the status {value:?}: created, running and exited exist"),
-            },
-            "ancestor" => Ok(Filter::Ancestor(value.to_owned())),
-            "label" => {
-                let (key, value) =
-                    value.split_once('=').map_or((value, None), |(k, v)| (k, Some(v.to_owned())));
-                Ok(Filter::Label(key.to_owned(), value))
-            }
-            _ => bail!("the filter {key:?} is not built: name, id, status, ancestor and label are"),
-        }
-    }
-}
-
-fn row(container: &Container, whole: bool) -> Vec<String> {
+/// `--format json`.
+fn entry(container: &Container, size: Option<Size>) -> Value {
     let record = &container.record;
-    let command = record.args.join(" ");
-    vec![
-        if whole { record.id.to_string() } else { record.id.short().to_owned() },
-        record.image.clone(),
-        if whole { command } else { output::clip(&command, 17) },
-        format!("{} ago", output::since(record.created)),
-        status(&container.status),
-        String::new(),
-        record.name.to_string(),
-    ]
-}
-
-fn status(status: &Status) -> String {
-    match status {
-        Status::Created => "Created".to_owned(),
-        Status::Initialized(_) => "Initialized".to_owned(),
-        Status::Running(process) => format!("Up {}", output::since(process.since)),
-        Status::Paused(_) => "Paused".to_owned(),
-        Status::Restarting(exit) => format!("Restarting ({})", exit.code),
-        Status::Exited(exit) => match exit.finished {
-            Some(finished) => format!("Exited ({}) {} ago", exit.code, output::since(finished)),
-            None => format!("Exited ({})", exit.code),
-        },
-    }
-}
-
-fn entry(container: &Container) -> Value {
-    // Podman's zero: the first second of year 1.
-    const NEVER: i64 = -62_135_596_800;
-    let record = &container.record;
-    let (process, exit) = (container.status.process(), container.status.exit());
-    let (pid, code) = (process.map_or(0, |p| p.pid), exit.map_or(0, |e| e.code));
-    let started = process.map(|p| p.since).or(exit.and_then(|e| e.started));
-    let exited = exit.and_then(|e| e.finished);
+    let life = Life::of(&container.status);
     json!({
         "AutoRemove": record.auto_remove,
+        "CIDFile": "",
         "Command": record.args,
         "Created": record.created.as_second(),
         "CreatedAt": format!("{} ago", output::since(record.created)),
-        "Exited": matches!(container.status, Status::Exited(_)),
-        "ExitedAt": exited.map_or(NEVER, |t| t.as_second()),
-        "ExitCode": code,
+        "Exited": container.status.word() == "exited",
+        "ExitedAt": seconds(life.finished),
+        "ExitCode": life.code,
+        "ExposedPorts": null,
         "Id": record.id,
         "Image": record.image,
         "ImageID": record.image_id.map(|id| id.hex()).unwrap_or_default(),
+        "IsInfra": false,
         "Labels": record.labels,
         "Mounts": [],
         "Names": [record.name],
         "Networks": [],
-        "Pid": pid,
+        "Pid": life.pid,
+        "Pod": "",
+        "PodName": "",
         "Ports": null,
-        "StartedAt": started.map_or(NEVER, |t| t.as_second()),
+        "Restarts": container.status.exit().map_or(0, |exit| exit.restart_count),
+        "Size": size.map(|size| json!({"rwSize": size.writable, "rootFsSize": size.root})),
+        "StartedAt": seconds(life.started),
         "State": container.status.word(),
-        "Status": status(&container.status),
+        "Status": status(&container.status, None),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn filters() {
-        let label = |k: &str, v: Option<&str>| Filter::Label(k.to_owned(), v.map(str::to_owned));
-        for (text, filter) in [
-            ("name=web", Some(Filter::Name("web".to_owned()))),
-            ("status=stopped", Some(Filter::Status("exited"))),
-            ("label=a", Some(label("a", None))),
-            ("label=a=b=c", Some(label("a", Some("b=c")))),
-            ("ancestor=x=y", Some(Filter::Ancestor("x=y".to_owned()))),
-            ("status=paused", None),
-            ("pod=x", None),
-            ("name", None),
-            ("", None),
-        ] {
-            assert_eq!(text.parse().ok(), filter, "{text:?}");
-        }
-    }
 }

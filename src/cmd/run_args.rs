@@ -164,7 +164,7 @@ pub struct Args {
 }
 
 /// Podman's flags take a value after an equals sign: `--rm=false`, `-i=true`.
-fn takes_a_truth_value(arg: clap::Arg) -> clap::Arg {
+pub fn takes_a_truth_value(arg: clap::Arg) -> clap::Arg {
     use clap::ArgAction::{Set, SetTrue};
     if !matches!(arg.get_action(), SetTrue) {
         return arg;

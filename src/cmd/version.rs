@@ -1,31 +1,37 @@
 //! `ctr version`: what this binary is.
 
-use super::{Format, output};
+use super::template::Format;
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// `json`
+    /// `json` or a Go template
     #[arg(short, long)]
     format: Option<Format>,
 }
 
 /// Print it.
 pub fn run(args: &Args) -> Result<u8> {
-    let version = env!("CARGO_PKG_VERSION");
-    let platform = format!("linux/{}", architecture());
     // Not the date of the build: two builds of one commit are the same file.
     let commit = option_env!("CTR_GIT_COMMIT").unwrap_or("unknown");
-    output::print(&match args.format {
-        Some(Format::Json) => output::json(&json!({
-            "Client": {"Version": version, "GitCommit": commit, "Os": "linux", "OsArch": platform},
-        })),
-        None => format!(
-            "Client:       ctr\nVersion:      {version}\nGit Commit:   {commit}\nOS/Arch:      {platform}\n"
-        ),
-    })?;
+    let version = json!({
+        "Client": {
+            "Version": env!("CARGO_PKG_VERSION"),
+            "GitCommit": commit,
+            "Os": "linux",
+            "Arch": architecture(),
+            "OsArch": format!("linux/{}", architecture()),
+        },
+    });
+    args.format.clone().unwrap_or_default().print_one(&version, lines)?;
     Ok(0)
+}
+
+fn lines(version: &Value) -> String {
+    let of = |key: &str| version["Client"][key].as_str().unwrap_or_default();
+    let (version, commit, platform) = (of("Version"), of("GitCommit"), of("OsArch"));
+    format!("Client:       ctr\nVersion:      {version}\nGit Commit:   {commit}\nOS/Arch:      {platform}\n")
 }
 
 /// This machine's architecture as images name it (Go's GOARCH).

@@ -22,6 +22,7 @@ mod sparse;
 mod store;
 mod tree;
 pub mod unpack;
+mod usage;
 mod whiteout;
 mod xattr;
 
@@ -35,3 +36,4 @@ pub use id::{ContainerId, Name};
 pub use images::{Image, Listing};
 pub use layers::{LayerIngest, LayerSource};
 pub use store::{Hold, Store};
+pub use usage::usage;

@@ -1,0 +1,276 @@
+//! What `ctr inspect` says of a container: every field that Docker's and Podman's scripts ask for, with its zero where we
+//! have nothing behind it.
+
+use super::ps::Life;
+use crate::{
+    container::{
+        record::{LogConfig, LogDriver, Restart, Seccomp},
+        state::{Container, Record, Status},
+    },
+    monitor::log,
+    storage::ContainerDir,
+};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+
+/// All of it (libpod/define/container_inspect.go; Docker Engine API, ContainerInspect).
+pub fn value(container: &Container) -> Value {
+    let Container { dir, record, status } = container;
+    let (program, args) =
+        record.args.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    json!({
+        "Id": record.id,
+        "Name": record.name,
+        "Created": record.created,
+        "Path": program,
+        "Args": args,
+        "State": state(status),
+        "Image": record.image_id.map(|id| id.hex()).unwrap_or_default(),
+        "ImageDigest": record.image_digest,
+        "ImageName": record.image,
+        "Rootfs": record.rootfs.as_deref().unwrap_or("".as_ref()),
+        "Pod": "",
+        "HostnamePath": dir.path().join("hostname"),
+        "HostsPath": dir.path().join("hosts"),
+        "ResolvConfPath": dir.path().join("resolv.conf"),
+        "LogPath": log_path(dir, &record.log),
+        "StaticDir": dir.path(),
+        "OCIConfigPath": dir.path().join("config.json"),
+        "OCIRuntime": "ctr",
+        "ConmonPidFile": record.monitor_pidfile,
+        "PidFile": dir.pid_file(),
+        "RestartCount": status.exit().map_or(0, |exit| exit.restart_count),
+        "Driver": record.storage_driver,
+        "GraphDriver": graph_driver(dir, record),
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "EffectiveCaps": record.capabilities,
+        "BoundingCaps": record.capabilities,
+        "ExecIDs": [],
+        "Mounts": [],
+        "Dependencies": [],
+        "NetworkSettings": network(),
+        "Namespace": "",
+        "IsInfra": false,
+        "IsService": false,
+        "Config": config(record),
+        "HostConfig": host_config(dir, record),
+    })
+}
+
+fn state(status: &Status) -> Value {
+    let life = Life::of(status);
+    let exit = status.exit();
+    let word = status.word();
+    json!({
+        "OciVersion": oci_spec::runtime::VERSION,
+        "Status": word,
+        "Running": matches!(word, "running" | "paused" | "stopping"),
+        "Paused": word == "paused",
+        "Restarting": word == "restarting",
+        "OOMKilled": exit.is_some_and(|exit| exit.oom),
+        "Dead": false,
+        "Pid": life.pid,
+        "ConmonPid": status.process().map_or(0, |process| process.monitor),
+        "ExitCode": life.code,
+        "Error": exit.and_then(|exit| exit.error.as_deref()).unwrap_or_default(),
+        "StartedAt": time(life.started),
+        "FinishedAt": time(life.finished),
+        // `{{if .State.Health}}` asks whether there is a health check.
+        "Health": null,
+        "StoppedByUser": false,
+    })
+}
+
+fn config(record: &Record) -> Value {
+    json!({
+        "Hostname": record.hostname,
+        "Domainname": "",
+        "User": record.user,
+        "AttachStdin": false,
+        "AttachStdout": false,
+        "AttachStderr": false,
+        "Tty": record.tty,
+        "OpenStdin": record.interactive,
+        "StdinOnce": false,
+        "Env": record.env,
+        "Entrypoint": record.entrypoint,
+        "Cmd": record.args.strip_prefix(record.entrypoint.as_slice()).unwrap_or(&record.args),
+        "Image": record.image,
+        "Volumes": record.volumes.iter().map(|place| (place.clone(), json!({}))).collect::<Map<_, _>>(),
+        "WorkingDir": record.workdir,
+        "OnBuild": null,
+        "Labels": record.labels,
+        "Annotations": record.annotations,
+        "StopSignal": record.stop_signal,
+        "StopTimeout": record.stop_timeout,
+        "Timeout": record.timeout,
+        "Healthcheck": null,
+        "ExposedPorts": {},
+        "CreateCommand": record.command_line,
+        "SystemdMode": false,
+        "Umask": "",
+        "Timezone": "",
+    })
+}
+
+fn host_config(dir: &ContainerDir, record: &Record) -> Value {
+    let (policy, retries) = restart_policy(record);
+    let device = |(host, inside): &(PathBuf, PathBuf)| json!({"PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": ""});
+    let mut all = Map::new();
+    for (keys, zero) in [
+        (NUMBERS, json!(0)),
+        (WORDS, json!("")),
+        (LISTS, json!([])),
+        (MAPS, json!({})),
+        (TRUTHS, json!(false)),
+    ] {
+        all.extend(keys.iter().map(|key| ((*key).to_owned(), zero.clone())));
+    }
+    let known = json!({
+        "AutoRemove": record.auto_remove,
+        "Init": record.init,
+        "NetworkMode": record.network,
+        "Privileged": record.privileged,
+        "ReadonlyRootfs": record.read_only,
+        "UsernsMode": record.mapping,
+        "Annotations": record.annotations,
+        "CgroupMode": "private",
+        "IpcMode": "private",
+        "PidMode": "private",
+        "UTSMode": "private",
+        "Runtime": "ctr",
+        "Isolation": "",
+        "MemorySwappiness": -1,
+        "ConsoleSize": [0, 0],
+        "AutoRemoveImage": record.remove_image,
+        "Devices": record.devices.iter().map(device).collect::<Vec<_>>(),
+        "GroupAdd": record.groups,
+        "SecurityOpt": match record.seccomp {
+            Seccomp::Unconfined => vec!["seccomp=unconfined"],
+            Seccomp::Default | Seccomp::File => vec![],
+        },
+        "LogConfig": {
+            "Type": record.log.driver,
+            "Config": {},
+            "Path": log_path(dir, &record.log),
+            "Tag": record.log.tag,
+            "Size": format!("{}B", record.log.max_size),
+        },
+        "RestartPolicy": {"Name": policy, "MaximumRetryCount": retries},
+    });
+    all.extend(known.as_object().cloned().unwrap_or_default());
+    Value::Object(all)
+}
+
+/// As `--restart` names it, and how often.
+pub fn restart_policy(record: &Record) -> (&'static str, u32) {
+    match record.restart {
+        Restart::No => ("no", 0),
+        Restart::OnFailure(times) => ("on-failure", times),
+        Restart::Always => ("always", 0),
+        Restart::UnlessStopped => ("unless-stopped", 0),
+    }
+}
+
+/// Empty where there is no file.
+fn log_path(dir: &ContainerDir, config: &LogConfig) -> PathBuf {
+    match config.driver {
+        LogDriver::K8sFile | LogDriver::JsonFile => log::path(dir, config),
+        LogDriver::Journald | LogDriver::None | LogDriver::Passthrough => PathBuf::new(),
+    }
+}
+
+const NUMBERS: &[&str] = &[
+    "BlkioWeight",
+    "CpuCount",
+    "CpuPercent",
+    "CpuPeriod",
+    "CpuQuota",
+    "CpuRealtimePeriod",
+    "CpuRealtimeRuntime",
+    "CpuShares",
+    "DiskQuota",
+    "IOMaximumBandwidth",
+    "IOMaximumIOps",
+    "KernelMemory",
+    "Memory",
+    "MemoryReservation",
+    "MemorySwap",
+    "NanoCpus",
+    "OomScoreAdj",
+    "PidsLimit",
+    "ShmSize",
+];
+const WORDS: &[&str] = &[
+    "Cgroup",
+    "CgroupManager",
+    "CgroupParent",
+    "Cgroups",
+    "ContainerIDFile",
+    "CpusetCpus",
+    "CpusetMems",
+    "HostsFile",
+    "VolumeDriver",
+];
+const LISTS: &[&str] = &[
+    "Binds",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceWriteIOps",
+    "BlkioWeightDevice",
+    "CapAdd",
+    "CapDrop",
+    "Devices",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "ExtraHosts",
+    "GroupAdd",
+    "Links",
+    "SecurityOpt",
+    "Ulimits",
+    "VolumesFrom",
+];
+const MAPS: &[&str] = &["CgroupConf", "PortBindings", "Sysctls", "Tmpfs"];
+const TRUTHS: &[&str] = &["OomKillDisable", "PublishAllPorts"];
+
+fn network() -> Value {
+    json!({
+        "Bridge": "",
+        "EndpointID": "",
+        "Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "HairpinMode": false,
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "MacAddress": "",
+        "Networks": {},
+        "Ports": {},
+        "SandboxID": "",
+        "SandboxKey": "",
+    })
+}
+
+fn graph_driver(dir: &ContainerDir, record: &Record) -> Value {
+    if record.rootfs.is_some() {
+        return Value::Null;
+    }
+    json!({
+        "Name": record.storage_driver,
+        "Data": {"UpperDir": dir.upper(), "WorkDir": dir.work()},
+    })
+}
+
+/// Podman's zero where a time is not known.
+fn time(time: Option<Timestamp>) -> String {
+    time.map_or("0001-01-01T00:00:00Z".to_owned(), |time| time.to_string())
+}
