@@ -11,7 +11,7 @@ use super::{
 use crate::{
     container::{
         create::Container,
-        record::{Record, Restart},
+        record::{LogDriver, Record, Restart},
         remove,
         signal::Signal,
         state::{Exit, Process, Status},
@@ -62,6 +62,10 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
         }
     };
     let Beginning { line, manner } = beginning;
+    if !manner.foreground && record.log.driver != LogDriver::Passthrough {
+        // Nobody is to wait for the end of our caller's streams because of the container.
+        leave_streams();
+    }
     let client = watch.admit(line, manner.foreground);
     let mut life = Life { store, container, mapping, watch, first: Some((client, manner)), count: 0 };
     loop {
@@ -259,7 +263,6 @@ fn introduce(watch: &mut Watch, client: u64, manner: Manner, subject: Subject<'_
     Ok(())
 }
 
-/// Nobody is to wait for the end of our caller's streams because of us.
 fn leave_streams() {
     if let Ok(null) = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
