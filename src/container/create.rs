@@ -118,7 +118,6 @@ fn furnish(
     let spec = spec::build(request, defaults, &placement)?;
     let mut record = record(request, base, defaults, mapping, dir, &spec)?;
     name(store, request, &mut record)?;
-    record.write(dir)?;
     let resolv_conf = etc_files::host_resolv_conf(request);
     let files = etc_files::contents(
         request,
@@ -141,6 +140,8 @@ fn furnish(
         dir.write(PROFILE, json)?;
     }
     dir.write(SPEC, &serde_json::to_vec(&spec).context("encode the specification")?)?;
+    // Last: a container that has a record is complete.
+    record.write(dir)?;
     if let Some(cidfile) = &request.cidfile {
         fs::File::create_new(cidfile)
             .and_then(|mut file| file.write_all(dir.id().as_str().as_bytes()))

@@ -39,6 +39,7 @@ pub fn retire(store: &Store, dir: &ContainerDir, _lock: &Lock, name: Option<&Nam
 /// written their record. Returns what could not be removed.
 pub fn sweep(store: &Store) -> Result<Vec<anyhow::Error>> {
     let mut failures = Vec::new();
+    store.forget_the_gone()?;
     for id in store.containers()? {
         let dir = store.container(&id);
         // One that `create --rm` made waits for its first start.

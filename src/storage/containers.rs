@@ -124,6 +124,28 @@ impl Store {
         }
     }
 
+    /// Take away what is left of containers that are gone, names and files of the runtime directory: whoever removed them
+    /// was killed on the way.
+    pub fn forget_the_gone(&self) -> Result<()> {
+        let runtime = fs::read_dir(&self.dirs().runtime).into_iter().flatten().flatten();
+        for file in runtime {
+            let id = file.path().file_stem().and_then(|stem| stem.to_str()?.parse::<ContainerId>().ok());
+            if id.is_some_and(|id| !self.container(&id).path.exists()) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
+        let path = self.dirs().data.join("names");
+        let entries = fs::read_dir(&path).with_context(|| format!("list {}", path.display()))?.flatten();
+        let names = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<Name>().ok());
+        for name in names.filter(|name| matches!(self.named(name), Ok(None))) {
+            let _lock = self.lock_names()?;
+            if self.named(&name)?.is_none() {
+                let _ = fs::remove_file(self.claim(&name));
+            }
+        }
+        Ok(())
+    }
+
     /// Take `dir` out of the listing and free its name: from here on the container does not exist. The caller holds its
     /// lock. Returns what is left to delete, in `trash/`; `None` when somebody else was faster.
     pub fn retire_container(&self, dir: &ContainerDir, name: Option<&Name>) -> Result<Option<PathBuf>> {
