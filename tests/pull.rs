@@ -198,15 +198,36 @@ fn plain_http_needs_insecure() {
 fn a_private_authority_is_trusted_by_certs_d_only() {
     let registry = Registry::tls();
     let image = tiny("tls").push(Registry::plain(), "tls:latest");
-    for user in [User::Rootless, User::Single] {
-        if !User::all().contains(&user) {
-            continue;
-        }
+    for &user in User::all() {
         let ctr = Ctr::new(user);
         ctr.run(["pull", "-q", &registry.name("tls")]).fails("certificate");
-        let file = format!("config/containers/certs.d/{}/ca.crt", registry.address());
-        ctr.file(&file, registry.authority());
+        // Root's own settings are below /etc, which a test leaves alone; but what its home has counts as well.
+        let config = if user == User::Root { ".config" } else { "config" };
+        let dir = format!("{config}/containers/certs.d/{}", registry.address());
+        ctr.file(&format!("{dir}/ca.crt"), registry.authority());
         ctr.run(["pull", "-q", &registry.name("tls")]).ok();
+        let elsewhere = ctr.home().join(dir).display().to_string();
+        ctr.run(["pull", "-q", "--cert-dir", &elsewhere, &registry.name("tls")]).ok();
+        assert_eq!(ids(&ctr), [image.short_id()], "as {user:?}");
+    }
+}
+
+#[test]
+fn a_registry_that_asks_for_a_certificate_gets_that_of_certs_d() {
+    let registry = Registry::mutual_tls();
+    let image = tiny("mutual").push(Registry::plain(), "mutual:latest");
+    let [certificate, key] = registry.identity();
+    for &user in User::all() {
+        let ctr = Ctr::new(user);
+        ctr.file("certs/ca.crt", registry.authority());
+        let dir = ctr.home().join("certs").display().to_string();
+        let pull = || ctr.run(["pull", "-q", "--cert-dir", &dir, &registry.name("mutual")]);
+        let refused = pull().fails("client certificate");
+        assert!(refused.stderr().contains("client.cert"), "{refused}");
+        ctr.file("certs/client.cert", &certificate);
+        pull().fails("client.key");
+        ctr.file("certs/client.key", &key);
+        pull().ok();
         assert_eq!(ids(&ctr), [image.short_id()], "as {user:?}");
     }
 }
@@ -338,6 +359,18 @@ fn an_image_without_layers_and_one_with_forty() {
         let read = fs::read_to_string(layer(&ctr, &forty, number).join("same")).expect("the file");
         assert_eq!(read, number.to_string());
     }
+}
+
+#[test]
+fn as_many_layers_as_fit_are_run() {
+    let layer =
+        |n: usize| Layer::new(Compression::Gzip).file("top", n.to_string()).file(&format!("l/{n}"), "");
+    let image = TestImage::new([Layer::busybox()].into_iter().chain((1..127).map(layer)));
+    image.push(Registry::plain(), "library/tall:latest");
+    let ctr = Ctr::new(User::Rootless).with_hub();
+    ctr.run(["pull", "-q", "tall"]).ok();
+    let said = ctr.payload_of("tall", &[], &["sh", "-c", "cat /top; echo; ls /l | wc -l; touch /x"]);
+    assert_eq!(said.ok(), "126\n126");
 }
 
 #[test]
