@@ -9,7 +9,7 @@ use super::{
     hop,
     manifest::ACCEPT,
     reference::{DOCKER_HUB, Target},
-    registries_conf::Source,
+    registries::Source,
     tls,
 };
 use crate::storage::{Digest, Dirs};

@@ -4,6 +4,7 @@
 mod archive;
 mod attributes;
 mod blobs;
+mod blocks;
 mod container_dir;
 mod containers;
 mod decompress;
