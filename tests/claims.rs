@@ -70,7 +70,7 @@ fn users_of_a_hostile_file() {
             .and_then(|file| file.set_len(2 << 30))
             .expect("make it huge");
         assert_eq!(run("split").ok(), "0\n0\n[/home]", "as {user:?}");
-        assert!(started.elapsed().as_secs() < 10, "nothing was waited for, as {user:?}");
+        assert!(started.elapsed().as_secs() < 60, "nothing was waited for, as {user:?}");
     }
 }
 
