@@ -160,6 +160,33 @@ fn a_short_failure_is_retried() {
 }
 
 #[test]
+fn a_date_to_come_back_is_kept() {
+    let (ctr, faults, _) = ground(User::Rootless, "bad/date:latest");
+    // Dates have whole seconds: one to two of them from now.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs();
+    let output = std::process::Command::new("date")
+        .args(["-u", "-d", &format!("@{}", now + 2), "+%a, %d %b %Y %H:%M:%S GMT"])
+        .env("LC_ALL", "C")
+        .output()
+        .expect("start date");
+    let date = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let wait = Fault::Answer("429 Too Many Requests", vec![("retry-after", date)], Vec::new());
+    faults.spoil("/bad/date/manifests/", wait, 1);
+    ctr.run(["pull", "-q", &faults.name("bad/date")]).ok();
+    let after = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
+    assert!(after.as_secs() >= now + 2, "it came back early");
+}
+
+#[test]
+fn a_date_far_away_is_not_waited_for() {
+    let (ctr, faults, _) = ground(User::Rootless, "bad/century:latest");
+    let date = "Wed, 21 Oct 2099 07:28:00 GMT".to_owned();
+    let wait = Fault::Answer("429 Too Many Requests", vec![("retry-after", date)], Vec::new());
+    faults.spoil("/bad/century/manifests/", wait, 1);
+    refused(&ctr, &faults.name("bad/century"), "429");
+}
+
+#[test]
 fn a_lasting_failure_is_given_up() {
     spoiled("bad/500:latest", manifest, Fault::status("500 Internal Server Error"), "500");
     let wait = Fault::Answer("429 Too Many Requests", vec![("retry-after", "0".to_owned())], Vec::new());

@@ -39,7 +39,8 @@ fn users_of_a_hostile_file() {
         rustix::fs::mkfifoat(rustix::fs::CWD, &passwd, rustix::fs::Mode::RWXU).expect("make a FIFO");
         own(&passwd);
         run("app").fails("not in the image's /etc/passwd");
-        assert!(run(other).ok().starts_with(&format!("{other}\n0\n")), "as {user:?}");
+        let outcome = run(other);
+        assert!(outcome.stdout().starts_with(&format!("{other}\n0\n")), "as {user:?}: {outcome}");
         fs::remove_file(&passwd).expect("remove the FIFO");
 
         let lines = "minus:x:-1:0::/:\nbig:x:4294967296:0::/:\nhuge:x:4294967295:0::/:\nhex:x:0x0:0::/:\nempty:x:::/:\n\
@@ -69,7 +70,7 @@ fn users_of_a_hostile_file() {
             .and_then(|file| file.set_len(2 << 30))
             .expect("make it huge");
         assert_eq!(run("split").ok(), "0\n0\n[/home]", "as {user:?}");
-        assert!(started.elapsed().as_secs() < 10, "nothing was waited for, as {user:?}");
+        assert!(started.elapsed().as_secs() < 60, "nothing was waited for, as {user:?}");
     }
 }
 

@@ -109,6 +109,15 @@ fn a_store_that_cannot_be_written() {
         return;
     };
     one_error_and_a_hint(&output, "");
+    assert!(words(&output).1.contains("remount,rw"), "{:?}", words(&output));
+    let new = data.join("new").display().to_string();
+    let Some(output) = after(&ctr, &read_only, &["--root", &new, "images"]) else { return };
+    one_error_and_a_hint(&output, "");
+    assert!(
+        words(&output).1.contains("--root") && !words(&output).1.contains("space"),
+        "{:?}",
+        words(&output)
+    );
     let Some(output) = after(&ctr, &read_only, &["images", "-q"]) else { return };
     assert_eq!(output.status.code(), Some(0), "{:?}", words(&output));
 }
@@ -130,5 +139,40 @@ fn helpers_that_refuse() {
         // A process that waits for its ids hears that there will be none.
         let mut command = ctr.wrapped(&["timeout", "20"], arguments);
         one_error_and_a_hint(&command.env("PATH", &path).output().expect("start ctr"), "not today");
+    }
+}
+
+#[test]
+fn a_umask_that_takes_everything() {
+    for &user in User::all() {
+        let (ctr, name) = ground(user);
+        let root = ctr.home().join("data/new").display().to_string();
+        let run = |arguments: &[&str]| {
+            let arguments = [&["--root", &root], arguments].concat();
+            let output = ctr.wrapped(&["sh", "-c", "umask 777; exec \"$@\"", "sh"], &arguments).output();
+            let output = output.expect("start ctr");
+            assert_eq!(output.status.code(), Some(0), "as {user:?} {arguments:?}: {:?}", words(&output));
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        };
+        assert_eq!(run(&["run", "--name=c", "--network=none", &name, "sh", "-c", "umask"]), "0022");
+        assert_eq!(run(&["ps", "-aq", "--no-trunc"]).lines().count(), 1, "as {user:?}");
+        run(&["rm", "c"]);
+    }
+}
+
+#[test]
+fn a_limit_of_a_files_size() {
+    for &user in User::all() {
+        let (ctr, name) = ground(user);
+        let limit = ["sh", "-c", "ulimit -f 1; exec \"$@\"", "sh"];
+        let arguments = ["run", "--network=none", &name, "true"];
+        let output = ctr.wrapped(&limit, &arguments).output().expect("start ctr");
+        one_error_and_a_hint(&output, "File too large");
+        assert!(words(&output).1.contains("ulimit -f unlimited"), "{:?}", words(&output));
+        assert_eq!(ctr.list("containers"), [""; 0], "as {user:?}");
+        // What we ignore, the payload doesn't.
+        let ignored =
+            ctr.run(["run", "--rm", "--network=none", &name, "grep", "SigIgn", "/proc/self/status"]);
+        assert_eq!(ignored.ok(), "SigIgn:\t0000000000000000", "as {user:?}");
     }
 }

@@ -5,6 +5,7 @@ mod support;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    os::unix::fs::PermissionsExt,
 };
 use support::{Ctr, User};
 
@@ -114,7 +115,7 @@ fn mounts_are_those_of_the_profile() {
         let shown: Vec<String> = found
             .iter()
             .filter(|(place, _, kind)| !is_mask(place, kind))
-            .filter(|(place, ..)| user == User::Root || !NODES.contains(&place.as_str()))
+            .filter(|(place, ..)| !NODES.contains(&place.as_str()))
             .map(|(place, options, kind)| format!("{place} {kind} {options}"))
             .collect();
         let disk = shown.iter().find_map(|line| line.strip_prefix("/etc/hosts ")).unwrap_or_default();
@@ -122,7 +123,7 @@ fn mounts_are_those_of_the_profile() {
         let mut expected = vec![
             "/ overlay nodev,rw".to_owned(),
             "/proc proc nodev,noexec,nosuid,rw".to_owned(),
-            "/dev tmpfs noexec,nosuid,rw".to_owned(),
+            "/dev tmpfs nodev,noexec,nosuid,rw".to_owned(),
             "/sys sysfs nodev,noexec,nosuid,ro".to_owned(),
             "/dev/pts devpts noexec,nosuid,rw".to_owned(),
             "/dev/mqueue mqueue nodev,noexec,nosuid,rw".to_owned(),
@@ -223,6 +224,52 @@ fn dev_has_exactly_its_own() {
             with_terminal.lines().map(|line| line.split(' ').next().unwrap_or("")).collect();
         let plain: BTreeSet<&str> = listing.iter().map(|line| line.split(' ').next().unwrap_or("")).collect();
         assert_eq!(names.difference(&plain).collect::<Vec<_>>(), [&"console"], "as {user:?}");
+    }
+}
+
+/// Mode of a device of the host.
+fn mode(path: &str) -> u32 {
+    fs::metadata(path).expect("look at a device").permissions().mode() & 0o7777
+}
+
+#[test]
+fn a_device_that_is_handed_in_is_the_containers_own() {
+    let before = mode("/dev/fuse");
+    for &user in User::all() {
+        let ctr = Ctr::with_box(user);
+        for (option, inside) in
+            [("/dev/fuse", "/dev/fuse"), ("/dev/fuse:/dev/a/b", "/dev/a/b"), ("/dev/fuse:/srv/f", "/srv/f")]
+        {
+            // A sticky bit means nothing there: a host survives the failure of this test.
+            let script =
+                format!("stat -c '%t:%T %a' {inside}; : <{inside} && echo opens; chmod 1600 {inside}");
+            let said = ctr.payload(&["--device", option], &["sh", "-c", &script]).stdout();
+            assert_eq!(said, format!("a:e5 {before:o}\nopens\n"), "as {user:?} {option}");
+            let now = mode("/dev/fuse");
+            if now != before {
+                fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(before)).expect("mend /dev/fuse");
+                panic!("a container changed the host's /dev/fuse, as {user:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_other_device_opens() {
+    let script = "for dir in /dev /dev/shm; do \
+        mknod -m 666 $dir/z c 1 5 2>/dev/null && head -c 1 $dir/z 2>/dev/null | wc -c; done; \
+        rm -f /dev/zero 2>/dev/null; mv /dev/full /dev/zero 2>/dev/null; head -c 1 /dev/zero | wc -c; echo x >/dev/null";
+    for &user in User::all() {
+        let ctr = Ctr::with_box(user);
+        let expected = if user == User::Root { "0\n0\n1" } else { "1" };
+        for options in [&["--cap-add=MKNOD"][..], &["--cap-add=MKNOD", "--read-only"]] {
+            assert_eq!(ctr.script(options, script), expected, "as {user:?} {options:?}");
+        }
+    }
+    if User::all().contains(&User::Root) {
+        let ctr = Ctr::with_box(User::Root);
+        let script = "mknod /dev/z c 1 5 && head -c 1 /dev/z | wc -c";
+        assert_eq!(ctr.script(&["--privileged"], script), "1", "all devices are a privileged container's");
     }
 }
 

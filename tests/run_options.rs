@@ -23,7 +23,7 @@ fn read_only() {
 
 #[test]
 fn tmpfs() {
-    let layer = Layer::busybox().file("srv/file", "of the image").dir("srv/dir", 0o755);
+    let layer = Layer::busybox().file("srv/file", "of the image").dir("srv/dir", 0o755).dir("run", 0o1770);
     let ctr = Ctr::with_box(User::Rootless).with_image("tmpfs", TestImage::new([layer]));
     let script = "grep ' /srv ' /proc/mounts; stat -c %a /srv; ls /srv; cat /srv/file";
     let run = |options: &[&str], script| ctr.payload_of("tmpfs", options, &["sh", "-c", script]);
@@ -33,6 +33,9 @@ fn tmpfs() {
         assert!(lines[0].contains(option), "no {option} in {}", lines[0]);
     }
     assert_eq!(lines[1..], ["1750", "dir", "file", "of the image"]);
+    assert_eq!(run(&["--read-only"], "stat -c %a /run").ok(), "1770", "as the image has it");
+    assert_eq!(run(&["--tmpfs=/run"], "stat -c %a /run").ok(), "1770", "as the image has it");
+    assert_eq!(run(&["--tmpfs=/new"], "stat -c %a /new").ok(), "1777", "as tmpfs(5) has it");
     assert_eq!(run(&["--tmpfs", "/srv:notmpcopyup"], "ls /srv | wc -l").ok(), "0");
     assert_eq!(run(&["--tmpfs", "/new/place"], "touch /new/place/x && ls /new/place").ok(), "x");
     run(&["--tmpfs", "/srv:size=64k"], "head -c 100000 /dev/zero > /srv/big").exits(1);

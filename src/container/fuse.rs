@@ -6,7 +6,7 @@ use crate::{
     error::Explain,
     sys::{
         fork::{self, Child},
-        signal,
+        path, signal,
     },
 };
 use anyhow::{Context, Result, anyhow};
@@ -21,7 +21,6 @@ use rustix::{
     thread::{ThreadNameSpaceType, move_into_thread_name_spaces, set_thread_res_gid, set_thread_res_uid},
 };
 use std::{
-    env,
     ffi::OsString,
     fs::File,
     io::{Read, Seek},
@@ -124,9 +123,7 @@ pub fn look_inside(
 
 /// Where fuse-overlayfs is installed.
 pub fn find() -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let places = env::split_paths(&path).chain(["/usr/bin", "/usr/local/bin"].map(PathBuf::from));
-    places.map(|dir| dir.join("fuse-overlayfs")).find(|file| file.is_file())
+    path::find("fuse-overlayfs")
 }
 
 fn command(program: &Path, layers: &Layers, say: File) -> Command {

@@ -8,7 +8,7 @@ use crate::namespaces::{
     target::{Kind, Links, Target},
 };
 use anyhow::{Context, Result, anyhow};
-use oci_spec::runtime::{Mount, Spec};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount, Spec};
 use rustix::{fs::FileType, mount::MountAttrFlags};
 use std::{
     fs,
@@ -36,10 +36,19 @@ pub fn operations(
     for directory in directories {
         operations.push(Operation::Create(target(directory, Kind::Directory)?));
     }
-    for (host, inside) in devices {
-        operations.push(host_device(host, inside)?);
-    }
     let linux = spec.linux().as_ref();
+    match mapping {
+        Mapping::Root => {
+            for device in linux.and_then(|linux| linux.devices().as_ref()).into_iter().flatten() {
+                operations.push(own_device(device)?);
+            }
+        }
+        _ => {
+            for (host, inside) in devices {
+                operations.push(host_device(host, inside)?);
+            }
+        }
+    }
     let paths = |list: Option<&Vec<String>>| {
         list.into_iter().flatten().flat_map(|path| expand(path)).collect::<Vec<_>>()
     };
@@ -141,6 +150,21 @@ fn standard_devices(mapping: &Mapping, terminal: bool) -> Result<Vec<Operation>>
     Ok(operations)
 }
 
+/// A node like the host's but not the host's own, which root of a container could chmod.
+fn own_device(device: &LinuxDevice) -> Result<Operation> {
+    let path = device.path().to_string_lossy();
+    let number = |number| u32::try_from(number).with_context(|| format!("read the numbers of device {path}"));
+    Ok(Operation::Node {
+        at: target(&path, Kind::File)?,
+        kind: match device.typ() {
+            LinuxDeviceType::B => FileType::BlockDevice,
+            _ => FileType::CharacterDevice,
+        },
+        mode: device.file_mode().unwrap_or(0o600),
+        device: (number(device.major())?, number(device.minor())?),
+    })
+}
+
 fn host_device(host: &Path, inside: &Path) -> Result<Operation> {
     Ok(Operation::Bind {
         source: path_c_string(host)?,
@@ -153,7 +177,18 @@ fn host_device(host: &Path, inside: &Path) -> Result<Operation> {
 /// The paths that a masked or read-only path with a `*` for a processor's number stands for.
 fn expand(path: &str) -> Vec<String> {
     let Some((before, after)) = path.split_once('*') else { return vec![path.to_owned()] };
-    (0..).map(|n| format!("{before}{n}{after}")).take_while(|path| Path::new(path).exists()).collect()
+    let (directory, start) = before.rsplit_once('/').unwrap_or(("", before));
+    // Processors that are offline lack what others have, so it is what there is, not the first ones.
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_numbered = |name: &String| {
+        let number = name.strip_prefix(start);
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let paths = names.filter(is_numbered).map(|name| format!("{directory}/{name}{after}"));
+    let mut paths: Vec<String> = paths.filter(|path| Path::new(path).exists()).collect();
+    paths.sort();
+    paths
 }
 
 fn target(path: &str, kind: Kind) -> Result<Target> {
@@ -212,4 +247,21 @@ fn setting(word: &str, mapping: &Mapping) -> Result<Option<Setting>> {
         return Ok(None);
     }
     Ok(Some(Setting::Value(c_string(key, "a mount option")?, c_string(value, "a mount option")?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_that_are_offline_stop_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        for name in ["cpu0/x", "cpu2/x", "cpu10/x", "cpu3", "cpufreq/x", "cpu/x"] {
+            fs::create_dir_all(temp.path().join(name)).unwrap();
+        }
+        let path = |name: &str| format!("{}/{name}", temp.path().display());
+        assert_eq!(expand(&path("cpu*/x")), ["cpu0/x", "cpu10/x", "cpu2/x"].map(path));
+        assert_eq!(expand("/proc/keys"), ["/proc/keys"]);
+        assert!(expand("/nonexistent/cpu*/x").is_empty());
+    }
 }

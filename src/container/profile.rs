@@ -40,9 +40,16 @@ pub fn mounts(request: &Request, etc: &Path) -> Vec<Mount> {
     let kernel = ["nosuid", "noexec", "nodev"];
     let writable = if request.privileged { "rw" } else { "ro" };
     let kernel_tree = [&kernel[..], &[writable]].concat();
+    // Nodes that a container with CAP_MKNOD makes there open nothing; each of ours is a mount of its own.
+    let devices = if request.privileged { "dev" } else { "nodev" };
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &kernel),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "noexec", devices, "strictatime", "mode=755", "size=65536k"],
+        ),
         mount("/sys", "sysfs", "sysfs", &kernel_tree),
         mount(
             "/dev/pts",
@@ -140,7 +147,7 @@ mod tests {
             shown(&request()),
             [
                 "/proc proc nosuid,noexec,nodev",
-                "/dev tmpfs nosuid,noexec,strictatime,mode=755,size=65536k",
+                "/dev tmpfs nosuid,noexec,nodev,strictatime,mode=755,size=65536k",
                 "/sys sysfs nosuid,noexec,nodev,ro",
                 "/dev/pts devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
                 "/dev/mqueue mqueue nosuid,noexec,nodev",

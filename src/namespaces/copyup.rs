@@ -9,12 +9,29 @@ use rustix::{
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// What the tmpfs's own options say of its top directory, so that it isn't taken from the image's.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// `mode=`
+    pub mode: bool,
+    /// `uid=` or `gid=`
+    pub owner: bool,
+}
+
 /// Copy directories, files and links, with owners and modes, from the directory `from` to the empty directory `to`. What
 /// doesn't fit in the tmpfs is ENOSPC; device nodes, sockets and FIFOs are left out.
-pub fn fill(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+pub fn fill(from: BorrowedFd<'_>, to: BorrowedFd<'_>, kept: Kept) -> Result<()> {
     let from = open(from, c".", OFlags::RDONLY | OFlags::DIRECTORY)?;
     let to = open(to, c".", OFlags::RDONLY | OFlags::DIRECTORY)?;
-    copy_directory(&from, &to, 0)
+    copy_directory(&from, &to, 0)?;
+    let stat = fstat(&from)?;
+    if !kept.owner {
+        fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    }
+    match kept.mode {
+        true => Ok(()),
+        false => fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777)),
+    }
 }
 
 fn copy_directory(from: &OwnedFd, to: &OwnedFd, depth: u32) -> Result<()> {
@@ -51,11 +68,6 @@ fn copy_directory(from: &OwnedFd, to: &OwnedFd, depth: u32) -> Result<()> {
             }
             _ => {}
         }
-    }
-    // The directory itself: owner and mode of the image's, which a tmpfs's own options have already set when given.
-    let stat = fstat(from)?;
-    if depth == 0 {
-        fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     }
     Ok(())
 }

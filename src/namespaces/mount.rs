@@ -1,10 +1,16 @@
 //! The mounts of a container: planned as [`Operation`]s before the fork, executed by the container's first process. Each
 //! file system is made detached and attached to a descriptor, so no path of the image is ever resolved by name.
 
-use super::target::{Target, open_in_root};
-use crate::sys::mount::set_attributes;
+use super::{
+    copyup::{self, Kept},
+    target::{Target, open_in_root},
+};
+use crate::sys::mount::change_attributes;
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, makedev, mknodat, openat, symlinkat},
+    fs::{
+        AtFlags, CWD, Dev, FileType, Mode, OFlags, ResolveFlags, chmodat, fstat, makedev, mknodat, openat,
+        statat, symlinkat,
+    },
     io::{Errno, Result},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -43,7 +49,8 @@ pub enum Operation {
         /// Where it goes.
         at: Target,
     },
-    /// A device node; the privileged way (the other is to bind the host's).
+    /// A device node of the container's own, and the only one of its file system that opens; the privileged way (the other
+    /// is to bind the host's).
     Node {
         /// Where it goes.
         at: Target,
@@ -78,6 +85,12 @@ pub enum Setting {
     Flag(CString),
     /// `key=value`
     Value(CString, CString),
+}
+
+impl Setting {
+    fn is(&self, name: &CStr) -> bool {
+        matches!(self, Setting::Value(key, _) if key.as_c_str() == name)
+    }
 }
 
 impl Operation {
@@ -121,11 +134,12 @@ impl<'fd> Mounter<'fd> {
         match operation {
             Operation::Filesystem { kind, settings, attributes, at, copy_up } => {
                 let filesystem = new_filesystem(kind, settings, *attributes)?;
-                let place = at.ensure(self.root)?;
-                if *copy_up {
-                    super::copyup::fill(place.as_fd(), filesystem.as_fd())?;
+                if let (true, Ok(place)) = (*copy_up, at.find(self.root)) {
+                    let says = |key| settings.iter().any(|setting| setting.is(key));
+                    let kept = Kept { mode: says(c"mode"), owner: says(c"uid") || says(c"gid") };
+                    copyup::fill(place.as_fd(), filesystem.as_fd(), kept)?;
                 }
-                attach(&filesystem, &place)
+                attach(&filesystem, &at.ensure(self.root)?)
             }
             Operation::Bind { source, recursive, attributes, at } => {
                 let tree = clone_tree(CWD, source, *recursive)?;
@@ -136,9 +150,11 @@ impl<'fd> Mounter<'fd> {
             }
             Operation::Node { at, kind, mode, device } => {
                 let (holder, name) = at.ensure_parent(self.root)?;
-                mknodat(&holder, &name, *kind, Mode::from_raw_mode(*mode), makedev(device.0, device.1))?;
-                // mknod(2) honours the umask; the mode asked for is exact.
-                rustix::fs::chmodat(&holder, &name, Mode::from_raw_mode(*mode), AtFlags::empty())
+                make_node(&holder, &name, *kind, *mode, makedev(device.0, device.1))?;
+                // What lies around it is nodev, as no device cgroup stops a container from making other nodes there.
+                let node = clone_tree(&holder, &name, false)?;
+                change(&node, MountAttrFlags::empty(), MountAttrFlags::MOUNT_ATTR_NODEV, false)?;
+                attach(&node, openat(&holder, &name, NODE, Mode::empty())?)
             }
             Operation::Link { to, at } => {
                 let (holder, name) = at.ensure_parent(self.root)?;
@@ -216,9 +232,30 @@ pub fn clone_tree(base: impl AsFd, path: &CStr, recursive: bool) -> Result<Owned
 
 /// Add mount attributes.
 pub fn set(mount: &OwnedFd, attributes: MountAttrFlags, recursive: bool) -> Result<()> {
-    set_attributes(mount.as_fd(), attributes.bits().into(), recursive)
+    change(mount, attributes, MountAttrFlags::empty(), recursive)
+}
+
+fn change(mount: &OwnedFd, set: MountAttrFlags, clear: MountAttrFlags, recursive: bool) -> Result<()> {
+    change_attributes(mount.as_fd(), set.bits().into(), clear.bits().into(), recursive)
         .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
 }
+
+/// One that is there already, from the image or an earlier start, is taken only if it is the same device.
+fn make_node(holder: &OwnedFd, name: &CStr, kind: FileType, mode: u32, device: Dev) -> Result<()> {
+    match mknodat(holder, name, kind, Mode::from_raw_mode(mode), device) {
+        Err(Errno::EXIST) => {
+            let stat = statat(holder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(stat.st_mode) != kind || stat.st_rdev != device {
+                return Err(Errno::EXIST);
+            }
+        }
+        made => made?,
+    }
+    // mknod(2) honours the umask; the mode asked for is exact.
+    chmodat(holder, name, Mode::from_raw_mode(mode), AtFlags::empty())
+}
+
+const NODE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// /dev/null below `root`, made sure to be that (CVE-2025-31133). Never the host's: root of a container could chmod it.
 pub fn null_device(root: impl AsFd, flags: OFlags) -> Result<OwnedFd> {

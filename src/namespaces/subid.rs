@@ -8,7 +8,8 @@ use std::{env, fs, path::Path};
 /// Whose lines count: those with the user's name or number.
 #[derive(Debug)]
 pub struct Owner {
-    name: String,
+    /// Nobody's when a user has none.
+    name: Option<String>,
     number: String,
 }
 
@@ -19,7 +20,8 @@ impl Owner {
         let number = getuid().as_raw().to_string();
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let name = name_of(&passwd, &number).map(str::to_owned).or_else(|| env::var("USER").ok());
-        Owner { name: name.unwrap_or_default(), number }
+        let name = name.filter(|name| !name.is_empty());
+        Owner { name, number }
     }
 
     /// The map that `file` allows: `own` as 0, and every range of this owner after it, in the file's order.
@@ -30,7 +32,8 @@ impl Owner {
         let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
         let ranges = self.parse(&text, own);
         if ranges.len() < 2 {
-            bail!("{} has no line for user {}", file.display(), self.name);
+            let who = self.name.as_ref().unwrap_or(&self.number);
+            bail!("{} has no line for user {who}", file.display());
         }
         Ok(ranges)
     }
@@ -41,7 +44,7 @@ impl Owner {
         for line in text.lines() {
             let mut fields = line.trim().split(':');
             let owner = fields.next().unwrap_or_default();
-            if owner.is_empty() || (owner != self.name && owner != self.number) {
+            if owner.is_empty() || (Some(owner) != self.name.as_deref() && owner != self.number) {
                 continue;
             }
             let mut number = || fields.next().and_then(|n| n.parse::<u32>().ok());
@@ -81,7 +84,7 @@ mod tests {
 
     #[test]
     fn lines_of_other_users_and_bad_lines_are_passed_over() {
-        let owner = Owner { name: "alice".into(), number: "1000".into() };
+        let owner = Owner { name: Some("alice".into()), number: "1000".into() };
         let range = |inside, host, count| IdRange { inside, host, count };
         let cases: [(&str, &[IdRange]); 7] = [
             ("", &[range(0, 1000, 1)]),
@@ -102,5 +105,12 @@ mod tests {
         let passwd = "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n";
         assert_eq!(name_of(passwd, "1000"), Some("alice"));
         assert_eq!(name_of(passwd, "1"), None);
+    }
+
+    #[test]
+    fn a_user_without_a_name_is_called_by_number() {
+        let nobody = Owner { name: None, number: "4711".into() };
+        let refusal = nobody.ranges(Path::new("/dev/null"), 4711).unwrap_err();
+        assert_eq!(refusal.to_string(), "/dev/null has no line for user 4711");
     }
 }

@@ -1,14 +1,14 @@
 //! User namespaces (user_namespaces(7)): which ids this user may map, and writing the maps of a new namespace.
 
 use super::subid;
-use crate::error::Explain;
+use crate::{error::Explain, sys};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::{
     process::{Pid, getgid, getuid},
     thread::{CapabilitySet, capabilities},
 };
 use std::{
-    env, fs,
+    fs,
     io::Read,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -117,9 +117,7 @@ fn ranges() -> Result<Mapping> {
 
 /// Find `name`, and make sure that executing it can give it the privilege it needs.
 fn setuid_helper(name: &str) -> Result<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let places = env::split_paths(&path).chain(["/usr/bin", "/usr/sbin", "/bin"].map(PathBuf::from));
-    let Some(helper) = places.map(|dir| dir.join(name)).find(|file| file.is_file()) else {
+    let Some(helper) = sys::path::find(name) else {
         bail!("{name} is not installed (Debian: apt install uidmap)");
     };
     let meta = fs::metadata(&helper).with_context(|| format!("look at {}", helper.display()))?;

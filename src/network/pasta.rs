@@ -2,7 +2,7 @@
 
 use crate::{
     error::Explain,
-    sys::{exec, fork, signal},
+    sys::{exec, fork, path, signal},
 };
 use anyhow::{Context, Result, anyhow};
 use rustix::{
@@ -14,7 +14,6 @@ use rustix::{
     },
 };
 use std::{
-    env,
     io::{Read, Seek, Write},
     os::{
         fd::{AsRawFd, OwnedFd},
@@ -33,9 +32,7 @@ pub struct Pasta {
 
 /// Where pasta is installed.
 pub fn find() -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let places = env::split_paths(&path).chain(["/usr/bin", "/usr/local/bin"].map(PathBuf::from));
-    places.map(|dir| dir.join("pasta")).find(|file| file.is_file())
+    path::find("pasta")
 }
 
 impl Pasta {

@@ -9,11 +9,12 @@ use super::{
     hop,
     manifest::ACCEPT,
     reference::{DOCKER_HUB, Target},
-    registries_conf::Source,
+    registries::Source,
     tls,
 };
 use crate::storage::{Digest, Dirs};
 use anyhow::{Context, Result, anyhow};
+use jiff::Timestamp;
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode, Url,
     header::{ACCEPT as ACCEPT_HEADER, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RANGE, RETRY_AFTER},
@@ -343,9 +344,14 @@ fn content_type(response: &Response) -> Option<String> {
     response.headers().get(CONTENT_TYPE)?.to_str().ok().map(str::to_owned)
 }
 
-/// RFC 9110 section 10.2.3; of its two forms, the one with seconds.
+/// RFC 9110 section 10.2.3: seconds, or a date; one that is past asks for no wait.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Duration::try_from(then.duration_since(Timestamp::now())).unwrap_or_default())
 }
 
 /// The message in an error's body (distribution-spec, "Error Codes"), fit for one line.

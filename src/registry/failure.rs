@@ -4,6 +4,7 @@
 use crate::error::Explain;
 use anyhow::anyhow;
 use reqwest::StatusCode;
+use rustls::AlertDescription as Alert;
 use std::{convert::Infallible, error::Error as _, io, time::Duration};
 
 /// One failed exchange with a registry.
@@ -150,6 +151,10 @@ fn tls_failure(error: &rustls::Error, host: &str) -> Failure {
             format!(
                 "if it is meant to speak plain http: --tls-verify=false, or insecure = true for {host} in registries.conf"
             ),
+        ),
+        rustls::Error::AlertReceived(Alert::CertificateRequired | Alert::BadCertificate) => (
+            format!("TLS with {host} fails: it wants a client certificate, and one that it trusts"),
+            format!("put it into ~/.config/containers/certs.d/{host}/ as client.cert and client.key"),
         ),
         error => {
             use rustls::{CertificateError as C, Error::InvalidCertificate};

@@ -12,6 +12,7 @@ pub mod manifest;
 mod platform;
 mod pull;
 pub mod reference;
+pub mod registries;
 pub mod registries_conf;
 mod registries_files;
 mod short_names;

@@ -9,7 +9,7 @@ use super::{
     manifest::{self, CONFIG_LIMIT, Config, Content, Document, MANIFEST_LIMIT, Manifest},
     platform::Platform,
     reference::{Reference, Target},
-    registries_conf::{Registries, Source},
+    registries::{Registries, Source},
     registries_files, short_names,
 };
 use crate::{

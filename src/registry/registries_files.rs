@@ -1,6 +1,6 @@
 //! Finds and reads the registries.conf files, in the order of containers-registries.conf(5).
 
-use super::registries_conf::{Registries, parse};
+use super::{registries::Registries, registries_conf::parse};
 use crate::{error::Explain, storage::Dirs};
 use anyhow::{Context, Result};
 use std::{

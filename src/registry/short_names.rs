@@ -3,7 +3,8 @@
 
 use super::{
     reference::{self, DOCKER_HUB, Named, Reference},
-    registries_conf::{Registries, ShortNameMode},
+    registries::Registries,
+    registries_conf::ShortNameMode,
 };
 use crate::error::Explain;
 use anyhow::{Context, Result, anyhow};

@@ -1,5 +1,6 @@
 //! Whom we trust: the system's CAs, the private ones of containers-certs.d(5), or anyone when told so.
 
+use crate::error::Explain;
 use anyhow::{Context, Result, anyhow};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -77,7 +78,8 @@ pub fn read_private(dirs: &[PathBuf]) -> Result<Private> {
                 Some("cert") => {
                     let key = path.with_extension("key");
                     let secret = PrivateKeyDer::from_pem_file(&key)
-                        .map_err(|error| anyhow!("read private key {}: {error}", key.display()))?;
+                        .map_err(|error| anyhow!("read private key {}: {error}", key.display()))
+                        .hint(LAYOUT)?;
                     private.identity = Some((certificates(&path)?, secret));
                 }
                 _ => {}
@@ -87,6 +89,9 @@ pub fn read_private(dirs: &[PathBuf]) -> Result<Private> {
     Ok(private)
 }
 
+const LAYOUT: &str =
+    "ca.crt, client.cert and client.key there are PEM; man containers-certs.d describes them";
+
 /// The TLS settings for one registry; without `roots`, any certificate will do.
 pub fn config(roots: Option<RootCertStore>, private: Private) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -94,18 +99,16 @@ pub fn config(roots: Option<RootCertStore>, private: Private) -> Result<ClientCo
         .with_safe_default_protocol_versions()
         .context("set up TLS")?
         .dangerous();
-    let builder = match roots {
-        None => builder.with_custom_certificate_verifier(Arc::new(Anyone(provider))),
-        Some(mut roots) => {
-            for authority in &private.authorities {
-                roots.add(authority.clone()).context("trust the CA in certs.d")?;
-            }
-            let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .context("set up TLS with the CAs of this machine")?;
-            builder.with_custom_certificate_verifier(Arc::new(Pinned { usual, pinned: private.authorities }))
+    let mut verifier = Verifier { usual: None, pinned: Vec::new(), algorithms: provider.clone() };
+    if let Some(mut roots) = roots {
+        for authority in &private.authorities {
+            roots.add(authority.clone()).context("trust the CA in certs.d")?;
         }
-    };
+        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        verifier.usual = Some(usual.context("set up TLS with the CAs of this machine")?);
+        verifier.pinned = private.authorities;
+    }
+    let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
     match private.identity {
         None => Ok(builder.with_no_client_auth()),
         Some((chain, key)) => {
@@ -116,22 +119,24 @@ pub fn config(roots: Option<RootCertStore>, private: Private) -> Result<ClientCo
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = read.map_err(|error| anyhow!("read certificate {}: {error}", path.display()))?;
+    let found = read.map_err(|error| anyhow!("read certificate {}: {error}", path.display())).hint(LAYOUT)?;
     match found.is_empty() {
-        true => Err(anyhow!("read certificate {}: no PEM certificate in it", path.display())),
+        true => Err(anyhow!("read certificate {}: no PEM certificate in it", path.display())).hint(LAYOUT),
         false => Ok(found),
     }
 }
 
-/// The usual verification, and besides it: a certificate that certs.d holds byte for byte is trusted for the names in it.
-/// `openssl req -x509` makes such ones with CA:TRUE, which webpki refuses as a server's own.
 #[derive(Debug)]
-struct Pinned {
-    usual: Arc<WebPkiServerVerifier>,
+struct Verifier {
+    /// `None` for `--tls-verify=false`.
+    usual: Option<Arc<WebPkiServerVerifier>>,
+    /// Besides the usual: a certificate that certs.d holds byte for byte is trusted for the names in it.
+    /// `openssl req -x509` makes such ones with CA:TRUE, which webpki refuses as a server's own.
     pinned: Vec<CertificateDer<'static>>,
+    algorithms: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         own: &CertificateDer<'_>,
@@ -140,7 +145,8 @@ impl ServerCertVerifier for Pinned {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.usual.verify_server_cert(own, chain, name, ocsp, now) {
+        let Some(usual) = &self.usual else { return Ok(ServerCertVerified::assertion()) };
+        match usual.verify_server_cert(own, chain, name, ocsp, now) {
             // Its dates come before this error in webpki, its name does not.
             Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.pinned.contains(own) => {
                 verify_server_name(&ParsedCertificate::try_from(own)?, name)?;
@@ -156,7 +162,8 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.usual.verify_tls12_signature(message, certificate, signed)
+        let algorithms = &self.algorithms.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -165,49 +172,11 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.usual.verify_tls13_signature(message, certificate, signed)
+        let algorithms = &self.algorithms.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.supported_verify_schemes()
-    }
-}
-
-/// `--tls-verify=false`.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.algorithms.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -1,18 +1,15 @@
 //! Reading tar archives: ustar, GNU and PAX (GNU tar manual, "Basic Tar Format"; POSIX.1-2017, pax, "ustar Interchange
 //! Format"). An archive that GNU tar and Go's archive/tar read differently is refused: nothing can be smuggled past one
-//! of them. Every length is bounded before anything is allocated.
+//! of them.
 
 use super::{
+    blocks::{Blocks, number, signed},
     pax::{self, Pax},
     sparse::{MAX_SEGMENTS, MapReader, Segment, SparseMap},
 };
 use anyhow::{Context, Result, bail};
-use std::io::{BufRead, ErrorKind, Read};
+use std::io::BufRead;
 use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
-
-/// Bytes that the extended headers of one entry may take.
-const MAX_EXTENSION: u64 = 1 << 20;
-const BLOCK: u64 = 512;
 
 /// One member of the archive.
 #[derive(Debug)]
@@ -44,23 +41,20 @@ pub enum Kind {
 
 /// An archive that is read once, from front to back.
 pub struct Archive<R> {
-    reader: R,
-    /// Of the current entry: data that nobody has read, and the padding behind it.
-    data: u64,
-    padding: u64,
+    blocks: Blocks<R>,
 }
 
 impl<R: BufRead> Archive<R> {
     pub fn new(reader: R) -> Archive<R> {
-        Archive { reader, data: 0, padding: 0 }
+        Archive { blocks: Blocks::new(reader) }
     }
 
     /// The next entry; what is left of the data before it is skipped. `None` at the archive's end.
     pub fn next(&mut self) -> Result<Option<Entry>> {
         let (mut long_name, mut long_link, mut records) = (None, None, None::<Vec<u8>>);
         loop {
-            self.skip_data()?;
-            let Some(header) = self.header()? else {
+            self.blocks.skip_data()?;
+            let Some(header) = self.blocks.header()? else {
                 if long_name.is_some() || long_link.is_some() || records.is_some() {
                     bail!("archive ends between an extended header and its entry");
                 }
@@ -72,7 +66,7 @@ impl<R: BufRead> Archive<R> {
                 EntryType::GNULongLink => &mut long_link,
                 EntryType::XHeader => &mut records,
                 EntryType::XGlobalHeader => {
-                    pax::check_global(&self.extension(size)?)?;
+                    pax::check_global(&self.blocks.extension(size)?)?;
                     continue;
                 }
                 // A volume label names the tape.
@@ -85,37 +79,23 @@ impl<R: BufRead> Archive<R> {
             if slot.is_some() {
                 bail!("two extended headers of one kind describe one entry");
             }
-            *slot = Some(self.extension(size)?);
+            *slot = Some(self.blocks.extension(size)?);
         }
     }
 
     /// Some more data of the current file, or nothing at its end.
     pub fn read_data(&mut self) -> Result<&[u8]> {
-        if self.data == 0 {
-            return Ok(&[]);
-        }
-        let available = fill(&mut self.reader)?;
-        if available.is_empty() {
-            bail!("archive ends within an entry");
-        }
-        let length = self.data.min(available.len() as u64) as usize;
-        Ok(&available[..length])
+        self.blocks.read_data()
     }
 
     /// Have done with `length` bytes of what [`Archive::read_data`] returned.
     pub fn consume(&mut self, length: usize) {
-        self.reader.consume(length);
-        self.data -= length as u64;
+        self.blocks.consume(length);
     }
 
     /// Read to the very end of the stream.
-    pub fn drain(mut self) -> Result<()> {
-        loop {
-            match fill(&mut self.reader)?.len() {
-                0 => return Ok(()),
-                length => self.reader.consume(length),
-            }
-        }
+    pub fn drain(self) -> Result<()> {
+        self.blocks.drain()
     }
 
     fn entry(
@@ -163,8 +143,7 @@ impl<R: BufRead> Archive<R> {
         if stored == 0 && size != 0 && !matches!(kind, Kind::HardLink { .. } | Kind::File { .. }) {
             bail!("{:?} is no file and yet has {size} bytes of data", lossy(&path));
         }
-        self.data = stored;
-        self.padding = stored.wrapping_neg() % BLOCK;
+        self.blocks.begin_data(stored);
         let kind = match (kind, pax.sparse) {
             (Kind::File { sparse: None }, Some(header)) => {
                 let (size, segments) = match (header.major, header.minor) {
@@ -173,7 +152,7 @@ impl<R: BufRead> Archive<R> {
                     (major, minor) => bail!("sparse format {major}.{minor} is unknown"),
                 };
                 let size = size.context("sparse file without a size")?;
-                Kind::File { sparse: Some(SparseMap::new(size, segments, self.data)?) }
+                Kind::File { sparse: Some(SparseMap::new(size, segments, self.blocks.data_left())?) }
             }
             (_, Some(_)) => bail!("{:?} is no file and yet sparse", lossy(&path)),
             (kind, None) => kind,
@@ -190,42 +169,6 @@ impl<R: BufRead> Archive<R> {
         })
     }
 
-    /// The next header block, its checksum verified. Two blocks of zeros are the end of the archive, and so is the end
-    /// of the stream between two entries.
-    fn header(&mut self) -> Result<Option<Header>> {
-        let mut header = Header::new_old();
-        if !self.block(header.as_mut_bytes())? {
-            return Ok(None);
-        }
-        if header.as_bytes() == &[0; 512] {
-            if self.block(header.as_mut_bytes())? && header.as_bytes() != &[0; 512] {
-                bail!("archive goes on after its end");
-            }
-            return Ok(None);
-        }
-        let bytes = header.as_bytes();
-        let sum: u64 = bytes.iter().map(|b| u64::from(*b)).sum();
-        let own: u64 = bytes[148..156].iter().map(|b| u64::from(*b)).sum();
-        if number(&header.as_old().cksum).ok() != Some(sum - own + 8 * u64::from(b' ')) {
-            bail!("not a tar archive, or a damaged one: wrong header checksum");
-        }
-        Ok(Some(header))
-    }
-
-    fn extension(&mut self, size: u64) -> Result<Vec<u8>> {
-        if size > MAX_EXTENSION {
-            bail!("extended header of {size} bytes is larger than {MAX_EXTENSION}");
-        }
-        let mut bytes = vec![0; size as usize];
-        read_exact(&mut self.reader, &mut bytes)?;
-        self.padding = size.wrapping_neg() % BLOCK;
-        // GNU names end at the first NUL; PAX records hold none that matters at their end.
-        if let [text @ .., 0] = bytes.as_slice() {
-            bytes.truncate(text.iter().position(|b| *b == 0).unwrap_or(text.len()));
-        }
-        Ok(bytes)
-    }
-
     /// Old GNU format: four segments in the header, 21 in each block that follows.
     fn old_sparse_map(&mut self, header: &Header, stored: u64) -> Result<SparseMap> {
         let gnu = header.as_gnu().context("sparse entry without a GNU header")?;
@@ -235,7 +178,7 @@ impl<R: BufRead> Archive<R> {
         let mut more = gnu.is_extended();
         while more {
             let mut block = GnuExtSparseHeader::new();
-            if !self.block(block.as_mut_bytes())? {
+            if !self.blocks.block(block.as_mut_bytes())? {
                 bail!("archive ends within a sparse map");
             }
             add_segments(&mut segments, block.sparse())?;
@@ -247,55 +190,12 @@ impl<R: BufRead> Archive<R> {
     fn sparse_map_in_front(&mut self) -> Result<Vec<Segment>> {
         let mut reader = MapReader::default();
         loop {
-            let mut block = [0; 512];
-            self.data = self.data.checked_sub(BLOCK).context("sparse map is larger than its entry")?;
-            read_exact(&mut self.reader, &mut block)?;
+            let block = self.blocks.data_block()?.context("sparse map is larger than its entry")?;
             if let Some(segments) = reader.feed(&block)? {
                 return Ok(segments);
             }
         }
     }
-
-    fn skip_data(&mut self) -> Result<()> {
-        let mut left = self.data.checked_add(self.padding).context("size")?;
-        (self.data, self.padding) = (0, 0);
-        while left > 0 {
-            let available = fill(&mut self.reader)?.len() as u64;
-            if available == 0 {
-                bail!("archive ends within an entry");
-            }
-            let length = left.min(available);
-            self.reader.consume(length as usize);
-            left -= length;
-        }
-        Ok(())
-    }
-
-    /// Fill `block`; false at the end of the stream.
-    fn block(&mut self, block: &mut [u8; 512]) -> Result<bool> {
-        if fill(&mut self.reader)?.is_empty() {
-            return Ok(false);
-        }
-        read_exact(&mut self.reader, block)?;
-        Ok(true)
-    }
-}
-
-fn fill(reader: &mut impl BufRead) -> Result<&[u8]> {
-    // Twice: the borrow checker can't see that an interrupted read returns nothing.
-    while let Err(e) = reader.fill_buf() {
-        if e.kind() != ErrorKind::Interrupted {
-            return Err(e).context("read the archive");
-        }
-    }
-    reader.fill_buf().context("read the archive")
-}
-
-fn read_exact(reader: &mut impl Read, bytes: &mut [u8]) -> Result<()> {
-    reader.read_exact(bytes).map_err(|e| match e.kind() {
-        ErrorKind::UnexpectedEof => anyhow::anyhow!("archive ends within an entry"),
-        _ => anyhow::Error::from(e).context("read the archive"),
-    })
 }
 
 /// GNU tar and Go disagree about which of the two names counts.
@@ -319,27 +219,6 @@ fn add_segments(segments: &mut Vec<Segment>, headers: &[GnuSparseHeader]) -> Res
     Ok(())
 }
 
-/// A numeric field that can't be negative.
-fn number(field: &[u8]) -> Result<u64> {
-    signed(field)?.try_into().context("negative number in a tar header")
-}
-
-/// A numeric field: octal digits among blanks and NULs, or GNU's base 256, two's complement, marked by the first bit.
-fn signed(field: &[u8]) -> Result<i64> {
-    if field.first().is_some_and(|first| first & 0x80 != 0) {
-        // The marker takes the first bit, the sign is the second.
-        let first = i128::from((field[0] << 1) as i8 >> 1);
-        let value = field[1..].iter().fold(first, |value, byte| value << 8 | i128::from(*byte));
-        return value.try_into().context("number out of range in a tar header");
-    }
-    let text = field.trim_ascii_start().split(|b| matches!(b, 0 | b' ')).next().unwrap_or_default();
-    let digits = text.iter().try_fold(0i64, |value, digit| match digit {
-        b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
-        _ => None,
-    });
-    digits.context("malformed number in a tar header")
-}
-
 /// For messages: at most 200 bytes, and nothing that a terminal would obey once it is printed with `{:?}`.
 pub fn lossy(name: &[u8]) -> String {
     String::from_utf8_lossy(&name[..name.len().min(200)]).into_owned()
@@ -348,26 +227,6 @@ pub fn lossy(name: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers() {
-        for (field, expected) in [
-            (&b"0000644\0"[..], Some(0o644)),
-            (b"   644 \0", Some(0o644)),
-            (b"00000000", Some(0)),
-            (b"\0\0\0\0\0\0\0\0", Some(0)),
-            (b"\x80\0\0\0\0\0\x01\0", Some(256)),
-            (b"\xff\xff\xff\xff\xff\xff\xff\xff", Some(-1)),
-            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe", Some(-2)),
-            (b"\x80\0\0\x01\0\0\0\0\0\0\0\0", None),
-            (b"0000648\0", None),
-            (b"-1\0", None),
-            (b"0x1\0", None),
-        ] {
-            assert_eq!(signed(field).ok(), expected, "{field:?}");
-        }
-        assert!(number(b"\xff\xff\xff\xff\xff\xff\xff\xff").is_err());
-    }
 
     fn header(name: &str, kind: u8, size: u64) -> Header {
         let mut header = Header::new_gnu();

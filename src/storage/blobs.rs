@@ -1,6 +1,6 @@
 //! Content as it came from a registry, each under its own digest.
 
-use super::{Digest, Store, disk::Full};
+use super::{Digest, Store, disk::ByErrno};
 use crate::error::Explain;
 use anyhow::{Context, Result, anyhow, bail};
 use std::{
@@ -45,7 +45,7 @@ impl Store {
             if written.is_err() {
                 let _ = fs::remove_file(&draft);
             }
-            written.with_context(|| format!("write blob {}", path.display())).hint_when_full()?;
+            written.with_context(|| format!("write blob {}", path.display())).hint_by_errno()?;
         }
         Ok(digest)
     }

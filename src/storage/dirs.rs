@@ -1,6 +1,7 @@
 //! Where things lie: the XDG base directories of a user (XDG Base Directory Specification), or /var/lib, /run, /etc and
 //! /var/cache as root. Nothing else in the project knows a path outside a container.
 
+use super::disk::ByErrno;
 use crate::error::Explain;
 use anyhow::{Context, Result};
 use rustix::process;
@@ -48,7 +49,8 @@ impl Dirs {
                 .mode(0o700)
                 .create(dir)
                 .with_context(|| format!("make directory {}", dir.display()))
-                .hint("name another place with --root and --runroot, or free space on this one")?;
+                .hint_by_errno()
+                .hint("name another place with --root and --runroot")?;
         }
         Ok(())
     }

@@ -1,24 +1,29 @@
-//! What a failing disk needs said beside the kernel's word for it.
+//! What a disk that takes nothing needs said beside the kernel's word for it.
 
 use crate::error::Explain;
 use anyhow::{Error, Result};
 use rustix::io::Errno;
 use std::io;
 
-/// Adds the hint that mends a full disk or an exceeded quota to an error of writing.
-pub(super) trait Full<T> {
-    fn hint_when_full(self) -> Result<T>;
+/// Adds the hint that mends it to an error of writing.
+pub(super) trait ByErrno<T> {
+    fn hint_by_errno(self) -> Result<T>;
 }
 
-impl<T> Full<T> for Result<T> {
-    fn hint_when_full(self) -> Result<T> {
-        match self {
-            Err(error) if is(&error, Errno::NOSPC) => Err(error)
-                .hint("free space or inodes (`df -h`, `df -i`), for example by `ctr rmi` of an image"),
-            Err(error) if is(&error, Errno::DQUOT) => {
-                Err(error).hint("free some of your quota (`quota -s`), for example by `ctr rmi` of an image")
-            }
-            other => other,
+/// Errno, and what to do.
+const HINTS: [(Errno, &str); 4] = [
+    (Errno::NOSPC, "free space or inodes (`df -h`, `df -i`), for example by `ctr rmi` of an image"),
+    (Errno::DQUOT, "free some of your quota (`quota -s`), for example by `ctr rmi` of an image"),
+    (Errno::ROFS, "name a place that can be written with --root, or `mount -o remount,rw` this one"),
+    (Errno::FBIG, "lift the limit of a file's size: `ulimit -f unlimited`"),
+];
+
+impl<T> ByErrno<T> for Result<T> {
+    fn hint_by_errno(self) -> Result<T> {
+        let Err(error) = self else { return self };
+        match HINTS.iter().find(|(errno, _)| is(&error, *errno)) {
+            Some((_, hint)) => Err(error).hint(*hint),
+            None => Err(error),
         }
     }
 }
@@ -38,10 +43,18 @@ mod tests {
     use anyhow::Context;
 
     #[test]
-    fn only_a_full_disk_gets_the_hint() {
-        let fails = |errno: Errno| Err::<(), _>(io::Error::from(errno)).context("write x").hint_when_full();
-        assert!(hint(&fails(Errno::NOSPC).unwrap_err()).unwrap().contains("df -h"));
-        assert!(hint(&fails(Errno::DQUOT).unwrap_err()).unwrap().contains("quota"));
-        assert!(hint(&fails(Errno::IO).unwrap_err()).is_none());
+    fn what_mends_it() {
+        let fails = |errno: Errno| Err::<(), _>(io::Error::from(errno)).context("write x").hint_by_errno();
+        for (errno, command) in [
+            (Errno::NOSPC, Some("df -h")),
+            (Errno::DQUOT, Some("quota -s")),
+            (Errno::ROFS, Some("--root")),
+            (Errno::FBIG, Some("ulimit -f")),
+            (Errno::IO, None),
+        ] {
+            let failure = fails(errno).unwrap_err();
+            assert_eq!(command.is_some(), hint(&failure).is_some(), "{errno}");
+            assert!(command.is_none_or(|command| hint(&failure).is_some_and(|hint| hint.contains(command))));
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! Images by reference: one file each, written last, so that whatever it names is there.
 
-use super::{Digest, Store, disk::Full, store::sync_directory};
+use super::{Digest, Store, disk::ByErrno, small_file, store::sync_directory};
 use crate::error::Explain;
 use anyhow::{Context, Error, Result, bail};
-use rustix::fs::{Mode, OFlags, fsync, open, syncfs};
+use rustix::fs::{fsync, syncfs};
 use std::{
     fmt::Write as _,
     fs::{self, File},
-    io::{ErrorKind, Read, Write as _},
+    io::{ErrorKind, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -89,7 +89,7 @@ impl Store {
         if published.is_err() {
             let _ = fs::remove_file(&draft);
         }
-        published.with_context(|| format!("publish {}", image.reference)).hint_when_full()
+        published.with_context(|| format!("publish {}", image.reference)).hint_by_errno()
     }
 
     /// Forget `reference`; false when nothing had that name. What it named stays until the garbage is collected.
@@ -136,18 +136,8 @@ fn file_name(reference: &str) -> String {
     if name.len() > 255 { format!("%s{}", Digest::of(reference.as_bytes()).hex()) } else { name }
 }
 
-/// Our own records are a few KiB; the limit keeps a damaged one from filling memory.
-const LIMIT: u64 = 4 << 20;
-
 fn read(path: &Path) -> Result<Option<Image>> {
-    // NONBLOCK: a FIFO in the place of a record must not stop a listing.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = match open(path, flags, Mode::empty()) {
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        opened => File::from(opened.with_context(|| format!("open {}", path.display()))?),
-    };
-    let mut json = Vec::new();
-    file.take(LIMIT).read_to_end(&mut json).with_context(|| format!("read {}", path.display()))?;
+    let Some(json) = small_file::read(path)? else { return Ok(None) };
     let image: Image = serde_json::from_slice(&json)
         .with_context(|| format!("read image record {}", path.display()))
         .hint(format!("rm '{}', then pull that image again", path.display()))?;

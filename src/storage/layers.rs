@@ -3,7 +3,7 @@
 
 use super::{
     Compression, Digest, Hold, Store, delete_tree,
-    disk::Full,
+    disk::ByErrno,
     ingest::{self, Blob},
     unpack::{Policy, Unpacked},
 };
@@ -69,7 +69,7 @@ impl Store {
     pub fn ingest(&self, source: LayerSource) -> Result<LayerIngest> {
         let hold = self.hold()?;
         let policy = Policy::of_process()?;
-        let draft = Draft::make(self.draft_path()?).hint_when_full()?;
+        let draft = Draft::make(self.draft_path()?).hint_by_errno()?;
         let blob = draft.0.join("blob");
         let blob = File::create_new(&blob).with_context(|| format!("make {}", blob.display()))?;
         let blob = Blob::new(&source, blob);
@@ -101,7 +101,7 @@ impl LayerIngest {
     /// # Errors
     /// What has gone wrong since, in any stage.
     pub fn push(&mut self, chunk: Vec<u8>) -> Result<()> {
-        self.blob.take(&chunk).hint_when_full()?;
+        self.blob.take(&chunk).hint_by_errno()?;
         if chunk.is_empty() || self.chunks.as_ref().is_some_and(|chunks| chunks.send(chunk).is_ok()) {
             return Ok(());
         }
@@ -118,13 +118,13 @@ impl LayerIngest {
         let unpacked = unpacked?;
         self.publish(&unpacked)
             .with_context(|| format!("publish layer {}", self.source.diff_id))
-            .hint_when_full()
+            .hint_by_errno()
     }
 
     fn join(&mut self) -> Result<Unpacked> {
         drop(self.chunks.take());
         let worker = self.worker.take().with_context(|| format!("layer {} has failed", self.source.blob))?;
-        worker.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked"))).hint_when_full()
+        worker.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked"))).hint_by_errno()
     }
 
     /// The contents reach the disk before the names; the names do when an image is published that needs them.

@@ -1,6 +1,6 @@
 //! The store's directories, and the hold that keeps garbage collection away while somebody works in them.
 
-use super::{Dirs, skeleton};
+use super::{Dirs, disk::ByErrno, skeleton};
 use crate::error::Explain;
 use anyhow::{Context, Result};
 use rustix::{
@@ -38,7 +38,6 @@ impl Store {
                 make_directory(&store.dirs.data.join(name))?;
             }
             skeleton::make(&store.skeleton())?;
-            make_directory(&store.mount_point())?;
             make_directory(&last)?;
         }
         Ok(store)
@@ -56,7 +55,7 @@ impl Store {
 
     /// Where root file systems are mounted: one place for all, since each start has a mount namespace of its own.
     pub fn mount_point(&self) -> PathBuf {
-        self.dirs.data.join("skeleton/mount")
+        self.dirs.data.join(LAST)
     }
 
     /// Keep everything in the store until the hold is dropped. Waits for a collection that is under way, which is short.
@@ -105,9 +104,10 @@ impl Store {
     }
 }
 
-const DIRECTORIES: [&str; 8] =
-    ["blobs", "blobs/sha256", "layers", "images", "containers", "names", "tmp", "skeleton"];
-const LAST: &str = "trash";
+const DIRECTORIES: [&str; 9] =
+    ["blobs", "blobs/sha256", "layers", "images", "containers", "names", "tmp", "trash", "skeleton"];
+/// The one that earlier builds did not make, so that theirs gets it too.
+const LAST: &str = "skeleton/mount";
 
 pub(super) fn random_name() -> Result<String> {
     let mut bytes = [0; 8];
@@ -129,7 +129,8 @@ fn make_directory(path: &Path) -> Result<()> {
         made => made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700))),
     };
     made.with_context(|| format!("make directory {}", path.display()))
-        .hint("name another place with --root, or free space on this one")
+        .hint_by_errno()
+        .hint("name another place with --root")
 }
 
 #[cfg(test)]
@@ -153,6 +154,14 @@ mod tests {
         assert!(store.try_hold_alone().unwrap().is_none());
         drop(second);
         assert!(store.try_hold_alone().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_store_of_an_earlier_build_gets_what_it_lacks() {
+        let (_temp, store) = test_store();
+        fs::remove_dir(store.mount_point()).unwrap();
+        Store::open(store.dirs().clone()).unwrap();
+        assert!(store.mount_point().is_dir());
     }
 
     #[test]

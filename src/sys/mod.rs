@@ -7,6 +7,7 @@ pub mod fork;
 pub mod interface;
 pub mod keyring;
 pub mod mount;
+pub mod path;
 pub mod seccomp;
 pub mod signal;
 pub mod title;

@@ -5,9 +5,9 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-/// Set `MOUNT_ATTR_*` on the mount that `mount` refers to, and on all below it when `recursive`.
-pub fn set_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+/// Set and clear `MOUNT_ATTR_*` on the mount that `mount` refers to, and on all below it when `recursive`.
+pub fn change_attributes(mount: BorrowedFd<'_>, set: u64, clear: u64, recursive: bool) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a NUL-terminated literal and the size is that of the structure, which outlives the call.
     let result = unsafe {

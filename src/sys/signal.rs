@@ -18,9 +18,13 @@ pub fn send(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
 
 /// Every signal back to its default and none blocked: Rust ignores SIGPIPE, and a caller may have ignored more.
 pub fn reset() {
+    // The kernel's struct sigaction (rt_sigaction(2)): all zero is SIG_DFL without flags.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL runs no code of ours. SIGKILL, SIGSTOP and glibc's two own signals are refused, harmlessly.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        let old = std::ptr::null_mut::<u64>();
+        // SAFETY: SIG_DFL runs no code of ours; the kernel only reads the structure, which is as long as any of its
+        // architectures has it. Not by glibc, which refuses its own two; SIGKILL and SIGSTOP are refused, harmlessly.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, 8) };
     }
     // SAFETY: an empty set on the stack; sigprocmask only reads it.
     unsafe {
@@ -28,6 +32,12 @@ pub fn reset() {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
+}
+
+/// A write beyond the limit of a file's size (setrlimit(2), RLIMIT_FSIZE) fails with EFBIG instead of ending this process.
+pub fn survive_the_file_size_limit() {
+    // SAFETY: SIG_IGN runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// SIGPIPE ends this process again, as it does any program that prints (Rust ignores it at start).

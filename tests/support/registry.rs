@@ -39,6 +39,20 @@ impl Registry {
         })
     }
 
+    /// [`Registry::tls`] that wants a certificate of its clients, too: the one of [`Registry::identity`].
+    pub fn mutual_tls() -> &'static Registry {
+        static MUTUAL: OnceLock<Registry> = OnceLock::new();
+        MUTUAL.get_or_init(|| {
+            Registry::start(Some(Registry::plain()), |dir| {
+                certify(dir);
+                let dir = dir.display();
+                format!(
+                    "  tls: {{ certificate: {dir}/leaf.pem, key: {dir}/leaf.key, clientcas: [{dir}/ca.pem] }}\n"
+                )
+            })
+        })
+    }
+
     /// Plain HTTP with tokens of [`Registry::tokens`].
     pub fn token() -> &'static Registry {
         static TOKEN: OnceLock<Registry> = OnceLock::new();
@@ -70,6 +84,11 @@ impl Registry {
     /// The CA's certificate of [`Registry::tls`], PEM.
     pub fn authority(&self) -> Vec<u8> {
         fs::read(self.dir.join("ca.pem")).expect("read the CA's certificate")
+    }
+
+    /// A certificate of that CA and its key, PEM.
+    pub fn identity(&self) -> [Vec<u8>; 2] {
+        ["leaf.pem", "leaf.key"].map(|file| fs::read(self.dir.join(file)).expect("read a certificate"))
     }
 
     /// `NAME` of `repository` here: `127.0.0.1:5000/library/tiny:latest`.

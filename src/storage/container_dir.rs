@@ -1,0 +1,175 @@
+//! The directory of one container, and the lock in it that somebody holds as long as the container lives.
+
+use super::{
+    ContainerId, Digest,
+    small_file::{read, replace},
+};
+use anyhow::{Context, Result};
+use nix::fcntl::{FcntlArg, fcntl};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    io::Errno,
+};
+use std::{
+    fs,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+/// The directory of one container.
+#[derive(Clone, Debug)]
+pub struct ContainerDir {
+    pub(super) id: ContainerId,
+    pub(super) path: PathBuf,
+    pub(super) runtime: PathBuf,
+}
+
+impl ContainerDir {
+    /// Whose directory this is.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// The directory itself, 0700.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// overlay's upper directory: what the container changed.
+    pub fn upper(&self) -> PathBuf {
+        self.path.join("upper")
+    }
+
+    /// overlay's work directory.
+    pub fn work(&self) -> PathBuf {
+        self.path.join("work")
+    }
+
+    /// Where the monitor says which process is the container's first. Dies with the boot.
+    pub fn pid_file(&self) -> PathBuf {
+        self.runtime.join(format!("{}.pid", self.id))
+    }
+
+    /// Where its monitor listens. Dies with the boot.
+    pub fn socket_file(&self) -> PathBuf {
+        self.runtime.join(format!("{}.sock", self.id))
+    }
+
+    /// The layers below the upper directory, base first.
+    pub fn layers(&self) -> Result<Vec<Digest>> {
+        let list = self.read("layers")?.unwrap_or_default();
+        let lines =
+            std::str::from_utf8(&list).with_context(|| format!("read the layers of {}", self.id.short()))?;
+        lines.lines().map(str::parse).collect()
+    }
+
+    /// The contents of file `name`, or `None` without one.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        read(&self.path.join(name))
+    }
+
+    /// The contents of the pid file, or `None` without one.
+    pub fn read_pid_file(&self) -> Result<Option<Vec<u8>>> {
+        read(&self.pid_file())
+    }
+
+    /// Replace file `name` as a whole: readers see the old or the new contents.
+    pub fn write(&self, name: &str, contents: &[u8]) -> Result<()> {
+        replace(&self.path.join(name), contents)
+    }
+
+    /// Replace the pid file as a whole.
+    pub fn write_pid_file(&self, contents: &[u8]) -> Result<()> {
+        replace(&self.pid_file(), contents)
+    }
+
+    /// Remove the socket of a monitor that ends. One that stays is a dead end, which clients find out.
+    pub fn remove_socket_file(&self) {
+        let _ = fs::remove_file(self.socket_file());
+    }
+
+    /// Remove the pid file. One that stays names a process that is no more, which readers find out.
+    pub fn remove_pid_file(&self) {
+        let _ = fs::remove_file(self.pid_file());
+    }
+
+    /// Whether somebody holds the lock. Only asks: nobody is kept from taking it.
+    pub fn is_alive(&self) -> Result<bool> {
+        let Some(file) = self.open_lock(OFlags::RDONLY)? else { return Ok(false) };
+        let mut lock = whole_file();
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))
+            .with_context(|| format!("probe the lock of {}", self.id.short()))?;
+        Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+    }
+
+    /// Take the lock of a dead container; `None` while it lives or when it is gone.
+    pub fn try_lock(&self) -> Result<Option<Lock>> {
+        let Some(file) = self.open_lock(OFlags::RDWR)? else { return Ok(None) };
+        Lock::take(file).with_context(|| format!("lock container {}", self.id.short()))
+    }
+
+    /// Wait until the container is dead and take its lock; `None` when it is gone.
+    pub fn lock(&self) -> Result<Option<Lock>> {
+        let Some(file) = self.open_lock(OFlags::RDWR)? else { return Ok(None) };
+        let all = whole_file();
+        loop {
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&all)) {
+                Ok(_) => return Ok(Some(Lock(file))),
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(e) => {
+                    return Err(e).with_context(|| format!("wait for container {} to end", self.id.short()));
+                }
+            }
+        }
+    }
+
+    fn open_lock(&self, access: OFlags) -> Result<Option<OwnedFd>> {
+        match open(self.path.join("lock"), access | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("open the lock of container {}", self.id.short())),
+        }
+    }
+}
+
+/// A held lock of a container. It belongs to the open file (fcntl_locking(2), "Open file description locks"): a forked
+/// process that keeps the descriptor keeps the container alive, and the kernel lets go when the last one is closed.
+#[derive(Debug)]
+pub struct Lock(pub(super) OwnedFd);
+
+impl Lock {
+    /// Take the lock that `file` is for; `None` when somebody has it.
+    pub(super) fn take(file: OwnedFd) -> Result<Option<Lock>> {
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+            Ok(_) => Ok(Some(Lock(file))),
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn whole_file() -> libc::flock {
+    libc::flock { l_type: libc::F_WRLCK as _, l_whence: libc::SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::store::test_store;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole() {
+        let (_temp, store) = test_store();
+        let (dir, _lock) = store.create_container(&ContainerId::random().unwrap(), &[]).unwrap();
+        assert_eq!(dir.read("exit").unwrap(), None);
+        dir.write("exit", b"a long text").unwrap();
+        dir.write("exit", b"short").unwrap();
+        assert_eq!(dir.read("exit").unwrap().unwrap(), b"short");
+    }
+}
