@@ -2,6 +2,7 @@
 //! by name.
 
 mod container_filter;
+mod exec;
 mod foreground;
 mod image_filter;
 mod images;
@@ -133,6 +134,8 @@ enum Verb {
     Stop(stop::Args),
     /// Stop and start containers
     Restart(stop::RestartArgs),
+    /// Run a command in a running container
+    Exec(exec::Args),
     /// Send containers a signal
     Kill(kill::Args),
     /// Wait until containers end
@@ -205,6 +208,10 @@ enum ContainerVerb {
     Stop(stop::Args),
     /// Stop and start containers
     Restart(stop::RestartArgs),
+    /// Run a command in a running container
+    Exec(exec::Args),
+    /// Run a command in a running container
+    Exec(exec::Args),
     /// Send containers a signal
     Kill(kill::Args),
     /// Wait until containers end
@@ -232,7 +239,10 @@ impl Verb {
         // All but `run` end like any program when nobody reads what they print; `run` passes SIGPIPE on to its container.
         if !matches!(
             self,
-            Verb::Run(_) | Verb::Start(_) | Verb::Container(Group { verb: C::Run(_) | C::Start(_) })
+            Verb::Run(_)
+                | Verb::Start(_)
+                | Verb::Exec(_)
+                | Verb::Container(Group { verb: C::Run(_) | C::Start(_) | C::Exec(_) })
         ) {
             sys::signal::die_on_broken_pipe();
         }
@@ -246,6 +256,7 @@ impl Verb {
             Verb::Restart(args) | Verb::Container(Group { verb: C::Restart(args) }) => {
                 stop::restart(&args, globals)
             }
+            Verb::Exec(args) | Verb::Container(Group { verb: C::Exec(args) }) => exec::run(args, globals),
             Verb::Kill(args) | Verb::Container(Group { verb: C::Kill(args) }) => kill::run(&args, globals),
             Verb::Wait(args) | Verb::Container(Group { verb: C::Wait(args) }) => wait::run(&args, globals),
             Verb::Init(args) | Verb::Container(Group { verb: C::Init(args) }) => start::init(&args, globals),
