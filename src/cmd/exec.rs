@@ -2,7 +2,7 @@
 
 use super::{Globals, foreground, output, run_request, targets};
 use crate::{
-    container::exec::Request,
+    container::{exec::Request, state::Container},
     error::Explain,
     monitor::{self, Attendance, Manner, Readiness},
     storage::ContainerId,
@@ -66,7 +66,6 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
     }
     let store = globals.store()?;
     let container = targets::one(&store, name, args.latest)?;
-    let keys = foreground::keys(args.detach_keys.as_deref().or(container.record.detach_keys.as_deref()))?;
     let request = Request {
         command: command.to_vec(),
         env: run_request::environment(&args.env, &args.env_file)?,
@@ -77,17 +76,25 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
         privileged: args.privileged,
         detached: args.detach,
     };
-    let stays = !args.detach;
-    let manner = Manner { foreground: stays, stdin: args.interactive && stays, output: stays, hold: false };
-    let readiness = stays.then(|| Readiness::new(args.tty && args.interactive)).transpose()?;
-    let begun = monitor::exec(&container, &request, manner)?;
-    // As Podman does; what it names is nowhere kept.
-    let Some(readiness) = readiness else { return output::line(ContainerId::random()?).map(|()| 0) };
+    if args.detach {
+        let background = Request { interactive: false, ..request };
+        monitor::exec(&container, &background, Manner::BACKGROUND)?;
+        // As Podman does; what it names is nowhere kept.
+        return output::line(ContainerId::random()?).map(|()| 0);
+    }
+    attached(&container, &request, args.detach_keys.as_deref())
+}
+
+/// Run it and stay with it; its exit status.
+pub fn attached(container: &Container, request: &Request, detach_keys: Option<&str>) -> Result<u8> {
+    let keys = foreground::keys(detach_keys.or(container.record.detach_keys.as_deref()))?;
+    let readiness = Readiness::new(request.tty && request.interactive)?;
+    let begun = monitor::exec(container, request, Manner::foreground(request.interactive))?;
     let attendance = Attendance {
         line: begun.line,
         pidfd: begun.pidfd,
         input: begun.input,
-        tty: args.tty,
+        tty: request.tty,
         sig_proxy: true,
         foreground: true,
         keys,

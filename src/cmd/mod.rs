@@ -12,6 +12,7 @@ mod inspect_container;
 mod kill;
 mod measure;
 mod output;
+mod pause;
 mod port;
 mod progress;
 mod ps;
@@ -26,6 +27,7 @@ mod start;
 mod stop;
 mod targets;
 pub mod template;
+mod top;
 mod usage;
 mod version;
 mod wait;
@@ -136,6 +138,12 @@ enum Verb {
     Restart(stop::RestartArgs),
     /// Run a command in a running container
     Exec(exec::Args),
+    /// Stop all processes of containers
+    Pause(pause::Args),
+    /// Let paused containers go on
+    Unpause(pause::Args),
+    /// List the processes of a container
+    Top(top::Args),
     /// Send containers a signal
     Kill(kill::Args),
     /// Wait until containers end
@@ -210,8 +218,12 @@ enum ContainerVerb {
     Restart(stop::RestartArgs),
     /// Run a command in a running container
     Exec(exec::Args),
-    /// Run a command in a running container
-    Exec(exec::Args),
+    /// Stop all processes of containers
+    Pause(pause::Args),
+    /// Let paused containers go on
+    Unpause(pause::Args),
+    /// List the processes of a container
+    Top(top::Args),
     /// Send containers a signal
     Kill(kill::Args),
     /// Wait until containers end
@@ -257,6 +269,13 @@ impl Verb {
                 stop::restart(&args, globals)
             }
             Verb::Exec(args) | Verb::Container(Group { verb: C::Exec(args) }) => exec::run(args, globals),
+            Verb::Pause(args) | Verb::Container(Group { verb: C::Pause(args) }) => {
+                pause::pause(&args, globals)
+            }
+            Verb::Unpause(args) | Verb::Container(Group { verb: C::Unpause(args) }) => {
+                pause::unpause(&args, globals)
+            }
+            Verb::Top(args) | Verb::Container(Group { verb: C::Top(args) }) => top::run(&args, globals),
             Verb::Kill(args) | Verb::Container(Group { verb: C::Kill(args) }) => kill::run(&args, globals),
             Verb::Wait(args) | Verb::Container(Group { verb: C::Wait(args) }) => wait::run(&args, globals),
             Verb::Init(args) | Verb::Container(Group { verb: C::Init(args) }) => start::init(&args, globals),

@@ -24,7 +24,7 @@ use anyhow::{Context, Result, anyhow};
 use oci_spec::runtime::{Process, Spec};
 use rustix::{
     fs::{Mode, OFlags, open},
-    process::{DumpableBehavior, Pid, set_dumpable_behavior, setsid},
+    process::{DumpableBehavior, set_dumpable_behavior, setsid},
     thread::{ThreadNameSpaceType, move_into_thread_name_spaces},
 };
 use std::{
@@ -96,11 +96,11 @@ impl Plan {
 /// It doesn't run; the words and the status are Podman's.
 pub fn subject(container: &Container) -> Result<Child> {
     let process = match &container.status {
-        Status::Running(process) => process.open()?.zip(Pid::from_raw(process.pid)),
+        Status::Running(process) => process.child()?,
         _ => None,
     };
     match process {
-        Some((pidfd, pid)) => Ok(Child { pid, pidfd }),
+        Some(child) => Ok(child),
         None => Err(anyhow!("can only create exec sessions on running containers: container state improper"))
             .hint(match container.status {
                 Status::Paused(_) => format!("`ctr unpause {}` lets it go on", container.dir.id().short()),

@@ -5,6 +5,7 @@ pub use super::record::Record;
 use crate::{
     error,
     storage::{ContainerDir, Store},
+    sys::fork::Child,
 };
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -200,6 +201,11 @@ impl Process {
         };
         // Only now: the descriptor stays with this process, so what is true of the number is true of it.
         Ok(self.is_same().then_some(pidfd))
+    }
+
+    /// The same together with its number.
+    pub fn child(&self) -> Result<Option<Child>> {
+        Ok(self.open()?.zip(Pid::from_raw(self.pid)).map(|(pidfd, pid)| Child { pid, pidfd }))
     }
 
     /// Its state letter (proc_pid_stat(5), field 3), if it is still the one that was described and lives.

@@ -51,7 +51,9 @@ pub fn begin(container: &Container, request: &Request, manner: Manner) -> Result
     });
     let keeper = keeper.context("fork")?;
     // One that has failed is about to end.
-    Begun::hear(line, keeper).inspect_err(|_| drop(waitpid(Some(keeper), WaitOptions::empty())))
+    Begun::hear(line, keeper).inspect_err(|_| {
+        let _ = waitpid(Some(keeper), WaitOptions::empty());
+    })
 }
 
 /// The keeper's life; nobody reads its exit status.
