@@ -2,6 +2,7 @@
 //! by name.
 
 mod container_filter;
+mod exec;
 mod foreground;
 mod image_filter;
 mod images;
@@ -11,6 +12,7 @@ mod inspect_container;
 mod kill;
 mod measure;
 mod output;
+mod pause;
 mod port;
 mod progress;
 mod ps;
@@ -25,6 +27,7 @@ mod start;
 mod stop;
 mod targets;
 pub mod template;
+mod top;
 mod usage;
 mod version;
 mod wait;
@@ -133,6 +136,14 @@ enum Verb {
     Stop(stop::Args),
     /// Stop and start containers
     Restart(stop::RestartArgs),
+    /// Run a command in a running container
+    Exec(exec::Args),
+    /// Stop all processes of containers
+    Pause(pause::Args),
+    /// Let paused containers go on
+    Unpause(pause::Args),
+    /// List the processes of a container
+    Top(top::Args),
     /// Send containers a signal
     Kill(kill::Args),
     /// Wait until containers end
@@ -205,6 +216,14 @@ enum ContainerVerb {
     Stop(stop::Args),
     /// Stop and start containers
     Restart(stop::RestartArgs),
+    /// Run a command in a running container
+    Exec(exec::Args),
+    /// Stop all processes of containers
+    Pause(pause::Args),
+    /// Let paused containers go on
+    Unpause(pause::Args),
+    /// List the processes of a container
+    Top(top::Args),
     /// Send containers a signal
     Kill(kill::Args),
     /// Wait until containers end
@@ -232,7 +251,10 @@ impl Verb {
         // All but `run` end like any program when nobody reads what they print; `run` passes SIGPIPE on to its container.
         if !matches!(
             self,
-            Verb::Run(_) | Verb::Start(_) | Verb::Container(Group { verb: C::Run(_) | C::Start(_) })
+            Verb::Run(_)
+                | Verb::Start(_)
+                | Verb::Exec(_)
+                | Verb::Container(Group { verb: C::Run(_) | C::Start(_) | C::Exec(_) })
         ) {
             sys::signal::die_on_broken_pipe();
         }
@@ -246,6 +268,14 @@ impl Verb {
             Verb::Restart(args) | Verb::Container(Group { verb: C::Restart(args) }) => {
                 stop::restart(&args, globals)
             }
+            Verb::Exec(args) | Verb::Container(Group { verb: C::Exec(args) }) => exec::run(args, globals),
+            Verb::Pause(args) | Verb::Container(Group { verb: C::Pause(args) }) => {
+                pause::pause(&args, globals)
+            }
+            Verb::Unpause(args) | Verb::Container(Group { verb: C::Unpause(args) }) => {
+                pause::unpause(&args, globals)
+            }
+            Verb::Top(args) | Verb::Container(Group { verb: C::Top(args) }) => top::run(&args, globals),
             Verb::Kill(args) | Verb::Container(Group { verb: C::Kill(args) }) => kill::run(&args, globals),
             Verb::Wait(args) | Verb::Container(Group { verb: C::Wait(args) }) => wait::run(&args, globals),
             Verb::Init(args) | Verb::Container(Group { verb: C::Init(args) }) => start::init(&args, globals),

@@ -49,7 +49,7 @@ impl Args {
             user: one("--user", &self.user, "--user 1000:1000", str::parse)?,
             group_add: each("--group-add", &self.group_add, "--group-add audio", group)?,
             workdir: one("--workdir", &self.workdir, "--workdir /srv", absolute)?,
-            env: self.environment()?,
+            env: environment(&self.env, &self.env_file)?,
             tty: self.tty,
             interactive: self.interactive,
             sig_proxy: self.sig_proxy,
@@ -164,24 +164,6 @@ impl Args {
         Ok(Source::Rootfs(Rootfs { dir, overlay }))
     }
 
-    fn environment(&self) -> Result<Vec<environment::Variable>> {
-        let host = environment::of_host();
-        let mut list = Vec::new();
-        for path in &self.env_file {
-            let text = read_bounded("--env-file", path, 1 << 20)?;
-            let text = String::from_utf8(text).with_context(|| format!("--env-file {}", path.display()))?;
-            environment::apply_file(&mut list, &text, &host)
-                .with_context(|| format!("--env-file {}", path.display()))
-                .hint("each line is NAME=VALUE, NAME, or a # comment")?;
-        }
-        for text in &self.env {
-            environment::apply(&mut list, text, &host)
-                .with_context(|| format!("--env {text}"))
-                .hint("write it as --env NAME=VALUE")?;
-        }
-        Ok(list)
-    }
-
     fn ulimits(&self) -> Result<(Vec<limits::Ulimit>, bool)> {
         let parsed: Vec<Option<limits::Ulimit>> =
             each("--ulimit", &self.ulimit, "--ulimit nofile=1024:2048", limits::parse_ulimit)?;
@@ -274,6 +256,25 @@ fn new_file(path: &Path) -> Result<PathBuf> {
             .hint(format!("rm {}", path.display()));
     }
     Ok(path.to_owned())
+}
+
+/// `--env` and `--env-file`.
+pub fn environment(options: &[String], files: &[PathBuf]) -> Result<Vec<environment::Variable>> {
+    let host = environment::of_host();
+    let mut list = Vec::new();
+    for path in files {
+        let text = read_bounded("--env-file", path, 1 << 20)?;
+        let text = String::from_utf8(text).with_context(|| format!("--env-file {}", path.display()))?;
+        environment::apply_file(&mut list, &text, &host)
+            .with_context(|| format!("--env-file {}", path.display()))
+            .hint("each line is NAME=VALUE, NAME, or a # comment")?;
+    }
+    for text in options {
+        environment::apply(&mut list, text, &host)
+            .with_context(|| format!("--env {text}"))
+            .hint("write it as --env NAME=VALUE")?;
+    }
+    Ok(list)
 }
 
 fn read_bounded(option: &str, path: &Path, limit: u64) -> Result<Vec<u8>> {

@@ -75,10 +75,16 @@ impl Container {
         let reading = || format!("read container {}", dir.id().short());
         let record = Record::read(&dir).with_context(reading)?;
         let record = record.ok_or_else(|| anyhow!("it was never finished")).with_context(reading)?;
-        let spec = state::parse("specification", dir.read(SPEC)?).with_context(reading)?;
-        let spec = spec.ok_or_else(|| anyhow!("its {SPEC} is missing")).with_context(reading)?;
+        let spec = read_spec(&dir)?;
         Ok(Container { dir, lock, record, spec })
     }
+}
+
+/// How the container in `dir` runs.
+pub fn read_spec(dir: &ContainerDir) -> Result<Spec> {
+    let spec = state::parse("specification", dir.read(SPEC)?)
+        .and_then(|spec| spec.ok_or_else(|| anyhow!("its {SPEC} is missing")));
+    spec.with_context(|| format!("read container {}", dir.id().short()))
 }
 
 /// Make the container that `request` asks for over `base`.

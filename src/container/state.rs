@@ -5,11 +5,16 @@ pub use super::record::Record;
 use crate::{
     error,
     storage::{ContainerDir, Store},
+    sys::fork::Child,
 };
 use anyhow::{Context, Result};
 use jiff::Timestamp;
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{fs, sync::OnceLock};
+use std::{fs, os::fd::OwnedFd, sync::OnceLock};
 
 /// What a container is doing.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,6 +190,22 @@ impl Process {
     /// Whether process `pid` of this moment is still the one that was described, and lives.
     pub fn is_same(&self) -> bool {
         self.state().is_some()
+    }
+
+    /// The process itself; `None` when it has ended.
+    pub fn open(&self) -> Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(None),
+            opened => opened.with_context(|| format!("open process {pid}"))?,
+        };
+        // Only now: the descriptor stays with this process, so what is true of the number is true of it.
+        Ok(self.is_same().then_some(pidfd))
+    }
+
+    /// The same together with its number.
+    pub fn child(&self) -> Result<Option<Child>> {
+        Ok(self.open()?.zip(Pid::from_raw(self.pid)).map(|(pidfd, pid)| Child { pid, pidfd }))
     }
 
     /// Its state letter (proc_pid_stat(5), field 3), if it is still the one that was described and lives.

@@ -141,6 +141,16 @@ impl FromStr for Who {
     }
 }
 
+/// What /etc/passwd calls user `id`.
+pub fn user_name(passwd: &str, id: u32) -> Option<&str> {
+    passwd.lines().filter_map(PasswdEntry::parse).find(|entry| entry.uid == id).map(|entry| entry.name)
+}
+
+/// What /etc/group calls group `id`.
+pub fn group_name(group: &str, id: u32) -> Option<&str> {
+    group.lines().filter_map(GroupEntry::parse).find(|entry| entry.gid == id).map(|entry| entry.name)
+}
+
 struct PasswdEntry<'a> {
     name: &'a str,
     uid: u32,

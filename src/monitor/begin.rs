@@ -76,14 +76,23 @@ pub fn begin(store: &Store, container: Container, mapping: &Mapping, manner: Man
         life::live(store, container, mapping, Beginning { line: theirs, manner })
     })
     .context("fork the monitor")?;
-    match line.hear::<Tell>()? {
-        Some((Tell::Started { pid }, descriptors)) => {
-            let mut descriptors = descriptors.into_iter();
-            let pidfd = descriptors.next().ok_or_else(|| anyhow!("the monitor sent no pidfd"))?;
-            Ok(Begun { pid, pidfd, input: descriptors.next(), line, monitor })
+    Begun::hear(line, monitor)
+}
+
+impl Begun {
+    /// The first words of the process `monitor` over `line`.
+    pub(super) fn hear(line: Channel, monitor: Pid) -> Result<Begun> {
+        match line.hear::<Tell>()? {
+            Some((Tell::Started { pid }, descriptors)) => {
+                let mut descriptors = descriptors.into_iter();
+                let pidfd = descriptors.next().ok_or_else(|| anyhow!("the monitor sent no pidfd"))?;
+                Ok(Begun { pid, pidfd, input: descriptors.next(), line, monitor })
+            }
+            Some((Tell::Failed(told), _)) => Err(told.into_error()),
+            Some((other, _)) => {
+                bail!("the monitor says {other:?} where it should say what came of the start")
+            }
+            None => bail!("the container's monitor was killed"),
         }
-        Some((Tell::Failed(told), _)) => Err(told.into_error()),
-        Some((other, _)) => bail!("the monitor says {other:?} where it should say what came of the start"),
-        None => bail!("the container's monitor was killed"),
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::{
     container::{
-        init::{self, Step},
+        init,
         link::{Identity, Link, Report},
         plan::{Plan, Stdio},
+        step::Step,
     },
     error::{CANNOT_INVOKE, Explain, NOT_FOUND},
     namespaces::{Mapping, NO_USER_NAMESPACES},
@@ -149,7 +150,7 @@ fn explain(plan: &Plan, failure: Failure) -> Failed {
     let errno = Errno::from_raw_os_error(failure.errno);
     let reason = std::io::Error::from(errno);
     if failure.step == Failure::EXEC || failure.step == Step::Find as u32 {
-        return Failed::Other(command_failed(plan, errno));
+        return Failed::Other(command_failed(&plan.program.name(), errno));
     }
     let what = plan.describe(failure);
     if failure.step == Step::Root as u32 {
@@ -171,8 +172,8 @@ fn explain(plan: &Plan, failure: Failure) -> Failed {
     })
 }
 
-fn command_failed(plan: &Plan, errno: Errno) -> Error {
-    let name = plan.command_name();
+/// The payload `name` can't be executed: what the user hears, with exit status 126 or 127.
+pub fn command_failed(name: &str, errno: Errno) -> Error {
     let (status, reason, hint) = match errno {
         Errno::NOENT | Errno::NOTDIR if name.contains('/') => {
             (NOT_FOUND, "no such file, or its interpreter is missing", "name a command that the image has")
@@ -199,7 +200,7 @@ fn command_failed(plan: &Plan, errno: Errno) -> Error {
     or_itself(failure.hint(hint).status(status))
 }
 
-fn or_itself(result: Result<std::convert::Infallible>) -> Error {
+pub fn or_itself(result: Result<std::convert::Infallible>) -> Error {
     match result {
         Err(error) => error,
         Ok(never) => match never {},

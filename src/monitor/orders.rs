@@ -2,11 +2,7 @@
 
 use super::control::{Ask, Channel, Tell};
 use crate::{
-    container::{
-        record::Record,
-        signal::Signal,
-        state::{Process, Status},
-    },
+    container::{record::Record, signal::Signal, state::Status},
     error::{Explain, OURS},
     storage::ContainerDir,
 };
@@ -14,8 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::inotify::{self, CreateFlags, WatchFlags},
-    io::{Errno, retry_on_intr},
-    process::{Pid, PidfdFlags, pidfd_open},
+    io::retry_on_intr,
 };
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -57,7 +52,7 @@ pub fn signal(dir: &ContainerDir, number: i32) -> Result<()> {
             return Ok(());
         }
     }
-    match open(process)? {
+    match process.open()? {
         Some(pidfd) => crate::sys::signal::send(pidfd.as_fd(), number)
             .with_context(|| format!("send signal {number} to process {}", process.pid)),
         None => Ok(()),
@@ -76,7 +71,7 @@ pub fn wait(dir: &ContainerDir) -> Result<u8> {
         match Status::of(dir)? {
             Status::Exited(exit) | Status::Restarting(exit) => return Ok(exit.code),
             Status::Initialized(process) | Status::Running(process) | Status::Paused(process) => {
-                if let Some(pidfd) = open(&process)? {
+                if let Some(pidfd) = process.open()? {
                     ended(&pidfd, None)?;
                 }
             }
@@ -144,7 +139,7 @@ fn hear_the_end(channel: &Channel, for_good: bool) -> Result<Option<u8>> {
 fn stop_by_hand(dir: &ContainerDir, signal: Option<i32>, time: Option<Duration>) -> Result<()> {
     let status = Status::of(dir)?;
     let Some(process) = status.process() else { return Ok(()) };
-    let Some(pidfd) = open(process)? else { return Ok(()) };
+    let Some(pidfd) = process.open()? else { return Ok(()) };
     let record = Record::read(dir)?;
     let recorded = record.as_ref().and_then(|record| record.stop_signal.parse().ok()).map(Signal::number);
     let number = signal.or(recorded).unwrap_or(libc::SIGTERM);
@@ -158,16 +153,6 @@ fn stop_by_hand(dir: &ContainerDir, signal: Option<i32>, time: Option<Duration>)
         }
     }
     Ok(())
-}
-
-fn open(process: &Process) -> Result<Option<OwnedFd>> {
-    let Some(pid) = Pid::from_raw(process.pid) else { return Ok(None) };
-    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-        Err(Errno::SRCH) => return Ok(None),
-        opened => opened.with_context(|| format!("open process {pid}"))?,
-    };
-    // Only now: the descriptor stays with this process, so what is true of the number is true of it.
-    Ok(process.is_same().then_some(pidfd))
 }
 
 /// Whether the process of `pidfd` has ended within `time`.

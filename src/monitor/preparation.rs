@@ -7,18 +7,19 @@ use super::{
 };
 use crate::{
     container::{
-        create::{self, Container},
+        create::Container,
+        filter,
         fuse::{self, FuseOverlay},
         link,
         plan::{Circumstances, Plan, Stdio},
-        record::{LogDriver, Restart, Seccomp},
+        record::{LogDriver, Restart},
         rootfs::{self, Layers},
         users::{self, UserSpec, Who},
     },
     error::Explain,
     namespaces::{Mapping, root::Root},
     network::{self, Connection, Pasta},
-    security::{CapSet, seccomp},
+    security::CapSet,
     storage::Store,
     sys::fork::Child,
 };
@@ -61,7 +62,7 @@ impl<'a> Preparation<'a> {
             layers: layers(store, container)?,
             user: record.user.parse().context("read the container's user")?,
             groups: record.groups.iter().map(|group| group.parse()).collect::<Result<_>>()?,
-            filter: filter(container)?,
+            filter: filter::of(&container.dir, record)?,
             fuse: None,
             overlay: None,
             pasta: None,
@@ -201,22 +202,6 @@ fn layers(store: &Store, container: &Container) -> Result<Layers> {
     // A volatile overlay can't be mounted a second time.
     let ephemeral = record.auto_remove && record.restart == Restart::No;
     Ok(Layers { lower, upper: dir.upper(), work: dir.work(), merged: store.mount_point(), ephemeral })
-}
-
-fn filter(container: &Container) -> Result<Option<Vec<libc::sock_filter>>> {
-    let bounding = container.record.capabilities.iter().filter_map(|name| CapSet::named(name));
-    let capabilities = bounding.fold(CapSet::EMPTY, CapSet::union);
-    let program = match container.record.seccomp {
-        Seccomp::Unconfined => return Ok(None),
-        Seccomp::Default => seccomp::default_filter(capabilities),
-        Seccomp::File => {
-            let json = container.dir.read(create::PROFILE)?.unwrap_or_default();
-            seccomp::from_profile(&json, capabilities).context("read the seccomp profile")?.into()
-        }
-    };
-    let instruction =
-        |i: &seccomp::Instruction| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
-    Ok(Some(program.iter().map(instruction).collect()))
 }
 
 /// The caller's own streams.

@@ -83,6 +83,11 @@ impl Pump {
         Pump { from, to, way, sink_is_full: false }
     }
 
+    /// Carry it to another place from now on.
+    pub fn redirect(&mut self, to: OwnedFd) {
+        (self.to, self.sink_is_full) = (to, false);
+    }
+
     /// What to wait for.
     pub fn waits_for(&self) -> (BorrowedFd<'_>, PollFlags) {
         let pending = matches!(&self.way, Way::Copy { start, end, .. } if start < end);

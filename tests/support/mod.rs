@@ -9,6 +9,7 @@ mod live;
 mod payload;
 mod probe;
 mod registry;
+mod terminal;
 mod token;
 
 pub use ctr::{Ctr, Outcome, User};
@@ -17,3 +18,4 @@ pub use image::{Compression, Flavour, Layer, Pushed, TestImage, index};
 pub use live::{Live, wait_gone};
 pub use probe::{compile, probe_layer};
 pub use registry::Registry;
+pub use terminal::Terminal;

@@ -1,0 +1,106 @@
+//! Stopping all processes of a container and letting them go on (podman-pause(1)). Without a freezer of cgroups: by signals
+//! that nobody can handle. A process that forks meanwhile is asked again by the kernel, so none escapes.
+
+use super::{
+    exec,
+    state::{Container, Status},
+};
+use crate::{
+    error::Explain,
+    storage::ContainerDir,
+    sys::{
+        fork::{self, Child},
+        signal,
+    },
+};
+use anyhow::{Context, Result, anyhow, bail};
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd,
+};
+use rustix::process::{Pid, WaitOptions, waitpid};
+use std::{
+    os::fd::AsFd,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Stop every process of `container`; returns when its first one has stopped.
+///
+/// # Errors
+/// It does not run; the words are Podman's.
+pub fn pause(container: &Container) -> Result<()> {
+    let id = &container.record.id;
+    let process = match &container.status {
+        Status::Running(process) => process,
+        Status::Paused(_) => {
+            return Err(anyhow!("container {id} is already paused: container state improper"))
+                .hint(format!("`ctr unpause {}` lets it go on", id.short()));
+        }
+        other => {
+            return Err(anyhow!("{:?} is not running, can't pause: container state improper", other.word()))
+                .hint(format!("`ctr start {}` starts it", id.short()));
+        }
+    };
+    let subject = process.child()?.ok_or_else(|| anyhow!("the container ended"))?;
+    // The first process before the others: it might start more.
+    signal::send(subject.pidfd.as_fd(), libc::SIGSTOP).context("stop the container's first process")?;
+    signal_all(&subject, container, Signal::SIGSTOP)?;
+    settled(&container.dir, |status| !matches!(status, Status::Running(_)))
+}
+
+/// Let every process of `container` go on.
+///
+/// # Errors
+/// It is not paused; the words are Podman's.
+pub fn unpause(container: &Container) -> Result<()> {
+    let Status::Paused(process) = &container.status else {
+        return Err(anyhow!(
+            "{} is not paused, can't unpause: container state improper",
+            container.record.id
+        ))
+        .hint("`ctr ps --filter status=paused` lists those that are");
+    };
+    let subject = process.child()?.ok_or_else(|| anyhow!("the container ended"))?;
+    signal_all(&subject, container, Signal::SIGCONT)?;
+    signal::send(subject.pidfd.as_fd(), libc::SIGCONT).context("continue the container's first process")?;
+    settled(&container.dir, |status| !matches!(status, Status::Paused(_)))
+}
+
+/// To all but the first process, in one system call of a process that has joined them.
+fn signal_all(subject: &Child, container: &Container, number: Signal) -> Result<()> {
+    let rootless = container.record.mapping != "root";
+    let helper = fork::fork(|| {
+        // Who am I: a copy of the caller, on the way into the container's user and pid namespaces; my child gets there.
+        let joined = exec::enter(subject, rootless).and_then(|()| Ok(fork::split()?));
+        match joined {
+            Ok(None) => match kill(unistd::Pid::from_raw(-1), number) {
+                Ok(()) | Err(Errno::ESRCH) => 0,
+                Err(errno) => errno as i32,
+            },
+            Ok(child) => exit_status(child).unwrap_or(1),
+            Err(_) => 1,
+        }
+    });
+    match exit_status(Some(helper.context("fork")?)) {
+        Some(0) => Ok(()),
+        _ => bail!("send {number} to the container's processes"),
+    }
+}
+
+fn exit_status(child: Option<Pid>) -> Option<i32> {
+    waitpid(child, WaitOptions::empty()).ok()??.1.exit_status()
+}
+
+/// Signals take effect when the process next runs, and nobody but its parent is told.
+fn settled(dir: &ContainerDir, fits: impl Fn(&Status) -> bool) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(5);
+    while !fits(&Status::of(dir)?) {
+        if Instant::now() > end {
+            bail!("container {} takes no notice of its signals", dir.id().short());
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+    Ok(())
+}
