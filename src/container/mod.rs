@@ -4,6 +4,7 @@ pub mod create;
 pub mod devices;
 pub mod environment;
 pub mod etc_files;
+pub mod files;
 pub mod find;
 pub mod fuse;
 pub mod grammar;

@@ -1,12 +1,12 @@
 //! The store: blobs, layers, images and containers as plain directories. A listing is a readdir, publishing is a rename,
 //! liveness is a held lock.
 
-mod archive;
+pub(crate) mod archive;
 mod attributes;
 mod blobs;
 mod containers;
-mod decompress;
-mod delete;
+pub(crate) mod decompress;
+pub(crate) mod delete;
 mod digest;
 mod dirs;
 mod disk;
@@ -15,16 +15,16 @@ mod id;
 mod images;
 mod ingest;
 mod layers;
-mod ownership;
+pub(crate) mod ownership;
 mod pax;
 mod skeleton;
-mod sparse;
+pub(crate) mod sparse;
 mod store;
 mod tree;
 pub mod unpack;
 mod usage;
 mod whiteout;
-mod xattr;
+pub(crate) mod xattr;
 
 pub use containers::{ContainerDir, Lock};
 pub use decompress::Compression;
