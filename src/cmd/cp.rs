@@ -50,7 +50,8 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let (from, to) = (end(&args.source, stdin())?, end(&args.destination, stdout())?);
     if let End::Stream(out) = &to {
         if out.is_terminal() {
-            return Err(anyhow!("refusing to write a tar stream to a terminal")).hint("redirect it: `… | tar -t`");
+            return Err(anyhow!("refusing to write a tar stream to a terminal"))
+                .hint("redirect it: `… | tar -t`");
         }
         signal::die_on_broken_pipe();
     }

@@ -295,9 +295,15 @@ impl Verb {
             Verb::Rmi(args) | Verb::Image(Group { verb: I::Rm(args) }) => rmi::run(&args, globals),
             Verb::Cp(args) | Verb::Container(Group { verb: C::Cp(args) }) => cp::run(&args, globals),
             Verb::Diff(args) | Verb::Container(Group { verb: C::Diff(args) }) => diff::run(&args, globals),
-            Verb::Export(args) | Verb::Container(Group { verb: C::Export(args) }) => export::run(&args, globals),
-            Verb::Mount(args) | Verb::Container(Group { verb: C::Mount(args) }) => mount::mount(&args, globals),
-            Verb::Unmount(args) | Verb::Container(Group { verb: C::Unmount(args) }) => mount::unmount(&args, globals),
+            Verb::Export(args) | Verb::Container(Group { verb: C::Export(args) }) => {
+                export::run(&args, globals)
+            }
+            Verb::Mount(args) | Verb::Container(Group { verb: C::Mount(args) }) => {
+                mount::mount(&args, globals)
+            }
+            Verb::Unmount(args) | Verb::Container(Group { verb: C::Unmount(args) }) => {
+                mount::unmount(&args, globals)
+            }
             Verb::Inspect(args) => inspect::run(&args, globals),
             Verb::Image(Group { verb: I::Inspect(args) }) => inspect::run(&args.only(Kind::Image), globals),
             Verb::Container(Group { verb: C::Inspect(args) }) => {

@@ -3,17 +3,20 @@
 //! meanwhile: every step is by descriptor and follows no link.
 
 use super::{
-    enter::{confine, layers},
+    enter::{confine, layers, null},
     lower::{self, BENEATH, Lower},
+    paths::join,
 };
 use crate::{
     container::{find, state::Record},
-    namespaces::{Mapping, mount::null_device, start_inside},
+    namespaces::{Mapping, start_inside},
+    security::CapSet,
     storage::{Store, archive::lossy},
 };
 use anyhow::{Context, Result, anyhow, bail};
+use caps::Capability;
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, open, openat2, statat},
+    fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, open, openat2, statat},
     io::Errno,
     pipe::{PipeFlags, pipe_with},
     process::{chdir, chroot},
@@ -54,11 +57,13 @@ pub fn changes(store: &Store, given: &str, mut each: impl FnMut(Change) -> Resul
     let dir = find::find(store, given)?;
     let record = Record::read(&dir)?.ok_or_else(|| anyhow!("container {given} was never finished"))?;
     if record.rootfs.is_some() && !record.rootfs_overlay {
-        bail!("container {given} has a directory of the host as its root: nothing tells what it has changed there");
+        bail!(
+            "container {given} has a directory of the host as its root: nothing tells what it has changed there"
+        );
     }
     let layers = layers(store, &dir, &record)?;
     let ignored = ignored(dir.read("config.json")?.as_deref())?;
-    let null = null_device(CWD, OFlags::RDWR | OFlags::CLOEXEC).context("open /dev/null")?;
+    let null = null()?;
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
     let (inside, ()) = start_inside(
         &Mapping::detect(),
@@ -72,7 +77,7 @@ pub fn changes(store: &Store, given: &str, mut each: impl FnMut(Change) -> Resul
             let lower = layers.lower.iter().map(hold).collect::<Result<Vec<_>>>()?;
             chroot(&layers.merged).and_then(|()| chdir("/")).context("leave the host's root")?;
             let directories = lower.iter().chain([&upper, &write]).map(|fd| fd.as_fd());
-            confine(&directories.chain([report]).collect::<Vec<_>>(), null)?;
+            confine(&directories.chain([report]).collect::<Vec<_>>(), null, TO_COMPARE)?;
             let out = BufWriter::new(File::from(write));
             let mut comparison = Comparison { lower: Lower(lower), ignored, out, levels: Vec::new() };
             comparison.run(upper)?;
@@ -92,6 +97,9 @@ pub fn changes(store: &Store, given: &str, mut each: impl FnMut(Change) -> Resul
     // A reader that gave up has made the other end fail.
     told.and(inside.wait())
 }
+
+/// To look at any file; root's overlay keeps its marks where CAP_SYS_ADMIN alone sees them (xattr(7), "trusted").
+const TO_COMPARE: CapSet = CapSet::of(&[Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_ADMIN]);
 
 /// A directory of the upper layer, or one that was there before it became opaque.
 struct Level {
@@ -117,7 +125,7 @@ impl<W: Write> Comparison<W> {
                 self.levels.pop();
                 continue;
             };
-            let path = if level.path.is_empty() { name } else { [&level.path[..], b"/", &name].concat() };
+            let path = join(&level.path, &name);
             let new = level.new;
             self.entry(&upper, path.clone(), new).with_context(|| format!("compare {:?}", lossy(&path)))?;
         }
@@ -177,7 +185,7 @@ impl<W: Write> Comparison<W> {
     fn whiteout_files(&mut self, directory: &OwnedFd, path: &[u8]) -> Result<()> {
         for name in lower::names(directory)? {
             let Some(name) = name.strip_prefix(lower::WHITEOUT) else { continue };
-            let gone = if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() };
+            let gone = join(path, name);
             let again = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
             if !again && self.lower.find(&gone)?.is_some() {
                 self.tell(Kind::Deleted, &gone)?;
@@ -227,10 +235,21 @@ fn ignored(spec: Option<&[u8]>) -> Result<HashSet<Vec<u8>>> {
         destination: String,
     }
     const OURS: [&str; 12] = [
-        "dev", "proc", "sys", "sys/fs", "run", "run/notify", "run/.containerenv", "run/secrets", "etc/hostname",
-        "etc/hosts", "etc/resolv.conf", "etc/mtab",
+        "dev",
+        "proc",
+        "sys",
+        "sys/fs",
+        "run",
+        "run/notify",
+        "run/.containerenv",
+        "run/secrets",
+        "etc/hostname",
+        "etc/hosts",
+        "etc/resolv.conf",
+        "etc/mtab",
     ];
-    let spec: Option<Spec> = spec.map(serde_json::from_slice).transpose().context("read its specification")?;
+    let spec: Option<Spec> =
+        spec.map(serde_json::from_slice).transpose().context("read its specification")?;
     let mounts = spec.into_iter().flat_map(|spec| spec.mounts).map(|mount| mount.destination.into_bytes());
     let mounts = mounts.map(|path| path.strip_prefix(b"/").unwrap_or(&path).to_vec());
     Ok(OURS.iter().map(|path| path.as_bytes().to_vec()).chain(mounts).collect())

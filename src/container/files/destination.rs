@@ -4,7 +4,7 @@
 use crate::{error::Explain, namespaces::target::open_in_root};
 use anyhow::{Result, anyhow};
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat, readlinkat, statat},
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, readlinkat},
     io::Errno,
 };
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -52,9 +52,10 @@ impl Ground<'_> {
         let path = String::from_utf8_lossy(path);
         let (place, hint) = match self {
             Ground::Host => ("the host".to_owned(), format!("name one that is there: `ls -la {path}`")),
-            Ground::Container(_, name) => {
-                (format!("container {name}"), "paths without a leading slash begin at its working directory".to_owned())
-            }
+            Ground::Container(_, name) => (
+                format!("container {name}"),
+                "paths without a leading slash begin at its working directory".to_owned(),
+            ),
         };
         let reason = std::io::Error::from(errno);
         explain(anyhow!("{path:?} could not be found on {place}: {reason}"), hint)
@@ -74,25 +75,23 @@ pub fn destination(ground: Ground<'_>, path: &[u8], top: Top<'_>) -> Result<Dest
     if path.ends_with(b"/") || path.ends_with(b"/.") {
         return Err(ground.missing(path, Errno::NOENT));
     }
-    let (directory, name) = last(ground, path).map_err(|errno| ground.missing(path, errno))?;
-    let words = String::from_utf8_lossy(path);
-    match statat(&directory, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => {}
-        Err(errno) => return Err(ground.missing(path, errno)),
-        Ok(_) if top.is_directory => {
+    if let Ok(there) = ground.open(path, OFlags::PATH) {
+        let words = String::from_utf8_lossy(path);
+        if top.is_directory {
             return Err(explain(
                 anyhow!("destination must be a directory when copying a directory"),
                 format!("remove {words} or name another place"),
             ));
         }
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+        let stat = fstat(there).map_err(|errno| ground.missing(path, errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(explain(
                 anyhow!("invalid destination: {words:?} must be a directory or a regular file"),
                 "write a tar stream to standard output with `-`".to_owned(),
             ));
         }
-        Ok(_) => {}
     }
+    let (directory, name) = last(ground, path).map_err(|errno| ground.missing(path, errno))?;
     Ok(Destination { directory, name })
 }
 

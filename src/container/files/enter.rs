@@ -88,7 +88,8 @@ impl Reached {
     pub fn find(store: &Store, given: &str) -> Result<Reached> {
         let dir = find::find(store, given)?;
         let record = Record::read(&dir)?.ok_or_else(|| anyhow!("container {given} was never finished"))?;
-        let way = way(store, &dir, &record).with_context(|| format!("reach the files of container {given}"))?;
+        let way =
+            way(store, &dir, &record).with_context(|| format!("reach the files of container {given}"))?;
         Ok(Reached { dir, record, way })
     }
 
@@ -104,7 +105,9 @@ impl Reached {
     pub fn root(&self) -> Result<Option<Root>> {
         match &self.way {
             Way::Running(_) => Ok(None),
-            Way::Stopped { layers, .. } => root_of(&self.record, layers, Mapping::detect().is_rootless()).map(Some),
+            Way::Stopped { layers, .. } => {
+                root_of(&self.record, layers, Mapping::detect().is_rootless()).map(Some)
+            }
         }
     }
 
@@ -117,10 +120,10 @@ impl Reached {
         work: impl FnOnce(OwnedFd, File) -> Result<()>,
     ) -> Result<Guest> {
         let mapping = Mapping::detect();
-        let null = null_device(CWD, OFlags::RDWR | OFlags::CLOEXEC).context("open /dev/null")?;
+        let null = null()?;
         let work = |report: BorrowedFd<'_>| {
             let root = enter(view)?;
-            confine(&[report, pipe.as_fd(), root.as_fd()], null)?;
+            confine(&[report, pipe.as_fd(), root.as_fd()], null, OVER_FILES)?;
             work(root, File::from(pipe))
         };
         match &self.way {
@@ -215,6 +218,13 @@ fn mount(mut root: Root, at: &Path) -> Result<()> {
     root::pivot(mounted.as_fd()).context(doing)
 }
 
+/// What a process inside has as its standard streams.
+pub fn null() -> Result<OwnedFd> {
+    let doing = "open /dev/null";
+    let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(doing)?;
+    null_device(root, OFlags::RDWR | OFlags::CLOEXEC).context(doing)
+}
+
 /// The root of the container, entered.
 fn enter(view: View) -> Result<OwnedFd> {
     chdir("/").context("enter the container's root")?;
@@ -228,8 +238,8 @@ fn enter(view: View) -> Result<OwnedFd> {
 /// Who am I from here on: a copy of `ctr` in another mount namespace and, unless the user is root, root of the container's
 /// user namespace; outside its pid namespace, so that nobody inside can name me. Of descriptors I have those in `kept` (a
 /// pipe, a line to my parent, directories of the container) and `null` as 0 to 2. Nobody may look at my memory or my
-/// descriptors (`--pid=host`); I hold the capabilities over files alone, and execute nothing.
-pub fn confine(kept: &[BorrowedFd<'_>], null: OwnedFd) -> Result<()> {
+/// descriptors (`--pid=host`); I hold the capabilities over files that are `needed`, and execute nothing.
+pub fn confine(kept: &[BorrowedFd<'_>], null: OwnedFd, needed: CapSet) -> Result<()> {
     let doing = "close the door to the host";
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context(doing)?;
     dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).and_then(|()| dup2_stderr(&null)).context(doing)?;
@@ -237,12 +247,13 @@ pub fn confine(kept: &[BorrowedFd<'_>], null: OwnedFd) -> Result<()> {
     fork::close_descriptors_except(&[&[stdin(), stdout(), stderr()], kept].concat());
     umask(Mode::empty());
     let held = capabilities(None).context(doing)?.permitted;
-    let kept = held & CapabilitySet::from_bits_retain(OVER_FILES.bits());
+    let kept = held & CapabilitySet::from_bits_retain(needed.bits());
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).context(doing)?;
     set_no_new_privs(true).context(doing)
 }
 
+/// To read and write any file of a container.
 const OVER_FILES: CapSet = CapSet::of(&[
     Capability::CAP_CHOWN,
     Capability::CAP_DAC_OVERRIDE,

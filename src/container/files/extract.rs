@@ -1,19 +1,22 @@
 //! A tar stream into a directory. The stream is hostile, and so may be what is in the directory: each place is found by
 //! descriptor, below the directory and, outside a container, through no link at all.
 
-use crate::storage::{
-    archive::{Archive, Entry, Kind, lossy},
-    delete::delete_tree_at,
-    sparse::{Segment, SparseMap},
-    xattr,
+use super::paths::{components, split};
+use crate::{
+    error::Explain,
+    storage::{
+        archive::{Archive, Entry, Kind, lossy},
+        delete::delete_tree_at,
+        sparse::{Segment, SparseMap},
+        xattr,
+    },
 };
-use crate::error::Explain;
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::{
     fs::{
-        AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Timespec, Timestamps, Uid, chownat, fchmod, fchown,
-        fstat, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, seek, symlinkat,
-        unlinkat, utimensat,
+        AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Timespec, Timestamps, Uid, chownat,
+        fchmod, fchown, fstat, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, seek,
+        symlinkat, unlinkat, utimensat,
     },
     io::{Errno, retry_on_intr},
 };
@@ -65,8 +68,9 @@ impl Skipped {
     /// What to tell the user, if anything.
     pub fn words(&self) -> Option<String> {
         let more = if self.count > self.first.len() as u64 { ", …" } else { "" };
-        (self.count > 0)
-            .then(|| format!("{} devices and sockets are not copied: {}{more}", self.count, self.first.join(", ")))
+        (self.count > 0).then(|| {
+            format!("{} devices and sockets are not copied: {}{more}", self.count, self.first.join(", "))
+        })
     }
 }
 
@@ -83,8 +87,11 @@ pub fn extract(
     let mut extract = Extract { base, rules, parent: None, open: Vec::new(), skipped: Skipped::default() };
     let mut next = Some(first);
     while let Some(entry) = next {
-        extract.entry(&entry, archive).with_context(|| format!("make {:?}", lossy(&entry.path)))?;
-        next = archive.next()?;
+        extract
+            .entry(&entry, archive)
+            .with_context(|| format!("make {:?}", lossy(&extract.path(&entry.path).unwrap_or_default())))
+            .hint("what was copied before it stays; `df -h` and `ls -la` show whether there is room for it, and whose")?;
+        next = archive.next().hint("see what is in the archive with `tar -tv`")?;
     }
     extract.leave(None);
     Ok(extract.skipped)
@@ -147,18 +154,21 @@ impl Extract<'_> {
                 return Ok(());
             }
             Kind::Char { major, minor } => {
-                let device = (FileType::CharacterDevice, makedev(*major, *minor));
-                self.anew(&place, || mknodat(parent(), place.name, device.0, self.mode(entry), device.1))?;
+                self.device(entry, &place, FileType::CharacterDevice, makedev(*major, *minor))?;
             }
             Kind::Block { major, minor } => {
-                let device = (FileType::BlockDevice, makedev(*major, *minor));
-                self.anew(&place, || mknodat(parent(), place.name, device.0, self.mode(entry), device.1))?;
+                self.device(entry, &place, FileType::BlockDevice, makedev(*major, *minor))?;
             }
         }
         if let Some((uid, gid)) = self.owner(entry) {
             exists(chownat(parent(), place.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW))?;
         }
         Ok(utimensat(parent(), place.name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn device(&self, entry: &Entry, place: &Place<'_>, kind: FileType, device: u64) -> Result<()> {
+        self.anew(place, || mknodat(&place.parent, place.name, kind, self.mode(entry), device))
+            .hint("only root makes devices; leave them out: `tar --exclude …`")
     }
 
     fn make_directory(&mut self, entry: &Entry, path: &[u8], place: &Place<'_>) -> Result<()> {
@@ -209,7 +219,8 @@ impl Extract<'_> {
             match sparse {
                 None => copy(archive, &file, u64::MAX)?,
                 Some(map) => {
-                    for Segment { offset, length } in map.segments.iter().filter(|segment| segment.length > 0) {
+                    for Segment { offset, length } in map.segments.iter().filter(|segment| segment.length > 0)
+                    {
                         seek(&file, SeekFrom::Start(*offset))?;
                         copy(archive, &file, *length)?;
                     }
@@ -296,7 +307,13 @@ impl Extract<'_> {
 
     fn open_directory(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
-        openat2(self.base, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), self.resolve())
+        openat2(
+            self.base,
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+            self.resolve(),
+        )
     }
 
     fn resolve(&self) -> ResolveFlags {
@@ -322,11 +339,15 @@ impl Extract<'_> {
     /// Give the directories that `next` is not below what they are to have in the end.
     fn leave(&mut self, next: Option<&[u8]>) {
         while let Some(open) = self.open.last() {
-            let below = |path: &[u8]| path.strip_prefix(open.path.as_slice()).is_some_and(|rest| rest.starts_with(b"/"));
+            let below = |path: &[u8]| {
+                path.strip_prefix(open.path.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))
+            };
             if next.is_some_and(below) {
                 return;
             }
-            if let Ok(directory) = openat2(self.base, &*open.path, READ_DIRECTORY, Mode::empty(), self.resolve()) {
+            if let Ok(directory) =
+                openat2(self.base, &*open.path, READ_DIRECTORY, Mode::empty(), self.resolve())
+            {
                 // The directory was this process's own a moment ago; if it is gone there is nothing to give.
                 let _ = fchmod(&directory, open.mode);
                 let _ = futimens(&directory, &open.times);
@@ -337,29 +358,6 @@ impl Extract<'_> {
 }
 
 const READ_DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// Bytes of one path (limits.h, PATH_MAX, less its NUL).
-const MAX_PATH: usize = 4095;
-
-/// The components of a path that stays where it is.
-fn components(path: &[u8]) -> Result<Vec<&[u8]>> {
-    let parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
-    let parts: Vec<_> = parts.collect();
-    if path.len() > MAX_PATH || path.contains(&0) {
-        bail!("the path is too long or has a NUL byte");
-    }
-    if parts.contains(&&b".."[..]) {
-        return Err(anyhow!("the path {:?} climbs out of the directory", lossy(path)))
-            .hint("don't trust this archive; see what is in it with `tar -t`");
-    }
-    Ok(parts)
-}
-
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (b"", path),
-    }
-}
 
 /// An id that the user namespace lacks leaves the file with whoever made it.
 fn exists(given: Result<(), Errno>) -> Result<(), Errno> {
@@ -398,25 +396,4 @@ fn copy(archive: &mut Archive<impl BufRead>, file: &OwnedFd, limit: u64) -> Resu
         left -= written as u64;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths() {
-        for (path, expected) in [
-            ("a/b", Some("a/b")),
-            ("/./a//b/", Some("a/b")),
-            ("", Some("")),
-            ("..", None),
-            ("a/../b", None),
-            ("a\0", None),
-            ("..a/b..", Some("..a/b..")),
-        ] {
-            let joined = components(path.as_bytes()).ok().map(|parts| parts.join(&b'/'));
-            assert_eq!(joined.as_deref(), expected.map(str::as_bytes), "{path:?}");
-        }
-    }
 }

@@ -27,6 +27,9 @@ pub struct Member<'a> {
     pub xattrs: &'a [(Vec<u8>, Vec<u8>)],
 }
 
+/// Names and values.
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Bytes of a header, and what data is padded to.
 pub const BLOCK: u64 = 512;
 
@@ -89,7 +92,8 @@ impl Member<'_> {
         }
         if self.segments.is_some() {
             let size = self.size.to_string();
-            for (key, value) in [("major", &b"1"[..]), ("minor", b"0"), ("name", self.path), ("realsize", size.as_bytes())]
+            for (key, value) in
+                [("major", &b"1"[..]), ("minor", b"0"), ("name", self.path), ("realsize", size.as_bytes())]
             {
                 record(&mut records, format!("GNU.sparse.{key}").as_bytes(), value);
             }
@@ -187,17 +191,27 @@ mod tests {
             stream.extend(b"abc");
             pad(3, &mut stream).unwrap();
         }
-        Member { path: b"l", kind: EntryType::Symlink, target: &long, size: 0, ..plain() }.write(&mut stream).unwrap();
+        Member { path: b"l", kind: EntryType::Symlink, target: &long, size: 0, ..plain() }
+            .write(&mut stream)
+            .unwrap();
         end(&mut stream).unwrap();
 
         let mut archive = Archive::new(stream.as_slice());
         let first = archive.next().unwrap().unwrap();
-        assert_eq!((first.path.as_slice(), first.mode, first.mtime), (&b"dir/file"[..], 0o4755, (1_700_000_000, 5)));
+        assert_eq!(
+            (first.path.as_slice(), first.mode, first.mtime),
+            (&b"dir/file"[..], 0o4755, (1_700_000_000, 5))
+        );
         assert_eq!(archive.read_data().unwrap(), b"abc");
         let second = archive.next().unwrap().unwrap();
-        assert_eq!((second.path.as_slice(), second.uid, second.mtime), (&long[..], 3_000_000, (-2, 750_000_000)));
+        assert_eq!(
+            (second.path.as_slice(), second.uid, second.mtime),
+            (&long[..], 3_000_000, (-2, 750_000_000))
+        );
         assert_eq!(second.xattrs, xattrs);
-        let Kind::File { sparse: Some(map) } = archive.next().unwrap().unwrap().kind else { panic!("not sparse") };
+        let Kind::File { sparse: Some(map) } = archive.next().unwrap().unwrap().kind else {
+            panic!("not sparse")
+        };
         assert_eq!((map.size, map.segments.as_slice()), (1 << 40, &segments[..]));
         assert_eq!(archive.read_data().unwrap(), b"abc");
         let Kind::Symlink { target } = archive.next().unwrap().unwrap().kind else { panic!("no link") };

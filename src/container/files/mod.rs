@@ -11,6 +11,7 @@ mod lower;
 mod member;
 pub mod mounts;
 mod pack;
+mod paths;
 mod segments;
 mod transfer;
 

@@ -13,7 +13,9 @@ use rustix::{
     io::Errno,
     mount::UnmountFlags,
     process::fchdir,
-    thread::{LinkNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces, ThreadNameSpaceType},
+    thread::{
+        LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
+    },
 };
 use std::{
     ffi::CString,
@@ -35,13 +37,17 @@ pub fn mount(store: &Store, container: &Reached) -> Result<PathBuf> {
         return Ok(place);
     }
     if container.record.storage_driver == "fuse-overlayfs" {
-        return Err(anyhow!("a root file system of fuse-overlayfs would need a process to serve it")).with_context(doing)
+        return Err(anyhow!("a root file system of fuse-overlayfs would need a process to serve it"))
+            .with_context(doing)
             .hint("`ctr cp` and `ctr export` reach its files");
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&place).with_context(doing)?;
     let mounted = match (container.process(), container.root()?) {
         (Some(process), _) => share(process).and_then(|tree| {
-            Ok(attach(&tree, open(&place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)?)
+            Ok(attach(
+                &tree,
+                open(&place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
+            )?)
         }),
         (None, Some(mut root)) => {
             let at = CString::new(place.as_os_str().as_bytes()).with_context(doing)?;
@@ -63,15 +69,16 @@ pub fn unmount(store: &Store, dir: &ContainerDir, force: bool) -> Result<()> {
     let place = place(store, dir.id());
     let doing = || format!("unmount container {}", dir.id().short());
     if !is_mounted(&place).with_context(doing)? {
-        return Err(anyhow!("it is not mounted")).with_context(doing).hint("`ctr mount` lists those that are");
+        return Err(anyhow!("it is not mounted"))
+            .with_context(doing)
+            .hint("`ctr mount` lists those that are");
     }
     let flags = if force { UnmountFlags::DETACH } else { UnmountFlags::NOFOLLOW };
     match rustix::mount::unmount(&place, flags) {
         Err(Errno::BUSY) => {
-            return Err(anyhow!("somebody uses {}", place.display())).with_context(doing).hint(format!(
-                "leave it, or `ctr unmount --force {}`",
-                dir.id().short()
-            ));
+            return Err(anyhow!("somebody uses {}", place.display()))
+                .with_context(doing)
+                .hint(format!("leave it, or `ctr unmount --force {}`", dir.id().short()));
         }
         done => done.with_context(doing)?,
     }

@@ -4,15 +4,16 @@
 
 use super::{
     extract::Skipped,
-    member::{self, Member},
+    member::{self, Member, Xattrs},
+    paths::{MAX_PATH, join},
     segments,
 };
 use crate::storage::{archive::lossy, ownership::OVERRIDE_STAT, sparse::Segment, xattr};
 use anyhow::{Context, Result, bail};
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, flistxattr, fstat, major, minor, openat,
-        openat2, readlinkat, statat,
+        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, flistxattr, fstat, major, minor,
+        openat, openat2, readlinkat, statat,
     },
     io::Errno,
 };
@@ -85,8 +86,6 @@ struct Level {
 
 /// Directories that are open at a time.
 const OPEN: usize = 32;
-/// Bytes of one path (limits.h, PATH_MAX, less its NUL).
-const MAX_PATH: usize = 4095;
 /// Bytes that names of hard links may take; beyond that files are written as often as they have names.
 const MAX_LINKS: usize = 32 << 20;
 /// Bytes of the xattrs of one file.
@@ -114,7 +113,7 @@ impl<W: Write> Pack<'_, W> {
             };
             let below = self
                 .entry(directory.as_fd(), &name, &path)
-                .with_context(|| format!("pack {:?}", lossy(&join(self.style.name, &path))))?;
+                .with_context(|| format!("read {:?}", lossy(&path)))?;
             level.directory = Some(directory);
             if let Some(directory) = below {
                 let names = names(&directory).with_context(|| format!("list {:?}", lossy(&path)))?;
@@ -142,7 +141,9 @@ impl<W: Write> Pack<'_, W> {
                     self.directory(&directory, full.clone())?;
                     return Ok(Some(directory));
                 }
-                FileType::RegularFile => self.file(openat(parent, name, FILE, Mode::empty())?, full.clone())?,
+                FileType::RegularFile => {
+                    self.file(openat(parent, name, FILE, Mode::empty())?, full.clone())?
+                }
                 FileType::Symlink => {
                     let target = readlinkat(parent, name, Vec::new())?;
                     self.node(&stat, target.to_bytes(), full.clone())?;
@@ -251,7 +252,7 @@ impl<W: Write> Pack<'_, W> {
     }
 
     /// Those xattrs of `file` that may travel, and its owner as recorded.
-    fn attributes(&self, file: BorrowedFd<'_>, mut stat: Stat) -> Result<(Stat, Vec<(Vec<u8>, Vec<u8>)>)> {
+    fn attributes(&self, file: BorrowedFd<'_>, mut stat: Stat) -> Result<(Stat, Xattrs)> {
         let mut list = vec![0; 64 << 10];
         let length = match flistxattr(file, list.as_mut_slice()) {
             Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => 0,
@@ -292,9 +293,13 @@ fn restore(stat: &mut Stat, recorded: &[u8]) {
     }
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const FILE: OFlags =
-    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
 const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
@@ -313,8 +318,4 @@ fn names(directory: &OwnedFd) -> Result<IntoIter<CString>> {
     }
     names.sort();
     Ok(names.into_iter())
-}
-
-fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }

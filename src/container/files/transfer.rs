@@ -97,7 +97,9 @@ pub fn copy(store: &Store, from: End, to: End, options: Options) -> Result<Skipp
             let theirs = reader.wait();
             ours.and(theirs).map(|()| Skipped::default())
         }
-        _ => Err(anyhow!("neither end of the copy is a container")).hint("write CONTAINER:PATH in one of them"),
+        _ => {
+            Err(anyhow!("neither end of the copy is a container")).hint("write CONTAINER:PATH in one of them")
+        }
     }
 }
 
@@ -106,9 +108,13 @@ pub fn export(container: &Reached, out: File) -> Result<()> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
     let guest = container.with_root(View::RootFileSystem, write, |root, pipe| {
         let mut out = BufWriter::with_capacity(BUFFER, pipe);
-        let top = open_below(root.as_fd(), b".", OFlags::RDONLY | OFlags::DIRECTORY).context("open the root")?;
-        let style = Style { name: b"", owner: &|uid, gid| (uid, gid), devices: true, exact: false, recorded: true };
-        unless_unread(pack(Source::Directory(top), style, &mut out).and_then(|_| Ok(member::end(&mut out)?)))?;
+        let top =
+            open_below(root.as_fd(), b".", OFlags::RDONLY | OFlags::DIRECTORY).context("open the root")?;
+        let style =
+            Style { name: b"", owner: &|uid, gid| (uid, gid), devices: true, exact: false, recorded: true };
+        unless_unread(
+            pack(Source::Directory(top), style, &mut out).and_then(|_| Ok(member::end(&mut out)?)),
+        )?;
         unless_unread(out.flush().map_err(Into::into))
     })?;
     let ours = pass_on(File::from(read), out);
@@ -213,9 +219,11 @@ fn within(side: &Side, to: Vec<u8>, unused: OwnedFd, options: Options) -> Result
 /// A copy of a directory that goes into this directory would never end.
 fn not_into_itself(ground: Ground<'_>, source: &[u8], target: &[u8]) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
-    let parent = || ground.open(&[target, b"/.."].concat(), flags);
+    let slash = target.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    let parent = || ground.open(&target[..=slash], flags);
     let inode = |fd: &OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
-    let (Ok(source), Ok(mut at)) = (ground.open(source, flags), ground.open(target, flags).or_else(|_| parent()))
+    let (Ok(source), Ok(mut at)) =
+        (ground.open(source, flags), ground.open(target, flags).or_else(|_| parent()))
     else {
         return Ok(());
     };
@@ -356,7 +364,9 @@ fn unless_unread(done: Result<()>) -> Result<()> {
     };
     match done {
         Err(e) if e.chain().any(gone) => Ok(()),
-        done => done,
+        // Only now: a hint hides what is below it.
+        done => done
+            .hint("see with `ls -la` and `df -h` whether it may be read, and whether there is room for it"),
     }
 }
 
