@@ -2,7 +2,10 @@
 //! by name.
 
 mod container_filter;
+mod cp;
+mod diff;
 mod exec;
+mod export;
 mod foreground;
 mod image_filter;
 mod images;
@@ -11,6 +14,7 @@ mod inspect;
 mod inspect_container;
 mod kill;
 mod measure;
+mod mount;
 mod output;
 mod pause;
 mod port;
@@ -166,6 +170,17 @@ enum Verb {
     Rm(rm::Args),
     /// Remove images
     Rmi(rmi::Args),
+    /// Copy files between a container and the host
+    Cp(cp::Args),
+    /// Show what a container has changed in its files
+    Diff(diff::Args),
+    /// Write a container's files as a tar archive
+    Export(export::Args),
+    /// Mount a container's files, as root
+    Mount(mount::MountArgs),
+    /// Unmount them
+    #[command(visible_alias = "umount")]
+    Unmount(mount::UnmountArgs),
     /// Show all about containers and images as JSON
     Inspect(inspect::Args),
     /// Show how this host runs containers
@@ -202,6 +217,17 @@ enum ContainerVerb {
     Rm(rm::Args),
     /// Remove all containers that don't run
     Prune(rm::PruneArgs),
+    /// Copy files between a container and the host
+    Cp(cp::Args),
+    /// Show what a container has changed in its files
+    Diff(diff::Args),
+    /// Write a container's files as a tar archive
+    Export(export::Args),
+    /// Mount a container's files, as root
+    Mount(mount::MountArgs),
+    /// Unmount them
+    #[command(visible_alias = "umount")]
+    Unmount(mount::UnmountArgs),
     /// Show all about them as JSON
     Inspect(inspect::Args),
     /// Whether there is such a container: status 0 or 1
@@ -248,13 +274,15 @@ struct Group<V: Subcommand> {
 impl Verb {
     fn run(self, globals: &Globals) -> Result<u8> {
         use {ContainerVerb as C, ImageVerb as I, inspect::Kind};
-        // All but `run` end like any program when nobody reads what they print; `run` passes SIGPIPE on to its container.
+        // All but these end like any program when nobody reads what they print: `run` and `start` pass SIGPIPE on to their
+        // container, `cp` hears from the other end of its pipe why that is gone.
         if !matches!(
             self,
             Verb::Run(_)
                 | Verb::Start(_)
                 | Verb::Exec(_)
-                | Verb::Container(Group { verb: C::Run(_) | C::Start(_) | C::Exec(_) })
+                | Verb::Cp(_)
+                | Verb::Container(Group { verb: C::Run(_) | C::Start(_) | C::Exec(_) | C::Cp(_) })
         ) {
             sys::signal::die_on_broken_pipe();
         }
@@ -293,6 +321,17 @@ impl Verb {
             Verb::Ps(args) | Verb::Container(Group { verb: C::Ls(args) }) => ps::run(&args, globals),
             Verb::Rm(args) | Verb::Container(Group { verb: C::Rm(args) }) => rm::run(&args, globals),
             Verb::Rmi(args) | Verb::Image(Group { verb: I::Rm(args) }) => rmi::run(&args, globals),
+            Verb::Cp(args) | Verb::Container(Group { verb: C::Cp(args) }) => cp::run(&args, globals),
+            Verb::Diff(args) | Verb::Container(Group { verb: C::Diff(args) }) => diff::run(&args, globals),
+            Verb::Export(args) | Verb::Container(Group { verb: C::Export(args) }) => {
+                export::run(&args, globals)
+            }
+            Verb::Mount(args) | Verb::Container(Group { verb: C::Mount(args) }) => {
+                mount::mount(&args, globals)
+            }
+            Verb::Unmount(args) | Verb::Container(Group { verb: C::Unmount(args) }) => {
+                mount::unmount(&args, globals)
+            }
             Verb::Inspect(args) => inspect::run(&args, globals),
             Verb::Image(Group { verb: I::Inspect(args) }) => inspect::run(&args.only(Kind::Image), globals),
             Verb::Container(Group { verb: C::Inspect(args) }) => {

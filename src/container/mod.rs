@@ -5,6 +5,7 @@ pub mod devices;
 pub mod environment;
 pub mod etc_files;
 pub mod exec;
+pub mod files;
 pub mod filter;
 pub mod find;
 pub mod fuse;

@@ -1,22 +1,28 @@
-//! Running a piece of our own work as root of a user namespace: unpacking layers whose owners are subordinate ids, and
-//! deleting what containers left behind under them.
+//! Running a piece of our own work as root of a user namespace: unpacking layers whose owners are subordinate ids, deleting
+//! what containers left behind under them, reaching the files of a container.
 
 use super::{unshare, user::Mapping};
 use crate::{
     error::{self, Explain, OURS},
-    sys::fork,
+    sys::fork::{self, Child},
 };
 use anyhow::{Context, Result, anyhow};
 use rustix::{
     mount::{MountPropagationFlags, mount_change},
     pipe::{PipeFlags, pipe_with},
-    process::{Signal, WaitOptions, set_parent_process_death_signal, waitpid},
-    thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+    process::{
+        Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
+        waitpid,
+    },
+    thread::{
+        ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces, set_thread_groups,
+        set_thread_res_gid, set_thread_res_uid,
+    },
 };
 use std::{
     fs::File,
     io::{Read, Write},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 /// Run `work` as root of a user namespace with `mapping` and in a mount namespace of its own, and hand back what it said;
@@ -28,49 +34,142 @@ pub fn run_inside(mapping: &Mapping, work: impl FnOnce() -> Result<()>) -> Resul
     if !mapping.is_rootless() {
         return work();
     }
+    start_inside(mapping, |_| Ok(()), |_| work())?.0.wait()
+}
+
+/// A process of ours that works in other namespaces. Dropped, it ends.
+#[derive(Debug)]
+pub struct Inside {
+    pid: Pid,
+    pidfd: OwnedFd,
+    said: OwnedFd,
+    waited: bool,
+}
+
+/// Start a process that does `work` in a mount namespace of its own and, unless we are root, as root of a user namespace
+/// with `mapping`. `prepare` sees it before it begins. `work` is told the descriptor over which it reports.
+pub fn start_inside<T>(
+    mapping: &Mapping,
+    prepare: impl FnOnce(&Child) -> Result<T>,
+    work: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+) -> Result<(Inside, T)> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).context("make a pipe");
     let (ready, tell_ready) = pipe()?;
     let (mapped, tell_mapped) = pipe()?;
     let (said, say) = pipe()?;
-    let Some(child) = fork::split().context("fork")? else {
+    let Some(pid) = fork::split().context("fork")? else {
         // Here: the child. While it holds an end that is its parent's, no end of file tells it that the parent gave up.
         drop((ready, tell_mapped, said));
-        let outcome = enter(tell_ready, mapped).and_then(|()| work());
+        let outcome = enter(mapping, tell_ready, mapped).and_then(|()| work(say.as_fd()));
         fork::exit_now(report(outcome, say))
     };
     // Here: the caller, in its own namespaces.
     drop((tell_ready, mapped, say));
-    // A child that ends before it is ready says why itself.
-    let mapped = match one_byte(ready) {
-        Ok(()) => mapping.write(child).and_then(|()| Ok(rustix::io::write(tell_mapped, &[1])?)).map(drop),
-        Err(_) => {
-            drop(tell_mapped);
-            Ok(())
-        }
+    let inside = Inside::watch(pid, said)?;
+    if one_byte(ready).is_err() {
+        // A child that ends before it is ready says why itself.
+        drop(tell_mapped);
+        return Err(inside.wait().err().unwrap_or_else(killed));
+    }
+    mapping.write(pid)?;
+    let child = Child { pid, pidfd: inside.pidfd.try_clone().context("watch the process inside")? };
+    let prepared = prepare(&child)?;
+    rustix::io::write(tell_mapped, &[1]).context("let the process inside go on")?;
+    Ok((inside, prepared))
+}
+
+/// Start a process that does `work` in the mount namespace of `process` and, with `user`, as root of its user namespace.
+/// `work` is told the descriptor over which it reports.
+pub fn start_beside(
+    process: BorrowedFd<'_>,
+    user: bool,
+    work: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+) -> Result<Inside> {
+    let (said, say) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    let Some(pid) = fork::split().context("fork")? else {
+        // Here: the child, on its way into namespaces that others live in.
+        drop(said);
+        let joined = join(process, user).context("enter the namespaces of the container");
+        fork::exit_now(report(joined.and_then(|()| work(say.as_fd())), say))
     };
-    let mut words = String::new();
-    let _ = File::from(said).take(64 * 1024).read_to_string(&mut words);
-    let status = waitpid(Some(child), WaitOptions::empty()).context("wait for the process inside")?;
-    mapped?;
-    outcome(status.and_then(|(_, status)| status.exit_status()), &words)
+    drop(say);
+    Inside::watch(pid, said)
+}
+
+/// Start a process that does `work` where this one is.
+pub fn start_here(work: impl FnOnce() -> Result<()>) -> Result<Inside> {
+    let (said, say) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    let Some(pid) = fork::split().context("fork")? else {
+        drop(said);
+        fork::exit_now(report(follow_parent().and_then(|()| work()), say))
+    };
+    drop(say);
+    Inside::watch(pid, said)
+}
+
+impl Inside {
+    fn watch(pid: Pid, said: OwnedFd) -> Result<Inside> {
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("watch the process inside")?;
+        Ok(Inside { pid, pidfd, said, waited: false })
+    }
+
+    /// Wait for its end and hand back what it said.
+    pub fn wait(mut self) -> Result<()> {
+        let mut words = String::new();
+        let said = self.said.try_clone().context("hear the process inside")?;
+        let _ = File::from(said).take(64 * 1024).read_to_string(&mut words);
+        let status = waitpid(Some(self.pid), WaitOptions::empty()).context("wait for the process inside")?;
+        self.waited = true;
+        outcome(status.and_then(|(_, status)| status.exit_status()), &words)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if !self.waited {
+            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            let _ = waitpid(Some(self.pid), WaitOptions::empty());
+        }
+    }
 }
 
 /// The child: still the user, about to be root of a namespace where it maps nobody yet.
-fn enter(tell_ready: OwnedFd, mapped: OwnedFd) -> Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL)).context("follow our parent")?;
-    unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)
-        .context("make a user namespace")
-        .hint(super::NO_USER_NAMESPACES)?;
+fn enter(mapping: &Mapping, tell_ready: OwnedFd, mapped: OwnedFd) -> Result<()> {
+    follow_parent()?;
+    let user = if mapping.is_rootless() { UnshareFlags::NEWUSER } else { UnshareFlags::empty() };
+    unshare(user | UnshareFlags::NEWNS).context("make a user namespace").hint(super::NO_USER_NAMESPACES)?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)
+        .context("keep mounts to ourselves")?;
     rustix::io::write(&tell_ready, &[1]).context("report to our parent")?;
     drop(tell_ready);
     one_byte(mapped)?;
-    // From here: root of the namespace, with every capability over the ids it maps and none over the host.
+    match mapping.is_rootless() {
+        true => become_root(),
+        false => Ok(()),
+    }
+}
+
+fn join(process: BorrowedFd<'_>, user: bool) -> Result<()> {
+    let mut namespaces = ThreadNameSpaceType::MOUNT;
+    namespaces.set(ThreadNameSpaceType::USER, user);
+    move_into_thread_name_spaces(process, namespaces)?;
+    if user {
+        become_root()?;
+    }
+    follow_parent()
+}
+
+/// From here: root of the namespace, with every capability over the ids it maps and none over the host.
+fn become_root() -> Result<()> {
     set_thread_res_gid(ROOT_GID, ROOT_GID, ROOT_GID).context("become group 0")?;
     set_thread_res_uid(ROOT_UID, ROOT_UID, ROOT_UID).context("become user 0")?;
     // A namespace of one id keeps its groups (setgroups is denied there).
     let _ = set_thread_groups(&[]);
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)
-        .context("keep mounts to ourselves")
+    Ok(())
+}
+
+fn follow_parent() -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("follow our parent")
 }
 
 /// First line the exit status, second the hint, then the message.
@@ -83,15 +182,17 @@ fn report(outcome: Result<()>, say: OwnedFd) -> i32 {
 }
 
 fn outcome(status: Option<i32>, words: &str) -> Result<()> {
-    let Some(status) = status else {
-        return Err(anyhow!("the process inside the user namespace was killed"));
-    };
+    let Some(status) = status else { return Err(killed()) };
     if status == 0 {
         return Ok(());
     }
     let (hint, message) = words.split_once('\n').unwrap_or(("", words));
     let failure = Err(anyhow!("{}", message.to_owned())).status(u8::try_from(status).unwrap_or(OURS));
     if hint.is_empty() { failure } else { failure.hint(hint) }
+}
+
+fn killed() -> anyhow::Error {
+    anyhow!("the process inside the namespaces was killed")
 }
 
 fn one_byte(from: OwnedFd) -> Result<()> {

@@ -8,7 +8,7 @@ mod subid;
 pub mod target;
 pub mod user;
 
-pub use inside::run_inside;
+pub use inside::{Inside, run_inside, start_beside, start_here, start_inside};
 pub use user::Mapping;
 
 /// What to do where the kernel or an administrator refuses user namespaces.

@@ -90,6 +90,22 @@ impl Mapping {
         }
     }
 
+    /// User and group of the host as they appear inside; 65534 for those that don't (user_namespaces(7)).
+    pub fn inside(&self, uid: u32, gid: u32) -> (u32, u32) {
+        let find = |ranges: &[IdRange], id: u32| {
+            let range = ranges.iter().find(|range| id >= range.host && id - range.host < range.count);
+            range.map_or(65534, |range| range.inside + (id - range.host))
+        };
+        match self {
+            Mapping::Root => (uid, gid),
+            Mapping::Ranges { uids, gids, .. } => (find(uids, uid), find(gids, gid)),
+            Mapping::Single { .. } => {
+                let own = |same| if same { 0 } else { 65534 };
+                (own(uid == getuid().as_raw()), own(gid == getgid().as_raw()))
+            }
+        }
+    }
+
     /// Write the maps of the user namespace that process `pid` has just made. Both helpers run side by side.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub fn delete_tree(path: &Path) -> io::Result<()> {
 }
 
 /// The same for `path` below the directory `at`.
-pub(super) fn delete_tree_at(at: BorrowedFd<'_>, path: impl rustix::path::Arg + Copy) -> io::Result<()> {
+pub(crate) fn delete_tree_at(at: BorrowedFd<'_>, path: impl rustix::path::Arg + Copy) -> io::Result<()> {
     match unlinkat(at, path, AtFlags::REMOVEDIR) {
         Err(Errno::NOENT) => return Ok(()),
         Err(Errno::NOTDIR) => return Ok(unlinkat(at, path, AtFlags::empty())?),

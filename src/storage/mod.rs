@@ -1,14 +1,14 @@
 //! The store: blobs, layers, images and containers as plain directories. A listing is a readdir, publishing is a rename,
 //! liveness is a held lock.
 
-mod archive;
+pub(crate) mod archive;
 mod attributes;
 mod blobs;
 mod blocks;
 mod container_dir;
 mod containers;
-mod decompress;
-mod delete;
+pub(crate) mod decompress;
+pub(crate) mod delete;
 mod digest;
 mod dirs;
 mod disk;
@@ -18,17 +18,17 @@ mod images;
 mod ingest;
 mod layers;
 mod names;
-mod ownership;
+pub(crate) mod ownership;
 mod pax;
 mod skeleton;
 mod small_file;
-mod sparse;
+pub(crate) mod sparse;
 mod store;
 mod tree;
 pub mod unpack;
 mod usage;
 mod whiteout;
-mod xattr;
+pub(crate) mod xattr;
 
 pub use container_dir::{ContainerDir, Lock};
 pub use decompress::Compression;

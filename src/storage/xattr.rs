@@ -27,7 +27,7 @@ pub fn set(file: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<(), Errno>
 
 /// `user.*` and file capabilities. Names that overlay file systems read would let an image forge whiteouts, redirects and
 /// owners; labels (`security.selinux`) and ACLs belong to the host.
-fn may_set(name: &[u8]) -> bool {
+pub fn may_set(name: &[u8]) -> bool {
     const RESERVED: [&[u8]; 3] = [b"user.overlay.", b"user.containers.", b"user.fuseoverlayfs."];
     name == b"security.capability"
         || name.starts_with(b"user.")

@@ -1,0 +1,256 @@
+//! What a container has changed (podman-diff(1)), read from overlay's upper directory: whiteouts, opaque directories and
+//! what was copied up or made (kernel Documentation/filesystems/overlayfs.rst). The container may run and change it
+//! meanwhile: every step is by descriptor and follows no link.
+
+use super::{
+    enter::{confine, layers, null},
+    lower::{self, BENEATH, Lower},
+    paths::join,
+};
+use crate::{
+    container::{find, state::Record},
+    namespaces::{Mapping, start_inside},
+    security::CapSet,
+    storage::{Store, archive::lossy},
+};
+use anyhow::{Context, Result, anyhow, bail};
+use caps::Capability;
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, open, openat2, statat},
+    io::Errno,
+    pipe::{PipeFlags, pipe_with},
+    process::{chdir, chroot},
+};
+use serde::Deserialize;
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs::File,
+    io::{BufRead, BufReader, BufWriter, Write},
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    vec::IntoIter,
+};
+
+/// How a path differs from the image's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It is new.
+    Added,
+    /// It, or something in it, is another.
+    Changed,
+    /// It is gone.
+    Deleted,
+}
+
+/// One path that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// How.
+    pub kind: Kind,
+    /// From the container's root, with a leading slash.
+    pub path: Vec<u8>,
+}
+
+/// Hand `each` what differs in the container that `given` names from its image, sorted by path. Must be called before any
+/// thread exists.
+pub fn changes(store: &Store, given: &str, mut each: impl FnMut(Change) -> Result<()>) -> Result<()> {
+    let dir = find::find(store, given)?;
+    let record = Record::read(&dir)?.ok_or_else(|| anyhow!("container {given} was never finished"))?;
+    if record.rootfs.is_some() && !record.rootfs_overlay {
+        bail!(
+            "container {given} has a directory of the host as its root: nothing tells what it has changed there"
+        );
+    }
+    let layers = layers(store, &dir, &record)?;
+    let ignored = ignored(dir.read("config.json")?.as_deref())?;
+    let null = null()?;
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    let (inside, ()) = start_inside(
+        &Mapping::detect(),
+        |_| Ok(()),
+        |report| {
+            let hold = |path: &PathBuf| {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                open(path, flags, Mode::empty()).with_context(|| format!("open {}", path.display()))
+            };
+            let upper = hold(&layers.upper)?;
+            let lower = layers.lower.iter().map(hold).collect::<Result<Vec<_>>>()?;
+            chroot(&layers.merged).and_then(|()| chdir("/")).context("leave the host's root")?;
+            let directories = lower.iter().chain([&upper, &write]).map(|fd| fd.as_fd());
+            confine(&directories.chain([report]).collect::<Vec<_>>(), null, TO_COMPARE)?;
+            let out = BufWriter::new(File::from(write));
+            let mut comparison = Comparison { lower: Lower(lower), ignored, out, levels: Vec::new() };
+            comparison.run(upper)?;
+            Ok(comparison.out.flush()?)
+        },
+    )?;
+    let told = BufReader::new(File::from(read)).split(0).try_for_each(|line| {
+        let line = line.context("hear what has changed")?;
+        let (kind, path) = line.split_first().context("hear what has changed")?;
+        let kind = match kind {
+            b'A' => Kind::Added,
+            b'C' => Kind::Changed,
+            _ => Kind::Deleted,
+        };
+        each(Change { kind, path: path.to_vec() })
+    });
+    // A reader that gave up has made the other end fail.
+    told.and(inside.wait())
+}
+
+/// To look at any file; root's overlay keeps its marks where CAP_SYS_ADMIN alone sees them (xattr(7), "trusted").
+const TO_COMPARE: CapSet = CapSet::of(&[Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_ADMIN]);
+
+/// A directory of the upper layer, or one that was there before it became opaque.
+struct Level {
+    path: Vec<u8>,
+    /// Below it everything is new.
+    new: bool,
+    told: bool,
+    names: IntoIter<Vec<u8>>,
+}
+
+struct Comparison<W> {
+    lower: Lower,
+    ignored: HashSet<Vec<u8>>,
+    out: W,
+    levels: Vec<Level>,
+}
+
+impl<W: Write> Comparison<W> {
+    fn run(&mut self, upper: OwnedFd) -> Result<()> {
+        self.descend(&upper, Vec::new(), false, true)?;
+        while let Some(level) = self.levels.last_mut() {
+            let Some(name) = level.names.next() else {
+                self.levels.pop();
+                continue;
+            };
+            let path = join(&level.path, &name);
+            let new = level.new;
+            self.entry(&upper, path.clone(), new).with_context(|| format!("compare {:?}", lossy(&path)))?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, upper: &OwnedFd, path: Vec<u8>, new: bool) -> Result<()> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let before = if new { None } else { self.lower.find(&path)? };
+        let stat = match openat2(upper, path.as_slice(), flags, Mode::empty(), BENEATH) {
+            // Of the directory before it became opaque.
+            Err(Errno::NOENT) if before.is_some() => return self.tell(Kind::Deleted, &path),
+            Err(errno) if lower::missing(errno) => return Ok(()),
+            opened => fstat(opened?)?,
+        };
+        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if lower::is_whiteout(&stat) {
+            return if before.is_some() { self.tell(Kind::Deleted, &path) } else { Ok(()) };
+        }
+        match before {
+            None => {
+                self.tell(Kind::Added, &path)?;
+                if directory { self.descend(upper, path, true, true) } else { Ok(()) }
+            }
+            Some(before) if directory && lower::is_directory(&before) => {
+                let differs = differs(&before, &stat);
+                if differs {
+                    self.tell(Kind::Changed, &path)?;
+                }
+                self.descend(upper, path, false, differs)
+            }
+            Some(_) => {
+                self.tell(Kind::Changed, &path)?;
+                if directory { self.descend(upper, path, true, true) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn descend(&mut self, upper: &OwnedFd, path: Vec<u8>, new: bool, told: bool) -> Result<()> {
+        let at = if path.is_empty() { &b"."[..] } else { &path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = match openat2(upper, at, flags, Mode::empty(), BENEATH) {
+            Err(errno) if lower::missing(errno) => return Ok(()),
+            opened => opened?,
+        };
+        let mut names: BTreeSet<Vec<u8>> = lower::names(&directory)?.into_iter().collect();
+        if !new && lower::is_opaque(&directory) {
+            names.extend(self.lower.names(&path)?);
+        }
+        names.retain(|name| !name.starts_with(lower::WHITEOUT));
+        let names: Vec<_> = names.into_iter().collect();
+        self.levels.push(Level { path: path.clone(), new, told, names: names.into_iter() });
+        if new { Ok(()) } else { self.whiteout_files(&directory, &path) }
+    }
+
+    /// fuse-overlayfs where it may make no device: `.wh.NAME`.
+    fn whiteout_files(&mut self, directory: &OwnedFd, path: &[u8]) -> Result<()> {
+        for name in lower::names(directory)? {
+            let Some(name) = name.strip_prefix(lower::WHITEOUT) else { continue };
+            let gone = join(path, name);
+            let again = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+            if !again && self.lower.find(&gone)?.is_some() {
+                self.tell(Kind::Deleted, &gone)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those directories first that differ only because something in them does.
+    fn tell(&mut self, kind: Kind, path: &[u8]) -> Result<()> {
+        if self.ignored.contains(path) {
+            return Ok(());
+        }
+        for level in self.levels.iter_mut().filter(|level| !level.told) {
+            level.told = true;
+            if !self.ignored.contains(&level.path) {
+                write(&mut self.out, Kind::Changed, &level.path)?;
+            }
+        }
+        write(&mut self.out, kind, path)
+    }
+}
+
+fn write(out: &mut impl Write, kind: Kind, path: &[u8]) -> Result<()> {
+    let letter = match kind {
+        Kind::Added => b"A/",
+        Kind::Changed => b"C/",
+        Kind::Deleted => b"D/",
+    };
+    Ok(out.write_all(letter).and_then(|()| out.write_all(path)).and_then(|()| out.write_all(&[0]))?)
+}
+
+fn differs(before: &Stat, now: &Stat) -> bool {
+    let of = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_mtime, stat.st_mtime_nsec);
+    of(before) != of(now)
+}
+
+/// What we ourselves put into a container, without the leading slash: podman's list, and what is mounted.
+fn ignored(spec: Option<&[u8]>) -> Result<HashSet<Vec<u8>>> {
+    #[derive(Deserialize)]
+    struct Spec {
+        #[serde(default)]
+        mounts: Vec<Mount>,
+    }
+    #[derive(Deserialize)]
+    struct Mount {
+        destination: String,
+    }
+    const OURS: [&str; 12] = [
+        "dev",
+        "proc",
+        "sys",
+        "sys/fs",
+        "run",
+        "run/notify",
+        "run/.containerenv",
+        "run/secrets",
+        "etc/hostname",
+        "etc/hosts",
+        "etc/resolv.conf",
+        "etc/mtab",
+    ];
+    let spec: Option<Spec> =
+        spec.map(serde_json::from_slice).transpose().context("read its specification")?;
+    let mounts = spec.into_iter().flat_map(|spec| spec.mounts).map(|mount| mount.destination.into_bytes());
+    let mounts = mounts.map(|path| path.strip_prefix(b"/").unwrap_or(&path).to_vec());
+    Ok(OURS.iter().map(|path| path.as_bytes().to_vec()).chain(mounts).collect())
+}

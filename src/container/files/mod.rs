@@ -1,0 +1,21 @@
+//! The files of a container, running or stopped: copied in and out, exported, compared with its image, mounted.
+//!
+//! A process of ours goes into the container's root ([`enter`]) and speaks tar over one pipe; whoever is outside never
+//! resolves a path of the container.
+
+mod changes;
+mod destination;
+mod enter;
+mod extract;
+mod lower;
+mod member;
+pub mod mounts;
+mod pack;
+mod paths;
+mod segments;
+mod transfer;
+
+pub use changes::{Change, Kind, changes};
+pub use enter::Reached;
+pub use extract::Skipped;
+pub use transfer::{End, Options, copy, export};
