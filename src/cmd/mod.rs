@@ -10,6 +10,7 @@ mod info;
 mod inspect;
 mod inspect_container;
 mod kill;
+mod logs;
 mod measure;
 mod output;
 mod pause;
@@ -148,6 +149,8 @@ enum Verb {
     Kill(kill::Args),
     /// Wait until containers end
     Wait(wait::Args),
+    /// Show what containers have printed
+    Logs(logs::Args),
     /// Set containers up so that `start` only lets them go
     Init(start::InitArgs),
     /// Give a container another name
@@ -228,6 +231,8 @@ enum ContainerVerb {
     Kill(kill::Args),
     /// Wait until containers end
     Wait(wait::Args),
+    /// Show what containers have printed
+    Logs(logs::Args),
     /// Set containers up so that `start` only lets them go
     Init(start::InitArgs),
     /// Give a container another name
@@ -278,6 +283,7 @@ impl Verb {
             Verb::Top(args) | Verb::Container(Group { verb: C::Top(args) }) => top::run(&args, globals),
             Verb::Kill(args) | Verb::Container(Group { verb: C::Kill(args) }) => kill::run(&args, globals),
             Verb::Wait(args) | Verb::Container(Group { verb: C::Wait(args) }) => wait::run(&args, globals),
+            Verb::Logs(args) | Verb::Container(Group { verb: C::Logs(args) }) => logs::run(&args, globals),
             Verb::Init(args) | Verb::Container(Group { verb: C::Init(args) }) => start::init(&args, globals),
             Verb::Rename(args) | Verb::Container(Group { verb: C::Rename(args) }) => {
                 rename::run(&args, globals)

@@ -53,7 +53,7 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
     if let Some(file) = &record.monitor_pidfile {
         let _ = fs::write(file, rustix::process::getpid().as_raw_pid().to_string());
     }
-    let watch = Door::open(dir).and_then(|door| Watch::new(door, Log::open(dir, &record.log), stop));
+    let watch = Door::open(dir).and_then(|door| Watch::new(door, Log::open(dir, record), stop));
     let mut watch = match watch {
         Ok(watch) => watch,
         Err(failure) => {

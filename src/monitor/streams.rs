@@ -3,7 +3,7 @@
 //! The one who started the container in the foreground is waited for: while it takes nothing, the container's pipe fills
 //! up, as in any pipeline. Nobody else is: a reader that falls behind by [`BEHIND`] bytes is let go.
 
-use super::log::{Kind, Log};
+use super::{log::Log, log_line::Kind};
 use anyhow::Error;
 use rustix::{
     event::PollFlags,

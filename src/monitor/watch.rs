@@ -4,7 +4,8 @@
 use super::{
     control::{Ask, Channel, Door, Tell},
     ended::{BROKEN_PIPE, Ended, leaves_broken_pipes_to_the_kernel, reap},
-    log::{Kind, Log},
+    log::Log,
+    log_line::Kind,
     pump::Ends,
     streams::{Flow, Stream},
 };
