@@ -3,6 +3,7 @@
 
 mod container_filter;
 mod exec;
+mod attach;
 mod foreground;
 mod image_filter;
 mod images;
@@ -10,6 +11,7 @@ mod info;
 mod inspect;
 mod inspect_container;
 mod kill;
+mod log_options;
 mod logs;
 mod measure;
 mod output;
@@ -149,6 +151,8 @@ enum Verb {
     Kill(kill::Args),
     /// Wait until containers end
     Wait(wait::Args),
+    /// Attach to a running container
+    Attach(attach::Args),
     /// Show what containers have printed
     Logs(logs::Args),
     /// Set containers up so that `start` only lets them go
@@ -231,6 +235,8 @@ enum ContainerVerb {
     Kill(kill::Args),
     /// Wait until containers end
     Wait(wait::Args),
+    /// Attach to a running container
+    Attach(attach::Args),
     /// Show what containers have printed
     Logs(logs::Args),
     /// Set containers up so that `start` only lets them go
@@ -260,6 +266,8 @@ impl Verb {
                 | Verb::Start(_)
                 | Verb::Exec(_)
                 | Verb::Container(Group { verb: C::Run(_) | C::Start(_) | C::Exec(_) })
+                | Verb::Attach(_)
+                | Verb::Container(Group { verb: C::Run(_) | C::Start(_) | C::Attach(_) })
         ) {
             sys::signal::die_on_broken_pipe();
         }
@@ -283,6 +291,9 @@ impl Verb {
             Verb::Top(args) | Verb::Container(Group { verb: C::Top(args) }) => top::run(&args, globals),
             Verb::Kill(args) | Verb::Container(Group { verb: C::Kill(args) }) => kill::run(&args, globals),
             Verb::Wait(args) | Verb::Container(Group { verb: C::Wait(args) }) => wait::run(&args, globals),
+            Verb::Attach(args) | Verb::Container(Group { verb: C::Attach(args) }) => {
+                attach::run(&args, globals)
+            }
             Verb::Logs(args) | Verb::Container(Group { verb: C::Logs(args) }) => logs::run(&args, globals),
             Verb::Init(args) | Verb::Container(Group { verb: C::Init(args) }) => start::init(&args, globals),
             Verb::Rename(args) | Verb::Container(Group { verb: C::Rename(args) }) => {

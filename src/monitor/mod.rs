@@ -26,5 +26,6 @@ pub use begin::{Begun, Manner, begin};
 pub use client::{Attendance, Outcome, Readiness, ask_to_attach, attend};
 pub use control::{Ask, Channel, Tell};
 pub use exec::begin as exec;
+pub use journal::SOCKET as JOURNAL;
 pub use keys::{DEFAULT as DETACH_KEYS, Keys};
-pub use orders::{go, reload, signal, stop, wait, wait_until};
+pub use orders::{go, open as open_process, reload, signal, stop, wait, wait_until};

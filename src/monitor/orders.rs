@@ -155,6 +155,17 @@ fn stop_by_hand(dir: &ContainerDir, signal: Option<i32>, time: Option<Duration>)
     Ok(())
 }
 
+/// A descriptor of `process`; None when it has ended.
+pub fn open(process: &Process) -> Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(process.pid) else { return Ok(None) };
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(None),
+        opened => opened.with_context(|| format!("open process {pid}"))?,
+    };
+    // Only now: the descriptor stays with this process, so what is true of the number is true of it.
+    Ok(process.is_same().then_some(pidfd))
+}
+
 /// Whether the process of `pidfd` has ended within `time`.
 fn ended(pidfd: &OwnedFd, time: Option<Duration>) -> Result<bool> {
     let due = time.map(|time| Instant::now() + time);

@@ -130,10 +130,10 @@ impl Watch {
     }
 
     /// Pass output on to stdout and stderr of client `id`.
-    pub fn attach(&mut self, id: u64, [stdout, stderr]: [OwnedFd; 2]) {
+    pub fn attach(&mut self, id: u64, outputs: [Option<OwnedFd>; 2]) {
         let foreground = self.clients.iter().any(|client| client.id == id && client.foreground);
-        for (stream, to) in self.streams.iter_mut().zip([stdout, stderr]) {
-            stream.attach(id, to, foreground);
+        for (stream, to) in self.streams.iter_mut().zip(outputs) {
+            to.into_iter().for_each(|to| stream.attach(id, to, foreground));
         }
     }
 
@@ -302,12 +302,17 @@ impl Watch {
                 let said: Vec<_> = input.iter().map(AsFd::as_fd).collect();
                 let tty = self.tty;
                 if let Ok(streams) = <[OwnedFd; 2]>::try_from(descriptors) {
-                    self.attach(id, streams);
+                    self.attach(id, streams.map(Some));
                     self.clients[at].watches = true;
                     self.tell(id, &Tell::Attached { tty }, &said);
                 }
             }
-            Ask::Detach => self.dismiss(at),
+            Ask::Detach => {
+                if self.clients[at].foreground {
+                    super::life::leave_streams();
+                }
+                self.dismiss(at);
+            }
             Ask::Stop { signal, milliseconds } => {
                 self.clients[at].watches = true;
                 self.begin_stop(subject, signal, milliseconds.map(Duration::from_millis));
