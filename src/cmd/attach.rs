@@ -33,8 +33,12 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let (dir, record) = (&container.dir, &container.record);
     let keys = foreground::keys(args.detach_keys.as_deref().or(record.detach_keys.as_deref()))?;
     let Status::Running(process) = &container.status else {
-        return Err(anyhow!("you can only attach to running containers: {} is {}", record.name, container.status.word()))
-            .hint(format!("`ctr start --attach {}` starts it", record.name));
+        return Err(anyhow!(
+            "you can only attach to running containers: {} is {}",
+            record.name,
+            container.status.word()
+        ))
+        .hint(format!("`ctr start --attach {}` starts it", record.name));
     };
     let stdin = record.interactive && !args.no_stdin;
     let line = Channel::to(dir)?;

@@ -137,8 +137,11 @@ impl Source {
         let tail = u64::try_from(args.tail).ok();
         let file = |format| LogReader::open(path.clone(), format, tail).map(Feed::File);
         let nothing = |driver: &str| {
-            Err(anyhow!("container {} is using the {driver:?} log driver: its output is not kept", record.name))
-                .hint("run it with --log-driver=k8s-file")
+            Err(anyhow!(
+                "container {} is using the {driver:?} log driver: its output is not kept",
+                record.name
+            ))
+            .hint("run it with --log-driver=k8s-file")
         };
         let feed = match record.log.driver {
             LogDriver::K8sFile => file(Format::Kubernetes)?,
@@ -209,7 +212,8 @@ impl Printer {
         // As Podman's.
         const COLORS: [u8; 7] = [37, 31, 33, 34, 35, 36, 32];
         let head = |(at, container): (usize, &Container)| {
-            let color = if args.color { format!("\x1b[{}m", COLORS[at % COLORS.len()]) } else { String::new() };
+            let color =
+                if args.color { format!("\x1b[{}m", COLORS[at % COLORS.len()]) } else { String::new() };
             match containers.len() {
                 ..2 => color,
                 _ if args.names => format!("{color}{} ", container.record.name),

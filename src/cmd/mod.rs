@@ -4,6 +4,7 @@
 mod container_filter;
 mod exec;
 mod attach;
+mod container_filter;
 mod foreground;
 mod image_filter;
 mod images;

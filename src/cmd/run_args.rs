@@ -18,7 +18,14 @@ pub struct Args {
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
     /// Only these streams: stdin, stdout, stderr
-    #[arg(short, long, value_name = "STREAM", value_delimiter = ',', ignore_case = true, hide_possible_values = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "STREAM",
+        value_delimiter = ',',
+        ignore_case = true,
+        hide_possible_values = true
+    )]
     pub attach: Vec<Stream>,
     /// Credentials file for the pull
     #[arg(long, value_name = "FILE")]

@@ -98,7 +98,8 @@ impl Args {
             monitor_pidfile: self.conmon_pidfile.clone(),
             log: self.log_config()?,
             restart: self.restart_policy()?,
-            detach_keys: super::foreground::keys(self.detach_keys.as_deref()).map(|_| self.detach_keys.clone())?,
+            detach_keys: super::foreground::keys(self.detach_keys.as_deref())
+                .map(|_| self.detach_keys.clone())?,
             replace: self.replace,
             remove_image: self.rmi,
             preserve_fds: 0,

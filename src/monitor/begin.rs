@@ -47,7 +47,8 @@ pub struct Manner {
 
 impl Manner {
     /// The client goes away.
-    pub const BACKGROUND: Manner = Manner { foreground: false, stdin: false, output: [false; 2], hold: false };
+    pub const BACKGROUND: Manner =
+        Manner { foreground: false, stdin: false, output: [false; 2], hold: false };
 
     /// The client stays; `stdin`: what it reads goes to the container.
     pub fn foreground(stdin: bool) -> Manner {

@@ -87,7 +87,8 @@ pub struct Attendance {
 
 /// Stay until the container ends or the user leaves.
 pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> {
-    let Attendance { line, pidfd, input, tty, stdin: typing, sig_proxy, foreground, mut keys, monitor } = attendance;
+    let Attendance { line, pidfd, input, tty, stdin: typing, sig_proxy, foreground, mut keys, monitor } =
+        attendance;
     let mut master = None;
     let mut pump = None;
     match input {

@@ -87,7 +87,16 @@ const AT_ONCE: usize = 64 << 10;
 impl File {
     fn new(format: Format, path: PathBuf, max_size: u64) -> File {
         let clock = Clock::of(format);
-        File { format, path, file: None, max_size, size: 0, clock, draft: Vec::new(), torn: Default::default() }
+        File {
+            format,
+            path,
+            file: None,
+            max_size,
+            size: 0,
+            clock,
+            draft: Vec::new(),
+            torn: Default::default(),
+        }
     }
 
     fn keep(&mut self, kind: Kind, text: &[u8]) -> Result<()> {
@@ -163,7 +172,9 @@ impl File {
 /// How many bytes at the end of `text` begin a character of UTF-8 and don't complete it.
 fn torn(text: &[u8]) -> usize {
     let last = &text[text.len().saturating_sub(3)..];
-    let begins = |at: usize| std::str::from_utf8(&last[at..]).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none());
+    let begins = |at: usize| {
+        std::str::from_utf8(&last[at..]).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
+    };
     (0..last.len()).find(|at| begins(*at)).map_or(0, |at| last.len() - at)
 }
 

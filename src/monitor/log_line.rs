@@ -134,9 +134,9 @@ impl Format {
             Format::Kubernetes => head.splitn(4, |byte| *byte == b' ').nth(2).is_some_and(|tag| tag != b"P"),
             Format::Docker => {
                 let Some(end) = memchr::memmem::rfind(tail, br#"","stream":"#) else { return true };
-                let slashes = tail[..end].strip_suffix(b"n").map_or(0, |before| {
-                    before.iter().rev().take_while(|byte| **byte == b'\\').count()
-                });
+                let slashes = tail[..end]
+                    .strip_suffix(b"n")
+                    .map_or(0, |before| before.iter().rev().take_while(|byte| **byte == b'\\').count());
                 slashes % 2 == 1
             }
         }
