@@ -7,6 +7,7 @@ use super::{
     pump::{Flow, Pump},
     terminal::{self, Raw},
 };
+use crate::error::Explain;
 use anyhow::{Context, Result, anyhow};
 use nix::sys::{
     signal::{SigSet, Signal},
@@ -160,6 +161,10 @@ pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> 
                     outcome = Some(Outcome::Exited { code, lost: lost.map(Errno::from_raw_os_error) });
                     (pump, keyboard) = (None, false);
                 }
+                Some((Tell::LetGo, _)) if !foreground => {
+                    return Err(anyhow!("the container printed faster than its output was read: detached"))
+                        .hint("`ctr logs` shows all of it");
+                }
                 Some(_) => {}
                 None => {
                     // Where process 1 reaps nothing, as in many a CI container, a zombie would be left.
@@ -167,7 +172,9 @@ pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> 
                     if let Some(outcome) = outcome {
                         return Ok(outcome);
                     }
-                    let _ = pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+                    if foreground {
+                        let _ = pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+                    }
                     return Err(anyhow!("the container's monitor was killed"));
                 }
             }
