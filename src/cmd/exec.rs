@@ -95,6 +95,7 @@ pub fn attached(container: &Container, request: &Request, detach_keys: Option<&s
         pidfd: begun.pidfd,
         input: begun.input,
         tty: request.tty,
+        stdin: request.interactive,
         sig_proxy: true,
         foreground: true,
         keys,

@@ -15,6 +15,7 @@ pub fn attend(begun: Begun, record: &Record, sig_proxy: bool, readiness: &Readin
         pidfd: begun.pidfd,
         input: begun.input,
         tty: record.tty,
+        stdin: true,
         sig_proxy,
         foreground: true,
         keys: keys(record.detach_keys.as_deref())?,

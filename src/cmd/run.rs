@@ -1,7 +1,7 @@
 //! `ctr run`: from a request to an exit status. The steps below are those of ARCHITECTURE.md's walk.
 
 pub use super::run_args::Args;
-use super::{Globals, foreground};
+use super::{Globals, foreground, log_options, run_args::Stream};
 use crate::{
     container::{
         create::{self, Base, Container},
@@ -21,7 +21,7 @@ use std::{fs, path::Path};
 
 /// Run it; the container's exit status.
 pub fn run(args: Args, globals: &Globals) -> Result<u8> {
-    let (detach, die_with_parent) = (args.detach, args.die_with_parent);
+    let (detach, die_with_parent, attach) = (args.detach, args.die_with_parent, args.attach.clone());
     let mut request = args.into_request()?;
     let store = globals.store()?;
     let mapping = Mapping::detect();
@@ -37,7 +37,9 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
     }
     let readiness = Readiness::new(request.tty && request.interactive)?;
-    let manner = Manner::foreground(request.interactive);
+    let attached = |stream| attach.is_empty() || attach.contains(&stream);
+    let output = [attached(Stream::Stdout), attached(Stream::Stderr)];
+    let manner = Manner { output, ..Manner::foreground(request.interactive) };
     let begun = started(&store, &request, &dir, monitor::begin(&store, container, &mapping, manner))?;
     foreground::attend(begun, &record, request.sig_proxy, &readiness)
 }
@@ -65,7 +67,12 @@ fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &Mappi
     {
         super::rm::remove(store, &store.container(&id), true)?;
     }
-    create::create(store, request, &base, mapping)
+    let mut container = create::create(store, request, &base, mapping)?;
+    if let Err(failure) = log_options::fill_tag(&mut container) {
+        let _ = remove::retire(store, &container.dir, &container.lock, Some(&container.record.name));
+        return Err(failure);
+    }
+    Ok(container)
 }
 
 /// The image, pulled if need be, or the directory that was named.

@@ -17,6 +17,16 @@ pub struct Args {
     /// Attach an annotation to the container
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
+    /// Only these streams: stdin, stdout, stderr
+    #[arg(
+        short,
+        long,
+        value_name = "STREAM",
+        value_delimiter = ',',
+        ignore_case = true,
+        hide_possible_values = true
+    )]
+    pub attach: Vec<Stream>,
     /// Credentials file for the pull
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
@@ -30,7 +40,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<PathBuf>,
     /// Print the container's id and let it run in the background
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "attach")]
     pub detach: bool,
     /// Keys that detach from the container's terminal [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS")]
@@ -74,6 +84,12 @@ pub struct Args {
     /// Attach a label to the container
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub label: Vec<String>,
+    /// Where output is kept: k8s-file, json-file, journald, none or passthrough [default: k8s-file]
+    #[arg(long, value_name = "DRIVER")]
+    pub log_driver: Option<String>,
+    /// max-size=SIZE of the log until a new one is begun, path=FILE of the log, tag=TEXT of a journal entry
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub log_opt: Vec<String>,
     /// Name of the container
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -161,6 +177,14 @@ pub struct Args {
     /// The image, then the command and its arguments as they are: options of ctr end at the image
     #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND [ARG]...]")]
     pub image_and_command: Vec<String>,
+}
+
+/// `--attach`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stream {
+    Stdin,
+    Stdout,
+    Stderr,
 }
 
 /// Podman's flags take a value after an equals sign: `--rm=false`, `-i=true`.

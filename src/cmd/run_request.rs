@@ -7,7 +7,7 @@ use crate::{
         etc_files::{self, Dns},
         grammar::{self, SecurityOption},
         limits,
-        record::{LogConfig, Restart},
+        record::Restart,
         request::{self, NetworkMode, Pull, Request, Rootfs, SeccompChoice, Source},
         sysctl, timezone, tmpfs,
     },
@@ -96,9 +96,10 @@ impl Args {
             timeout: (self.timeout > 0).then(|| Duration::from_secs(self.timeout.into())),
             storage_driver: None,
             monitor_pidfile: self.conmon_pidfile.clone(),
-            log: LogConfig::default(),
+            log: self.log_config()?,
             restart: self.restart_policy()?,
-            detach_keys: self.detach_keys.clone(),
+            detach_keys: super::foreground::keys(self.detach_keys.as_deref())
+                .map(|_| self.detach_keys.clone())?,
             replace: self.replace,
             remove_image: self.rmi,
             preserve_fds: 0,
@@ -358,6 +359,9 @@ mod tests {
             ("--security-opt", "seccomp=/nonexistent"),
             ("--cap-add", "bogus"),
             ("--cidfile", "/etc/passwd"),
+            ("--detach-keys", "ctrl-"),
+            ("--log-driver", "syslog"),
+            ("--log-opt", "max-file=3"),
         ] {
             let error = request(&[&format!("{option}={value}"), "ubuntu"]).unwrap_err();
             let text = format!("{error:#}");

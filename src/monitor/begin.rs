@@ -39,19 +39,20 @@ pub struct Manner {
     pub foreground: bool,
     /// What the client reads goes to the container, whose stdin ends with it.
     pub stdin: bool,
-    /// stdout and stderr are wanted; else what it prints is only kept in the log.
-    pub output: bool,
+    /// stdout and stderr are wanted; else what it prints there is only kept in the log.
+    pub output: [bool; 2],
     /// The payload waits for `start`.
     pub hold: bool,
 }
 
 impl Manner {
     /// The client goes away.
-    pub const BACKGROUND: Manner = Manner { foreground: false, stdin: false, output: false, hold: false };
+    pub const BACKGROUND: Manner =
+        Manner { foreground: false, stdin: false, output: [false; 2], hold: false };
 
     /// The client stays; `stdin`: what it reads goes to the container.
     pub fn foreground(stdin: bool) -> Manner {
-        Manner { foreground: true, stdin, output: true, hold: false }
+        Manner { foreground: true, stdin, output: [true; 2], hold: false }
     }
 }
 

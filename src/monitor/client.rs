@@ -7,6 +7,7 @@ use super::{
     pump::{Flow, Pump},
     terminal::{self, Raw},
 };
+use crate::error::Explain;
 use anyhow::{Context, Result, anyhow};
 use nix::sys::{
     signal::{SigSet, Signal},
@@ -73,6 +74,8 @@ pub struct Attendance {
     pub input: Option<OwnedFd>,
     /// That is a terminal.
     pub tty: bool,
+    /// What we read goes there; else its size alone is ours to set.
+    pub stdin: bool,
     /// Signals are passed on.
     pub sig_proxy: bool,
     /// The container ends with us: a signal that ends us is a wish to stop it.
@@ -85,7 +88,8 @@ pub struct Attendance {
 
 /// Stay until the container ends or the user leaves.
 pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> {
-    let Attendance { line, pidfd, input, tty, sig_proxy, foreground, mut keys, monitor } = attendance;
+    let Attendance { line, pidfd, input, tty, stdin: typing, sig_proxy, foreground, mut keys, monitor } =
+        attendance;
     let mut master = None;
     let mut pump = None;
     match input {
@@ -93,13 +97,13 @@ pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> 
             terminal::fit(&input);
             master = Some(input);
         }
-        Some(input) => {
+        Some(input) if typing => {
             let stdin = fcntl_dupfd_cloexec(stdin(), 3).context("duplicate stdin")?;
             pump = Some(Pump::new(stdin, input));
         }
-        None => {}
+        _ => {}
     }
-    let mut keyboard = master.is_some();
+    let mut keyboard = master.is_some() && typing;
     let mut outcome = None;
     loop {
         let own = stdin();
@@ -143,8 +147,12 @@ pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> 
                 foreground && outcome.is_none(),
             )?;
             // A reader of its output that stalls is given up.
-            if let (true, Some(outcome)) = (ends, outcome) {
+            if let (Some(_), Some(outcome)) = (ends, outcome) {
                 return Ok(outcome);
+            }
+            // Neither the container nor its end is ours.
+            if let (Some(code), false, false) = (ends, sig_proxy, foreground) {
+                return Ok(Outcome::Exited { code, lost: None });
             }
         }
         if ready[0] {
@@ -153,6 +161,10 @@ pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> 
                     outcome = Some(Outcome::Exited { code, lost: lost.map(Errno::from_raw_os_error) });
                     (pump, keyboard) = (None, false);
                 }
+                Some((Tell::LetGo, _)) if !foreground => {
+                    return Err(anyhow!("the container printed faster than its output was read: detached"))
+                        .hint("`ctr logs` shows all of it");
+                }
                 Some(_) => {}
                 None => {
                     // Where process 1 reaps nothing, as in many a CI container, a zombie would be left.
@@ -160,7 +172,9 @@ pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> 
                     if let Some(outcome) = outcome {
                         return Ok(outcome);
                     }
-                    let _ = pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+                    if foreground {
+                        let _ = pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+                    }
                     return Err(anyhow!("the container's monitor was killed"));
                 }
             }
@@ -199,6 +213,7 @@ fn type_into(master: &OwnedFd, keys: &mut Keys) -> Result<Typed> {
     Ok(if detach { Typed::Detach } else { Typed::On })
 }
 
+/// Pass on the signals that came; the exit status that stands for one that asks us to end.
 fn take(
     signals: &SignalFd,
     line: &Channel,
@@ -206,11 +221,11 @@ fn take(
     master: Option<&OwnedFd>,
     sig_proxy: bool,
     foreground: bool,
-) -> Result<bool> {
-    let mut ends = false;
+) -> Result<Option<u8>> {
+    let mut ends = None;
     while let Some(info) = signals.read_signal().context("read a signal")? {
         let number = info.ssi_signo as i32;
-        ends |= ends_us(number);
+        ends = ends.or(ends_us(number).then_some(128 + number as u8));
         match master {
             Some(master) if number == libc::SIGWINCH => terminal::fit(master),
             _ if sig_proxy => {

@@ -62,6 +62,8 @@ pub enum Tell {
     },
     /// It has been done.
     Done,
+    /// You took no output for too long: you get no more.
+    LetGo,
     /// It ended, and this time for good unless `restarts`.
     Exited {
         /// Exit status, or 128 + the number of the signal that ended it.

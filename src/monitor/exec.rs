@@ -216,7 +216,7 @@ fn streams(request: &Request, manner: Manner) -> Result<(Stdio, Option<Ends>)> {
     if request.tty {
         return Ok((Stdio::Terminal, None));
     }
-    if !manner.output {
+    if manner.output == [false; 2] {
         return Ok((Stdio::Pipes { stdin: None, stdout: null()?, stderr: null()? }, None));
     }
     let (theirs, ours) = pump::pipes(manner.stdin)?;

@@ -53,7 +53,7 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
     if let Some(file) = &record.monitor_pidfile {
         let _ = fs::write(file, rustix::process::getpid().as_raw_pid().to_string());
     }
-    let watch = Door::open(dir).and_then(|door| Watch::new(door, Log::open(dir, &record.log), stop));
+    let watch = Door::open(dir).and_then(|door| Watch::new(door, Log::open(dir, record), stop));
     let mut watch = match watch {
         Ok(watch) => watch,
         Err(failure) => {
@@ -249,10 +249,11 @@ fn hold(
 
 /// Tell the client that the payload runs, and attach it.
 fn introduce(watch: &mut Watch, client: u64, manner: Manner, subject: Subject<'_>) -> Result<()> {
-    if manner.output {
-        let copy = |fd: BorrowedFd<'_>| fcntl_dupfd_cloexec(fd, 3).context("duplicate a standard stream");
-        watch.attach(client, [copy(stdout())?, copy(stderr())?]);
-    }
+    let copy = |wanted: bool, fd: BorrowedFd<'_>| {
+        wanted.then(|| fcntl_dupfd_cloexec(fd, 3)).transpose().context("duplicate a standard stream")
+    };
+    let [out, err] = manner.output;
+    watch.attach(client, [copy(out, stdout())?, copy(err, stderr())?]);
     let input = if manner.stdin { watch.input(manner.foreground)? } else { None };
     let mut descriptors = vec![subject.pidfd];
     descriptors.extend(input.iter().map(AsFd::as_fd));
@@ -263,7 +264,7 @@ fn introduce(watch: &mut Watch, client: u64, manner: Manner, subject: Subject<'_
     Ok(())
 }
 
-fn leave_streams() {
+pub fn leave_streams() {
     if let Ok(null) = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
     }

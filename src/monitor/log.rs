@@ -1,52 +1,33 @@
-//! What a container prints, kept in a file. Lines as conmon writes them for Kubernetes: time, stream, F for a whole line or
-//! P for a part of one, text.
+//! What a container prints, kept: in a file, in the journal, or not at all.
 
+use super::{
+    journal::Journal,
+    log_line::{Clock, Format, Kind, lines},
+};
 use crate::{
-    container::record::{LogConfig, LogDriver},
+    container::record::{LogConfig, LogDriver, Record},
     storage::ContainerDir,
 };
-use anyhow::{Context, Result};
-use jiff::{Timestamp, tz::TimeZone};
+use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use rustix::{
-    fs::{CWD, Mode, OFlags, openat},
-    io::{Errno, write},
+    fs::{CWD, FileType, Mode, OFlags, fstat, ftruncate, openat},
+    io::{Errno, pread, write},
 };
 use std::{
-    fmt::Write as _,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-/// Which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// stdout, and all of a terminal.
-    Stdout,
-    /// stderr.
-    Stderr,
-}
-
-impl Kind {
-    /// As logs spell it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::Stdout => "stdout",
-            Kind::Stderr => "stderr",
-        }
-    }
-}
-
 /// An open log.
 #[derive(Debug)]
-pub struct Log {
-    driver: LogDriver,
-    path: PathBuf,
-    file: Option<OwnedFd>,
-    max_size: u64,
-    size: u64,
-    zone: TimeZone,
-    /// Reused; given back to the system after a long line.
-    line: Vec<u8>,
+pub enum Log {
+    /// Nothing is kept.
+    Nowhere,
+    /// Lines of a file.
+    File(File),
+    /// Entries of the journal.
+    Journal(Journal),
 }
 
 /// Where the log of the container in `dir` lies.
@@ -54,17 +35,20 @@ pub fn path(dir: &ContainerDir, config: &LogConfig) -> PathBuf {
     config.path.clone().unwrap_or_else(|| dir.path().join("ctr.log"))
 }
 
+/// Where its older part lies once it has been rotated.
+pub fn older(path: &Path) -> PathBuf {
+    path.with_added_extension("1")
+}
+
 impl Log {
-    /// Go on with the log that `config` describes. The file itself is opened with the first output.
-    pub fn open(dir: &ContainerDir, config: &LogConfig) -> Log {
-        Log {
-            driver: config.driver,
-            path: path(dir, config),
-            file: None,
-            max_size: config.max_size,
-            size: 0,
-            zone: TimeZone::system(),
-            line: Vec::new(),
+    /// Go on with the log of the container in `dir`. The file itself is opened with the first output.
+    pub fn open(dir: &ContainerDir, record: &Record) -> Log {
+        let file = |format| Log::File(File::new(format, path(dir, &record.log), record.log.max_size));
+        match record.log.driver {
+            LogDriver::None | LogDriver::Passthrough => Log::Nowhere,
+            LogDriver::K8sFile => file(Format::Kubernetes),
+            LogDriver::JsonFile => file(Format::Docker),
+            LogDriver::Journald => Log::Journal(Journal::of(record)),
         }
     }
 
@@ -73,59 +57,164 @@ impl Log {
     /// # Errors
     /// The disk takes no more: the rest of it is not kept.
     pub fn keep(&mut self, kind: Kind, text: &[u8]) -> Result<()> {
-        if matches!(self.driver, LogDriver::None | LogDriver::Passthrough) || text.is_empty() {
-            return Ok(());
+        match self {
+            Log::Nowhere => Ok(()),
+            Log::File(file) => file.keep(kind, text),
+            Log::Journal(journal) => journal.keep(kind, text),
         }
-        let now = Timestamp::now();
-        self.line.clear();
-        let head = head(now, &self.zone, kind);
-        for line in text.split_inclusive(|byte| *byte == b'\n') {
-            self.line.extend_from_slice(head.as_bytes());
-            let whole = line.ends_with(b"\n");
-            self.line.extend_from_slice(if whole { b"F " } else { b"P " });
-            self.line.extend_from_slice(line);
-            if !whole {
-                self.line.push(b'\n');
+    }
+}
+
+/// A log file, and the one before it.
+#[derive(Debug)]
+pub struct File {
+    format: Format,
+    path: PathBuf,
+    file: Option<OwnedFd>,
+    /// Bytes at which a new file is begun; 0: never.
+    max_size: u64,
+    size: u64,
+    clock: Clock,
+    /// Lines on their way to the file, at most [`AT_ONCE`] and one more.
+    draft: Vec<u8>,
+    /// The bytes of a character that the next output completes.
+    torn: [Vec<u8>; 2],
+}
+
+/// Bytes written at once.
+const AT_ONCE: usize = 64 << 10;
+
+impl File {
+    fn new(format: Format, path: PathBuf, max_size: u64) -> File {
+        let clock = Clock::of(format);
+        File {
+            format,
+            path,
+            file: None,
+            max_size,
+            size: 0,
+            clock,
+            draft: Vec::new(),
+            torn: Default::default(),
+        }
+    }
+
+    fn keep(&mut self, kind: Kind, text: &[u8]) -> Result<()> {
+        match self.format {
+            Format::Kubernetes => self.add(kind, text),
+            Format::Docker => {
+                let mut whole = std::mem::take(&mut self.torn[kind as usize]);
+                if whole.is_empty() {
+                    let (text, torn) = text.split_at(text.len() - torn(text));
+                    self.torn[kind as usize].extend_from_slice(torn);
+                    return self.add(kind, text);
+                }
+                whole.extend_from_slice(text);
+                self.torn[kind as usize] = whole.split_off(whole.len() - torn(&whole));
+                self.add(kind, &whole)
             }
         }
-        self.append().with_context(|| format!("write {}", self.path.display()))?;
-        self.line.shrink_to(64 << 10);
+    }
+
+    fn add(&mut self, kind: Kind, text: &[u8]) -> Result<()> {
+        let now = Timestamp::now();
+        for line in lines(text) {
+            self.format.encode(self.clock.write(now), kind, line, &mut self.draft);
+            if self.draft.len() >= AT_ONCE {
+                self.append()?;
+            }
+        }
+        if !self.draft.is_empty() {
+            self.append()?;
+        }
+        self.draft.shrink_to(2 * AT_ONCE);
         Ok(())
     }
 
     fn append(&mut self) -> Result<()> {
-        if self.max_size > 0 && self.size + self.line.len() as u64 > self.max_size && self.size > 0 {
-            self.file = None;
-            std::fs::rename(&self.path, self.path.with_added_extension("1"))?;
-        }
+        let appended = self.rotate().and_then(|()| self.write());
+        self.draft.clear();
+        appended.with_context(|| format!("write {}", self.path.display()))
+    }
+
+    fn rotate(&mut self) -> Result<()> {
         if self.file.is_none() {
-            let file = create(&self.path)?;
-            self.size = rustix::fs::fstat(&file)?.st_size.try_into().unwrap_or(0);
-            self.file = Some(file);
+            let (file, size) = open(&self.path)?;
+            (self.file, self.size) = (Some(file), size);
         }
+        if self.max_size > 0 && self.size > 0 && self.size + self.draft.len() as u64 > self.max_size {
+            std::fs::rename(&self.path, older(&self.path))?;
+            let (file, size) = open(&self.path)?;
+            (self.file, self.size) = (Some(file), size);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        let mut rest = &self.line[..];
+        let mut rest = &self.draft[..];
         while !rest.is_empty() {
             match write(file, rest) {
                 Ok(count) => rest = &rest[count..],
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => {
+                    // A line that was cut off would take the next one with it.
+                    let _ = ftruncate(file, self.size);
+                    return Err(errno.into());
+                }
             }
         }
-        self.size += self.line.len() as u64;
+        self.size += self.draft.len() as u64;
         Ok(())
     }
 }
 
-/// A log that somebody replaced by a link is not followed (CVE-2026-53489).
-fn create(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)
+/// How many bytes at the end of `text` begin a character of UTF-8 and don't complete it.
+fn torn(text: &[u8]) -> usize {
+    let last = &text[text.len().saturating_sub(3)..];
+    let begins = |at: usize| {
+        std::str::from_utf8(&last[at..]).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
+    };
+    (0..last.len()).find(|at| begins(*at)).map_or(0, |at| last.len() - at)
 }
 
-fn head(now: Timestamp, zone: &TimeZone, kind: Kind) -> String {
-    let mut head = String::with_capacity(48);
-    let time = now.to_zoned(zone.clone());
-    let _ = write!(head, "{} {} ", time.strftime("%Y-%m-%dT%H:%M:%S.%9f%:z"), kind.word());
-    head
+/// Open a log for appending; its size. A link in its place is not followed (CVE-2026-53489), and what is no file, a FIFO
+/// that nobody reads among them, is not written to.
+///
+/// # Errors
+/// It is no regular file of ours.
+pub fn open(path: &Path) -> Result<(OwnedFd, u64)> {
+    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(CWD, path, flags | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::RUSR | Mode::WUSR)?;
+    let stat = fstat(&file)?;
+    ensure!(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile, "not a regular file");
+    let mut size = stat.st_size.try_into().unwrap_or(0);
+    let mut last = [b'\n'];
+    // The monitor before us was killed in the middle of a line.
+    if size > 0 && pread(&file, &mut last, size - 1) == Ok(1) && last != *b"\n" {
+        size += write(&file, b"\n")? as u64;
+    }
+    Ok((file, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_in_two() {
+        for (text, expected) in [
+            (&b""[..], 0),
+            (b"abc", 0),
+            ("ä".as_bytes(), 0),
+            (&"ä".as_bytes()[..1], 1),
+            (&"x€".as_bytes()[..3], 2),
+            (&"x😀".as_bytes()[..4], 3),
+            (b"\xff", 0),
+            (b"\x80\x80", 0),
+            (b"a\xe2\x82\n", 0),
+        ] {
+            assert_eq!(torn(text), expected, "{text:?}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     launch::{self, Failed, Started},
-    log::Kind,
+    log_line::Kind,
     pump::{self, Ends},
 };
 use crate::{

@@ -1,9 +1,10 @@
 //! What a container prints: read once, kept in the log, passed on to everybody who is attached.
 //!
 //! The one who started the container in the foreground is waited for: while it takes nothing, the container's pipe fills
-//! up, as in any pipeline. Nobody else is: a reader that falls behind by [`BEHIND`] bytes is let go.
+//! up, as in any pipeline. Others are waited for as long as they take something: one that is behind by [`BEHIND`] bytes and
+//! has taken nothing for [`PATIENCE`] is let go.
 
-use super::log::{Kind, Log};
+use super::{log::Log, log_line::Kind};
 use anyhow::Error;
 use rustix::{
     event::PollFlags,
@@ -11,10 +12,15 @@ use rustix::{
     io::{Errno, read, write},
     net::{SendFlags, send},
 };
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::{
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
+};
 
-/// Bytes that one reader may be behind before it is let go.
+/// Bytes that one reader may be behind before it is waited for.
 const BEHIND: usize = 1 << 20;
+/// How long for one that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes that a pipe may hold after its writers' end (fcntl(2), F_SETPIPE_SZ, for users).
 const MOST_LEFT: usize = 2 << 20;
 /// Bytes read at once: what a pipe holds.
@@ -70,16 +76,29 @@ impl Stream {
         own.into_iter().chain(behind.map(|sink| (sink.to.as_fd(), PollFlags::OUT)))
     }
 
+    /// When a reader that takes nothing is let go.
+    pub fn due(&self) -> Option<Instant> {
+        self.sinks.iter().filter(|sink| sink.holds()).filter_map(Sink::due).min()
+    }
+
+    /// The same after the end, when all that are behind are waited for.
+    pub fn last_due(&self) -> Option<Instant> {
+        self.sinks.iter().filter_map(Sink::due).min()
+    }
+
     /// Move what can be moved now. `buffer` is scratch of any contents; clients that fell behind are added to `lagging`.
     pub fn step(&mut self, log: &mut Log, buffer: &mut Vec<u8>, lagging: &mut Vec<u64>) -> Flow {
         for sink in &mut self.sinks {
             sink.flush();
         }
+        let stuck = |sink: &Sink| sink.holds() && sink.due().is_some_and(|due| due <= Instant::now());
+        lagging.extend(self.sinks.iter().filter(|sink| stuck(sink)).map(|sink| sink.client));
+        self.sinks.retain(|sink| !stuck(sink));
         if !self.ended && !self.sinks.iter().any(Sink::holds) {
             buffer.resize(CHUNK, 0);
             match read(&self.from, &mut buffer[..]) {
                 Ok(0) => self.ended = true,
-                Ok(count) => self.pass(log, &buffer[..count], lagging),
+                Ok(count) => self.pass(log, &buffer[..count]),
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(errno) => return Flow::Failed(errno),
             }
@@ -94,11 +113,11 @@ impl Stream {
 
     /// After every writer is dead: what is left in the pipe is all there is, and no more than a pipe holds. Somebody outside
     /// who has its other end is not waited for.
-    pub fn drain(&mut self, log: &mut Log, buffer: &mut Vec<u8>, lagging: &mut Vec<u64>) {
+    pub fn drain(&mut self, log: &mut Log, buffer: &mut Vec<u8>) {
         buffer.resize(CHUNK, 0);
         for _ in 0..MOST_LEFT / CHUNK {
             match read(&self.from, &mut buffer[..]) {
-                Ok(count @ 1..) => self.pass(log, &buffer[..count], lagging),
+                Ok(count @ 1..) => self.pass(log, &buffer[..count]),
                 Err(Errno::INTR) => {}
                 Ok(0) | Err(_) => return,
             }
@@ -108,19 +127,18 @@ impl Stream {
     /// Pass on what readers have not taken yet; whether there is still something.
     pub fn flush(&mut self) -> bool {
         self.sinks.iter_mut().for_each(Sink::flush);
-        self.sinks.retain(|sink| !sink.queue.is_empty());
+        let now = Instant::now();
+        self.sinks.retain(|sink| !sink.queue.is_empty() && sink.due().is_none_or(|due| due > now));
         !self.sinks.is_empty()
     }
 
-    fn pass(&mut self, log: &mut Log, text: &[u8], lagging: &mut Vec<u64>) {
+    fn pass(&mut self, log: &mut Log, text: &[u8]) {
         // A log that can't be written must not stop the container; `logs` shows what there is.
         let _: Result<(), Error> = log.keep(self.kind, text);
         for sink in &mut self.sinks {
             sink.push(text);
         }
-        let behind = self.sinks.iter().filter(|sink| !sink.foreground && sink.queue.len() > BEHIND);
-        lagging.extend(behind.map(|sink| sink.client));
-        self.sinks.retain(|sink| sink.foreground || (sink.failed.is_none() && sink.queue.len() <= BEHIND));
+        self.sinks.retain(|sink| sink.foreground || sink.failed.is_none());
     }
 
     /// What became of the foreground reader, if something did.
@@ -138,6 +156,8 @@ struct Sink {
     way: Way,
     foreground: bool,
     queue: Vec<u8>,
+    /// When it took something last.
+    since: Instant,
     failed: Option<Errno>,
 }
 
@@ -171,19 +191,29 @@ impl Sink {
             }
             _ => (to, Way::Careful),
         };
-        Sink { client, to, way, foreground, queue: Vec::new(), failed: None }
+        Sink { client, to, way, foreground, queue: Vec::new(), since: Instant::now(), failed: None }
     }
 
     /// Whether the container has to wait for this reader.
     fn holds(&self) -> bool {
-        self.foreground && self.failed.is_none() && !self.queue.is_empty()
+        let most = if self.foreground { 0 } else { BEHIND };
+        self.failed.is_none() && self.queue.len() > most
+    }
+
+    /// When it is let go unless it takes something.
+    fn due(&self) -> Option<Instant> {
+        (!self.foreground).then(|| self.since + PATIENCE)
     }
 
     fn push(&mut self, text: &[u8]) {
         if self.failed.is_some() {
             return;
         }
-        let taken = if self.queue.is_empty() { self.take(text) } else { 0 };
+        let idle = self.queue.is_empty();
+        let taken = if idle { self.take(text) } else { 0 };
+        if idle {
+            self.since = Instant::now();
+        }
         self.queue.extend_from_slice(&text[taken..]);
     }
 
@@ -193,6 +223,9 @@ impl Sink {
         }
         let queue = std::mem::take(&mut self.queue);
         let taken = self.take(&queue);
+        if taken > 0 {
+            self.since = Instant::now();
+        }
         if self.failed.is_none() {
             self.queue.extend_from_slice(&queue[taken..]);
         }

@@ -4,7 +4,8 @@
 use super::{
     control::{Ask, Channel, Door, Tell},
     ended::{BROKEN_PIPE, Ended, leaves_broken_pipes_to_the_kernel, reap},
-    log::{Kind, Log},
+    log::Log,
+    log_line::Kind,
     pump::Ends,
     streams::{Flow, Stream},
 };
@@ -129,10 +130,10 @@ impl Watch {
     }
 
     /// Pass output on to stdout and stderr of client `id`.
-    pub fn attach(&mut self, id: u64, [stdout, stderr]: [OwnedFd; 2]) {
+    pub fn attach(&mut self, id: u64, outputs: [Option<OwnedFd>; 2]) {
         let foreground = self.clients.iter().any(|client| client.id == id && client.foreground);
-        for (stream, to) in self.streams.iter_mut().zip([stdout, stderr]) {
-            stream.attach(id, to, foreground);
+        for (stream, to) in self.streams.iter_mut().zip(outputs) {
+            to.into_iter().for_each(|to| stream.attach(id, to, foreground));
         }
     }
 
@@ -215,7 +216,8 @@ impl Watch {
             let mut fds: Vec<_> = outputs.map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
             let outputs = fds.len();
             fds.extend(self.clients.iter().map(|client| PollFd::new(&client.channel, PollFlags::IN)));
-            if outputs == 0 || poll(&mut fds, None).is_err() {
+            let due = self.streams.iter().filter_map(Stream::last_due).min();
+            if outputs == 0 || poll(&mut fds, due.map(remaining).as_ref()).is_err() {
                 return;
             }
             let gone: Vec<usize> = (0..self.clients.len())
@@ -235,7 +237,8 @@ impl Watch {
         fds.extend(subject.iter().map(|s| PollFd::from_borrowed_fd(s.pidfd, PollFlags::IN)));
         let waits: Vec<_> = self.streams.iter().flat_map(Stream::waits_for).collect();
         fds.extend(waits.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
-        let next = self.kill_at.filter(|_| subject.is_some()).into_iter().chain(due).min();
+        let next = self.kill_at.filter(|_| subject.is_some()).into_iter().chain(due);
+        let next = next.chain(self.streams.iter().filter_map(Stream::due)).min();
         match poll(&mut fds, next.map(remaining).as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Ready::default()),
@@ -301,12 +304,17 @@ impl Watch {
                 let said: Vec<_> = input.iter().map(AsFd::as_fd).collect();
                 let tty = self.tty;
                 if let Ok(streams) = <[OwnedFd; 2]>::try_from(descriptors) {
-                    self.attach(id, streams);
+                    self.attach(id, streams.map(Some));
                     self.clients[at].watches = true;
                     self.tell(id, &Tell::Attached { tty }, &said);
                 }
             }
-            Ask::Detach => self.dismiss(at),
+            Ask::Detach => {
+                if self.clients[at].foreground {
+                    super::life::leave_streams();
+                }
+                self.dismiss(at);
+            }
             Ask::Stop { signal, milliseconds } => {
                 self.clients[at].watches = true;
                 self.begin_stop(subject, signal, milliseconds.map(Duration::from_millis));
@@ -353,13 +361,18 @@ impl Watch {
             *lost = lost.or(failure(&flow));
             flow == Flow::Open
         });
-        self.clients.retain(|client| !lagging.contains(&client.id));
+        for id in lagging {
+            self.tell(id, &Tell::LetGo, &[]);
+            if let Some(at) = self.clients.iter().position(|client| client.id == id) {
+                self.dismiss(at);
+            }
+        }
     }
 
     fn end(&mut self, subject: Subject<'_>) -> Result<Ended> {
         let ended = reap(subject.pidfd)?;
         for stream in &mut self.streams {
-            stream.drain(&mut self.log, &mut self.buffer, &mut Vec::new());
+            stream.drain(&mut self.log, &mut self.buffer);
             self.lost = self.lost.or(stream.fate().as_ref().and_then(failure));
         }
         let broken = std::mem::take(&mut self.broken) && ended.code != 0;

@@ -1,4 +1,5 @@
 //! `ctr` on a real terminal.
+//! `ctr` on a terminal.
 
 use super::{Ctr, wait_gone};
 use nix::pty::{OpenptyResult, Winsize, openpty};
@@ -21,6 +22,7 @@ pub struct Terminal {
     before: Termios,
     seen: String,
     /// `ctr`.
+    /// `ctr` itself.
     pub child: Child,
 }
 
@@ -35,6 +37,7 @@ impl Terminal {
     }
 
     /// `command` on a terminal of 33 lines and 77 columns.
+    /// `command` with the terminal as its streams.
     pub fn of(mut command: Command) -> Terminal {
         let OpenptyResult { master, slave } = openpty(&SIZE, None).expect("open a terminal");
         let before = tcgetattr(&slave).expect("its settings");
@@ -57,6 +60,14 @@ impl Terminal {
             }
             assert!(self.read(), "{text:?} never came after {:?}", self.seen);
         }
+    }
+
+    /// Whether `text` has been there by now; if so, everything up to its end is consumed.
+    pub fn has(&mut self, text: &str) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        while poll(&mut [PollFd::new(&self.master, PollFlags::IN)], Some(&now)) == Ok(1) && self.read() {}
+        let found = self.seen.find(text);
+        found.is_some_and(|at| !self.seen.drain(..at + text.len()).as_str().is_empty())
     }
 
     /// More of the output; false at its end.

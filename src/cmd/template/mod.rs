@@ -223,7 +223,8 @@ impl Fault {
         Fault { hint: Some(hint), ..self }
     }
 
-    fn explain(self, source: &str) -> anyhow::Error {
+    /// The failure of the template `source`.
+    pub fn explain(self, source: &str) -> anyhow::Error {
         let before = source.get(..self.at).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;

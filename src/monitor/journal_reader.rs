@@ -1,0 +1,106 @@
+//! Reading a container's entries of the journal, through journalctl(1): the journal's files are systemd's own business.
+
+use super::log_line::{Clock, Entry, Format, Kind};
+use crate::{error::Explain, storage::ContainerId};
+use anyhow::{Context, Result, anyhow};
+use jiff::Timestamp;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use serde::Deserialize;
+use std::{
+    io::{BufRead, BufReader, ErrorKind},
+    os::fd::{AsFd, BorrowedFd},
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+/// A running journalctl. Dropped, it ends.
+#[derive(Debug)]
+pub struct JournalReader {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    line: Vec<u8>,
+    clock: Clock,
+}
+
+#[derive(Deserialize)]
+struct Fields {
+    #[serde(rename = "MESSAGE")]
+    message: Option<Text>,
+    #[serde(rename = "PRIORITY")]
+    priority: Option<String>,
+    #[serde(rename = "CONTAINER_PARTIAL_MESSAGE")]
+    partial: Option<String>,
+    #[serde(rename = "__REALTIME_TIMESTAMP")]
+    microseconds: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Plain(String),
+    Bytes(Vec<u8>),
+}
+
+impl JournalReader {
+    /// What container `id` has printed; with `follow`, what it prints from now on, too, until this is dropped.
+    pub fn open(id: &ContainerId, follow: bool, tail: Option<u64>) -> Result<JournalReader> {
+        let mut command = Command::new("journalctl");
+        command.args(["--quiet", "--no-pager", "--output=json", "--all"]);
+        command.arg(format!("--lines={}", tail.map_or("all".to_owned(), |tail| tail.to_string())));
+        command.args(follow.then_some("--follow")).arg(format!("CONTAINER_ID_FULL={id}"));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut child = child.context("run journalctl").hint(
+            "the container logs to systemd's journal, which journalctl reads; --log-driver=k8s-file needs no systemd",
+        )?;
+        let output = child.stdout.take().ok_or_else(|| anyhow!("journalctl has no output"))?;
+        if follow {
+            let flags = fcntl_getfl(&output).context("read the flags of a pipe")?;
+            fcntl_setfl(&output, flags | OFlags::NONBLOCK).context("set the flags of a pipe")?;
+        }
+        let output = BufReader::new(output);
+        Ok(JournalReader { child, output, line: Vec::new(), clock: Clock::of(Format::Kubernetes) })
+    }
+
+    /// Readable when there is more.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.output.get_ref().as_fd()
+    }
+
+    /// The next entry into `entry`; false when there is no more just now.
+    pub fn next(&mut self, entry: &mut Entry) -> Result<bool> {
+        loop {
+            match self.output.read_until(b'\n', &mut self.line) {
+                Ok(_) if self.line.ends_with(b"\n") => {}
+                Ok(_) => return Ok(false),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e).context("read what journalctl says"),
+            }
+            let fields = serde_json::from_slice(&self.line);
+            self.line.clear();
+            if let Ok(fields) = fields {
+                self.translate(fields, entry);
+                return Ok(true);
+            }
+        }
+    }
+
+    fn translate(&mut self, fields: Fields, entry: &mut Entry) {
+        let time = fields.microseconds.and_then(|text| Timestamp::from_microsecond(text.parse().ok()?).ok());
+        entry.kind = if fields.priority.as_deref() == Some("3") { Kind::Stderr } else { Kind::Stdout };
+        entry.whole = fields.partial.is_none();
+        entry.stamp.clear();
+        entry.stamp.push_str(self.clock.write(time.unwrap_or_default()));
+        entry.text = match fields.message {
+            Some(Text::Plain(text)) => text.into_bytes(),
+            Some(Text::Bytes(bytes)) => bytes,
+            None => Vec::new(),
+        };
+    }
+}
+
+impl Drop for JournalReader {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

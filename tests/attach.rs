@@ -1,0 +1,175 @@
+//! `ctr attach`, and which streams `run` attaches: several clients at one container, each free to come and go.
+
+mod support;
+
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    termios::{tcgetwinsize, tcsetwinsize},
+};
+use std::{
+    io::{Read, Write},
+    process::Stdio,
+};
+use support::{Ctr, Terminal, User};
+
+/// `ctr` with `arguments` on a terminal of its own.
+fn terminal(ctr: &Ctr, arguments: &[&str]) -> Terminal {
+    Terminal::of(ctr.wrapped(&["setsid", "--ctty", "--wait"], arguments))
+}
+
+const DETACH: &str = "\u{10}\u{11}";
+/// Says the size at once and whenever it changes, and each line that is typed.
+const ECHO: &str = "trap 'stty size' WINCH; stty -echo; echo up; while :; do read -r line || continue; [ \"$line\" = end ] && exit 7; echo \"got $line\"; done";
+
+fn status(ctr: &Ctr, name: &str) -> String {
+    ctr.run(["inspect", "--format", "{{.State.Status}}", name]).ok()
+}
+
+#[test]
+fn typed_resized_detached_and_attached_again() {
+    for &user in User::all() {
+        let ctr = Ctr::with_box(user);
+        let run = ["run", "-ti", "--network=none", "--name=x", "box", "sh", "-c", ECHO];
+        let mut first = terminal(&ctr, &run);
+        first.expect("up\r\n");
+        first.key("a\r");
+        first.expect("got a\r\n");
+        first.key(DETACH);
+        assert_eq!(first.ends(), 0, "as {user:?}");
+        assert_eq!(status(&ctr, "x"), "running", "as {user:?}");
+        let mut second = terminal(&ctr, &["attach", "x"]);
+        let mut size = tcgetwinsize(&second.slave).expect("the size");
+        second.key("b\r");
+        second.expect("got b\r\n");
+        // A third comes in while the second is there; both see all from now on.
+        let mut third = terminal(&ctr, &["attach", "--no-stdin", "x"]);
+        third.key("lost\r");
+        loop {
+            // It is attached once it hears something.
+            second.key("c\r");
+            second.expect("got c\r\n");
+            if third.has("got c\r") {
+                break;
+            }
+        }
+        (size.ws_row, size.ws_col) = (44, 99);
+        tcsetwinsize(&second.master, size).expect("change the size");
+        second.expect("44 99\r\n");
+        third.expect("44 99\r");
+        second.key(DETACH);
+        assert_eq!(second.ends(), 0);
+        let mut fourth = terminal(&ctr, &["attach", "--detach-keys=ctrl-x", "x"]);
+        // Only now: a shell that is interrupted forgets what it has read of a line.
+        fourth.expect("33 77\r\n");
+        fourth.key("d\r");
+        fourth.expect("got d\r\n");
+        third.expect("got d\r");
+        fourth.key("\u{18}");
+        assert_eq!(fourth.ends(), 0);
+        let last = terminal(&ctr, &["attach", "-l"]);
+        last.key("end\r");
+        assert_eq!((last.ends(), third.ends()), (7, 7), "as {user:?}");
+        let (log, shown) = (ctr.run(["logs", "x"]).ok(), ["got a", "got b", "got d"]);
+        assert!(shown.iter().all(|text| log.contains(text)) && !log.contains("lost"), "{log}");
+        ctr.run(["attach", "x"]).fails("you can only attach to running containers");
+        ctr.run(["attach", "--detach-keys=ctrl-", "x"]).fails("detach-keys");
+    }
+}
+
+#[test]
+fn a_client_that_stalls_holds_nobody_up() {
+    let ctr = Ctr::with_box(User::Rootless);
+    // It waits for a line, prints 8 MiB, then says so.
+    let script = "echo up; while read -r line; do head -c 8388608 /dev/zero; echo; echo \"done $line\"; done";
+    ctr.run(["run", "-d", "-i", "--network=none", "--name=x", "box", "sh", "-c", script]).ok();
+    ctr.start(["logs", "-f", "x"]).says("up");
+    let mut stalled = ctr.start(["attach", "x"]);
+    let mut brisk = ctr.command(["attach", "x"]);
+    let mut brisk = brisk.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start ctr");
+    for turn in ["1\n", "2\n"] {
+        match turn {
+            // Typed by the one that reads nothing.
+            "1\n" => stalled.write(turn),
+            _ => brisk.stdin.as_mut().expect("a pipe").write_all(turn.as_bytes()).expect("write"),
+        }
+        let mut text = Vec::new();
+        let end = format!("done {turn}");
+        let mut chunk = [0; 65536];
+        let out = brisk.stdout.as_mut().expect("a pipe");
+        while !text.ends_with(end.as_bytes()) {
+            let length = out.read(&mut chunk).expect("read");
+            assert!(length > 0, "the end came after {} bytes", text.len());
+            text.extend_from_slice(&chunk[..length]);
+        }
+    }
+    stalled.end().fails("detached");
+    let _ = brisk.kill();
+    let _ = brisk.wait();
+    assert_eq!(status(&ctr, "x"), "running");
+    assert_eq!(ctr.run(["logs", "--tail=1", "x"]).ok(), "done 2");
+    ctr.run(["rm", "-f", "x"]).ok();
+}
+
+#[test]
+fn signals_and_streams_of_a_client() {
+    for &user in User::all() {
+        let ctr = Ctr::with_box(user);
+        let script = "trap 'echo caught; exit 9' INT; echo up; while :; do read -r line && echo err >&2 && echo $line; done";
+        ctr.run(["run", "-d", "-i", "--network=none", "--name=x", "box", "sh", "-c", script]).ok();
+        ctr.start(["logs", "-f", "x"]).says("up");
+        let mut quiet = ctr.start(["attach", "--sig-proxy=false", "x"]);
+        quiet.write("hello\n");
+        quiet.says("hello");
+        quiet.signal(Signal::INT);
+        assert_eq!(quiet.end().code(), 130, "as {user:?}: it ends alone");
+        let mut loud = ctr.start(["attach", "x"]);
+        loud.write("again\n");
+        loud.says("again");
+        loud.signal(Signal::INT);
+        loud.says("caught");
+        let end = loud.end().exits(9);
+        assert_eq!(end.stderr(), "err\n", "as {user:?}");
+    }
+}
+
+#[test]
+fn only_the_streams_that_are_named() {
+    let ctr = Ctr::with_box(User::Rootless);
+    let script = "echo out; echo err >&2; cat; exit 5";
+    for (options, out, err) in [
+        (&["-a", "stdout"][..], "out\n", ""),
+        (&["--attach=STDERR"], "", "err\n"),
+        (&["-a", "stdout", "-a", "stderr"], "out\n", "err\n"),
+        (&["-a", "stdout,stderr"], "out\n", "err\n"),
+        (&["-a", "stdin"], "", ""),
+        (&[], "out\n", "err\n"),
+    ] {
+        let outcome = ctr.payload(options, &["sh", "-c", script]).exits(5);
+        assert_eq!((&*outcome.stdout(), &*outcome.stderr()), (out, err), "{options:?}");
+    }
+    let mut live = ctr.live(&["-a", "stdin", "-a", "stdout"], &["sh", "-c", script]);
+    live.says("out");
+    live.write("in\n");
+    live.says("in");
+    live.close_stdin();
+    assert_eq!(live.end().exits(5).stderr(), "");
+    ctr.payload(&["-a", "stdio"], &["true"]).fails("--attach");
+}
+
+#[test]
+fn a_client_that_is_killed_leaves_the_container_alone() {
+    let ctr = Ctr::with_box(User::Rootless);
+    ctr.run(["run", "-d", "-i", "--network=none", "--name=x", "box", "cat"]).ok();
+    let mut client = ctr.start(["attach", "x"]);
+    client.write("a\n");
+    client.says("a");
+    kill_process(Pid::from_raw(client.pid().as_raw_pid()).expect("a process id"), Signal::KILL)
+        .expect("kill it");
+    client.end().exits(137);
+    assert_eq!(status(&ctr, "x"), "running");
+    let mut next = ctr.start(["attach", "x"]);
+    next.write("b\n");
+    next.says("b");
+    ctr.run(["kill", "x"]).ok();
+    next.end().exits(137);
+}
