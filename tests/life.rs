@@ -247,3 +247,25 @@ fn prune_takes_what_does_not_run() {
     assert_eq!(ctr.ok("container prune -f"), id);
     assert_eq!(ctr.ok("ps -a --format {{.Names}}"), "a");
 }
+
+#[test]
+fn stats_of_what_runs() {
+    for &user in User::all() {
+        let ctr = Containers::of(user);
+        ctr.runs("busy", "", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo done; exec sleep 1000");
+        while !ctr.log("busy").contains("done") {
+            std::thread::yield_now();
+        }
+        ctr.0.run(["create", "--name", "idle", "--network=none", "box"]).ok();
+        let line = ctr
+            .0
+            .run(["stats", "--no-stream", "--format", "{{.Name}} {{.PIDS}} {{.CPUNano}} {{.MemUsage}}"])
+            .ok();
+        let words: Vec<_> = line.split(' ').collect();
+        assert_eq!((words[0], words[1]), ("busy", "1"), "as {user:?}: {line}");
+        assert!(words[2].parse::<u64>().expect("a number") > 0, "as {user:?}: {line}");
+        assert!(words[3] != "0" && line.contains("B / "), "as {user:?}: {line}");
+        let table = ctr.0.run(["stats", "--no-stream"]).ok();
+        assert!(table.starts_with("ID ") && table.contains("CPU %") && table.lines().count() == 2, "{table}");
+    }
+}

@@ -31,6 +31,7 @@ mod run;
 mod run_args;
 mod run_request;
 mod start;
+mod stats;
 mod stop;
 mod targets;
 pub mod template;

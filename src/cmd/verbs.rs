@@ -42,6 +42,8 @@ pub enum Verb {
     Update(rename::UpdateArgs),
     /// List a container's published ports
     Port(port::Args),
+    /// Show what containers use
+    Stats(stats::Args),
     /// Fetch images from a registry
     Pull(pull::Args),
     /// List images
@@ -148,6 +150,8 @@ pub enum ContainerVerb {
     Update(rename::UpdateArgs),
     /// List a container's published ports
     Port(port::Args),
+    /// Show what containers use
+    Stats(stats::Args),
 }
 
 #[derive(clap::Args)]
@@ -208,6 +212,7 @@ impl Verb {
                 rename::update(&args, globals)
             }
             Verb::Port(args) | Verb::Container(Group { verb: C::Port(args) }) => port::run(&args, globals),
+            Verb::Stats(args) | Verb::Container(Group { verb: C::Stats(args) }) => stats::run(&args, globals),
             Verb::Container(Group { verb: C::Exists(args) }) => port::exists(&args, globals),
             Verb::Container(Group { verb: C::Prune(args) }) => rm::prune(&args, globals),
             Verb::Pull(args) | Verb::Image(Group { verb: I::Pull(args) }) => pull::run(&args, globals),

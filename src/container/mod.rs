@@ -35,4 +35,5 @@ pub mod step;
 pub mod sysctl;
 pub mod timezone;
 pub mod tmpfs;
+pub mod usage;
 pub mod users;

@@ -40,6 +40,8 @@ pub struct Process {
     pub resident: u64,
     /// Time that it has used processors.
     pub cpu: Duration,
+    /// The same of its children that have ended.
+    pub cpu_of_children: Duration,
     /// Time since its start.
     pub elapsed: Duration,
     /// The five sets of proc_pid_status(5): inheritable, permitted, effective, bounding, ambient.
@@ -101,6 +103,7 @@ fn stat(process: &mut Process, text: &str, uptime: Duration) -> Option<()> {
     process.ppid = number(4)? as i32;
     process.tty = number(7)? as u32;
     process.cpu = ticks(number(14)? + number(15)?);
+    process.cpu_of_children = ticks(number(16)? + number(17)?);
     process.nice = number(19)?;
     process.elapsed = uptime.saturating_sub(ticks(number(22)?));
     process.virtual_size = number(23)?.unsigned_abs();
