@@ -1,6 +1,6 @@
 //! `ctr diff`: what a container has changed in its root file system (podman-diff(1)).
 
-use super::{Globals, output};
+use super::{Globals, output, targets};
 use crate::container::files::{self, Kind};
 use anyhow::Result;
 use serde_json::json;
@@ -8,25 +8,29 @@ use serde_json::json;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// json in place of lines
-    #[arg(short, long, value_name = "FORMAT", value_parser = ["json"])]
+    #[arg(long, value_name = "FORMAT", value_parser = ["json"], hide_possible_values = true)]
     format: Option<String>,
+    /// The newest container
+    #[arg(short, long, conflicts_with = "container")]
+    latest: bool,
     /// Name, id or the beginning of an id
-    #[arg(value_name = "CONTAINER")]
-    container: String,
+    #[arg(value_name = "CONTAINER", required_unless_present = "latest")]
+    container: Option<String>,
 }
 
 /// Print a line for each path: A is new, C is changed, D is gone.
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
     let (mut added, mut changed, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
-    files::changes(&store, &args.container, |change| {
+    let container = targets::one(&store, args.container.as_ref(), args.latest)?;
+    files::changes(&store, &container.dir, &container.record, |change| {
         let path = String::from_utf8_lossy(&change.path).into_owned();
         let (letter, list) = match change.kind {
             Kind::Added => ('A', &mut added),
             Kind::Changed => ('C', &mut changed),
             Kind::Deleted => ('D', &mut deleted),
         };
-        match args.format {
+        match &args.format {
             Some(_) => list.push(path),
             None => output::line(format_args!("{letter} {}", output::printable(&path)))?,
         }

@@ -1,6 +1,6 @@
 //! `ctr mount` and `ctr unmount`: a container's root file system in the host's tree (podman-mount(1), podman-unmount(1)).
 
-use super::{Globals, each, output};
+use super::{Globals, each, output, targets};
 use crate::{
     container::{
         files::{Reached, mounts},
@@ -9,7 +9,7 @@ use crate::{
     },
     error::Explain,
     namespaces::Mapping,
-    storage::Store,
+    storage::{ContainerId, Store},
 };
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
@@ -20,13 +20,16 @@ pub struct MountArgs {
     #[arg(short, long)]
     all: bool,
     /// json: list what is mounted that way
-    #[arg(long, value_name = "FORMAT", value_parser = ["json"])]
+    #[arg(long, value_name = "FORMAT", value_parser = ["json"], hide_possible_values = true)]
     format: Option<String>,
     /// List whole ids
     #[arg(long, alias = "notruncate")]
     no_trunc: bool,
+    /// The newest container
+    #[arg(short, long, conflicts_with = "all")]
+    latest: bool,
     /// Name, id or the beginning of an id; none: list what is mounted
-    #[arg(value_name = "CONTAINER", conflicts_with = "all")]
+    #[arg(value_name = "CONTAINER", conflicts_with_all = ["all", "latest"])]
     containers: Vec<String>,
 }
 
@@ -38,8 +41,11 @@ pub struct UnmountArgs {
     /// Even while somebody is in them
     #[arg(short, long)]
     force: bool,
+    /// The newest container
+    #[arg(short, long, conflicts_with = "all")]
+    latest: bool,
     /// Name, id or the beginning of an id
-    #[arg(value_name = "CONTAINER", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "latest"], conflicts_with_all = ["all", "latest"])]
     containers: Vec<String>,
 }
 
@@ -47,10 +53,12 @@ pub struct UnmountArgs {
 pub fn mount(args: &MountArgs, globals: &Globals) -> Result<u8> {
     let store = root_only("mount", globals)?;
     let all = if args.all { store.containers()? } else { Vec::new() };
-    if !args.all && args.containers.is_empty() {
+    if !args.all && !args.latest && args.containers.is_empty() {
         return list(args, &store).map(|()| 0);
     }
-    let names = all.iter().map(|id| id.as_str()).chain(args.containers.iter().map(String::as_str));
+    let latest = newest(&store, args.latest)?;
+    let names = all.iter().chain(&latest).map(|id| id.as_str());
+    let names = names.chain(args.containers.iter().map(String::as_str));
     Ok(each(names, |name| {
         let place = mounts::mount(&store, &Reached::find(&store, name)?)?;
         output::line(place.display())
@@ -61,7 +69,9 @@ pub fn mount(args: &MountArgs, globals: &Globals) -> Result<u8> {
 pub fn unmount(args: &UnmountArgs, globals: &Globals) -> Result<u8> {
     let store = root_only("unmount", globals)?;
     let all = if args.all { mounts::list(&store)? } else { Vec::new() };
-    let names = all.iter().map(|(id, _)| id.as_str()).chain(args.containers.iter().map(String::as_str));
+    let latest = newest(&store, args.latest)?;
+    let names = all.iter().map(|(id, _)| id).chain(&latest).map(|id| id.as_str());
+    let names = names.chain(args.containers.iter().map(String::as_str));
     Ok(each(names, |name| {
         // A mount may outlive its container.
         let id = all.iter().map(|(id, _)| id).find(|id| id.as_str() == name);
@@ -71,10 +81,14 @@ pub fn unmount(args: &UnmountArgs, globals: &Globals) -> Result<u8> {
     }))
 }
 
+fn newest(store: &Store, wanted: bool) -> Result<Option<ContainerId>> {
+    wanted.then(|| targets::one(store, None, true).map(|container| container.dir.id().clone())).transpose()
+}
+
 fn list(args: &MountArgs, store: &Store) -> Result<()> {
     let mounted = mounts::list(store)?;
     if args.format.is_some() {
-        let entry = |(id, place): &(crate::storage::ContainerId, std::path::PathBuf)| {
+        let entry = |(id, place): &(ContainerId, std::path::PathBuf)| {
             let record = Record::read(&store.container(id)).ok().flatten();
             let names: Vec<_> = record.iter().map(|record| record.name.as_str()).collect();
             json!({ "id": id.as_str(), "Names": names, "mountpoint": place })

@@ -8,12 +8,13 @@ use super::{
     paths::join,
 };
 use crate::{
-    container::{find, state::Record},
+    container::state::Record,
+    error::Explain,
     namespaces::{Mapping, start_inside},
     security::CapSet,
-    storage::{Store, archive::lossy},
+    storage::{ContainerDir, Store, archive::lossy},
 };
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use caps::Capability;
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, open, openat2, statat},
@@ -51,17 +52,18 @@ pub struct Change {
     pub path: Vec<u8>,
 }
 
-/// Hand `each` what differs in the container that `given` names from its image, sorted by path. Must be called before any
-/// thread exists.
-pub fn changes(store: &Store, given: &str, mut each: impl FnMut(Change) -> Result<()>) -> Result<()> {
-    let dir = find::find(store, given)?;
-    let record = Record::read(&dir)?.ok_or_else(|| anyhow!("container {given} was never finished"))?;
+/// Hand `each` what differs in container `dir` from its image, sorted by path. Must be called before any thread exists.
+pub fn changes(
+    store: &Store,
+    dir: &ContainerDir,
+    record: &Record,
+    mut each: impl FnMut(Change) -> Result<()>,
+) -> Result<()> {
     if record.rootfs.is_some() && !record.rootfs_overlay {
-        bail!(
-            "container {given} has a directory of the host as its root: nothing tells what it has changed there"
-        );
+        return Err(anyhow!("container {} has a directory of the host as its root", record.name))
+            .hint("nothing tells what it has changed there; `--rootfs DIR:O` would");
     }
-    let layers = layers(store, &dir, &record)?;
+    let layers = layers(store, dir, record)?;
     let ignored = ignored(dir.read("config.json")?.as_deref())?;
     let null = null()?;
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
