@@ -2,7 +2,7 @@
 
 use super::{Globals, foreground, targets};
 use crate::{
-    container::state::Status,
+    container::{events, state::Status},
     error::Explain,
     monitor::{self, Attendance, Channel, Readiness},
 };
@@ -29,7 +29,8 @@ pub struct Args {
 
 /// Stay with it; its exit status.
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
-    let container = targets::one(&globals.store()?, args.container.as_ref(), args.latest)?;
+    let store = globals.store()?;
+    let container = targets::one(&store, args.container.as_ref(), args.latest)?;
     let (dir, record) = (&container.dir, &container.record);
     let keys = foreground::keys(args.detach_keys.as_deref().or(record.detach_keys.as_deref()))?;
     let Status::Running(process) = &container.status else {
@@ -49,6 +50,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let readiness = Readiness::new(record.tty && stdin)?;
     // With a terminal even who types nothing decides about its size.
     let (tty, input) = monitor::ask_to_attach(&line, stdin || record.tty)?;
+    events::record(&store, "attach", record);
     let attendance = Attendance {
         line,
         pidfd,

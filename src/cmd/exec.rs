@@ -2,7 +2,7 @@
 
 use super::{Globals, foreground, output, run_request, targets};
 use crate::{
-    container::{exec::Request, state::Container},
+    container::{events, exec::Request, state::Container},
     error::Explain,
     monitor::{self, Attendance, Manner, Readiness},
     storage::ContainerId,
@@ -76,6 +76,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
         privileged: args.privileged,
         detached: args.detach,
     };
+    events::record(&store, "exec", &container.record);
     if args.detach {
         let background = Request { interactive: false, ..request };
         monitor::exec(&container, &background, Manner::BACKGROUND)?;

@@ -4,7 +4,11 @@ use super::{
     Globals,
     targets::{self, Targets},
 };
-use crate::{container::signal::Signal, error::Explain, monitor};
+use crate::{
+    container::{events, signal::Signal},
+    error::Explain,
+    monitor,
+};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
@@ -42,6 +46,10 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         &store,
         &targets,
         |status| status.process().is_some(),
-        |dir| monitor::signal(dir, signal.number()),
+        |dir| {
+            monitor::signal(dir, signal.number())?;
+            events::of(&store, "kill", dir);
+            Ok(())
+        },
     )
 }

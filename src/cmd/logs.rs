@@ -157,7 +157,7 @@ impl Source {
     fn journal(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         match &self.feed {
             Feed::File(_) => None,
-            Feed::Journal(reader) => Some(reader.as_fd()),
+            Feed::Journal(reader) => reader.fd(),
         }
     }
 

@@ -5,6 +5,7 @@ mod attach;
 mod container_filter;
 mod cp;
 mod diff;
+mod events;
 mod exec;
 mod export;
 mod foreground;

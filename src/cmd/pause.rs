@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     container::{
-        pause,
+        events, pause,
         state::{Container, Status},
     },
     storage::ContainerDir,
@@ -32,24 +32,31 @@ pub struct Args {
 
 /// Stop all their processes.
 pub fn pause(args: &Args, globals: &Globals) -> Result<u8> {
-    each(args, globals, |status| matches!(status, Status::Running(_)), pause::pause)
+    each(args, globals, "pause", |status| matches!(status, Status::Running(_)), pause::pause)
 }
 
 /// Let them go on.
 pub fn unpause(args: &Args, globals: &Globals) -> Result<u8> {
-    each(args, globals, |status| matches!(status, Status::Paused(_)), pause::unpause)
+    each(args, globals, "unpause", |status| matches!(status, Status::Paused(_)), pause::unpause)
 }
 
 fn each(
     args: &Args,
     globals: &Globals,
+    event: &str,
     fits: impl Fn(&Status) -> bool,
     act: impl Fn(&Container) -> Result<()>,
 ) -> Result<u8> {
     let Args { all, latest, .. } = *args;
     let targets =
         Targets { names: &args.containers, cidfiles: &args.cidfile, all, latest, ..Targets::default() };
-    targets::for_each(&globals.store()?, &targets, fits, |dir| act(&read(dir)?))
+    let store = globals.store()?;
+    targets::for_each(&store, &targets, fits, |dir| {
+        let container = read(dir)?;
+        act(&container)?;
+        events::record(&store, event, &container.record);
+        Ok(())
+    })
 }
 
 fn read(dir: &ContainerDir) -> Result<Container> {

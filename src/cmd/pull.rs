@@ -7,6 +7,7 @@
 
 use super::{Globals, progress};
 use crate::{
+    container::events,
     error::Explain,
     namespaces::{Mapping, run_inside},
     registry::{self, Progress, PullOptions, PullPolicy},
@@ -76,6 +77,7 @@ fn all(store: &Store, args: &Args, options: &PullOptions) -> Result<()> {
     let progress = progress::choose(args.quiet);
     for name in &args.images {
         let image = one(store, name, args.policy, options, progress.as_ref())?;
+        events::image(store, "pull", &image.reference, &image.config);
         println!("{}", image.config.hex());
     }
     Ok(())

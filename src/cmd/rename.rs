@@ -3,7 +3,7 @@
 use super::{Globals, output};
 use crate::{
     container::{
-        find, grammar,
+        events, find, grammar,
         record::{Record, Restart},
     },
     error::Explain,
@@ -53,6 +53,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         return Err(failure);
     }
     store.release_name(&old, dir.id())?;
+    events::of(&store, "rename", &dir);
     monitor::reload(&dir)?;
     Ok(0)
 }
@@ -65,6 +66,7 @@ pub fn update(args: &UpdateArgs, globals: &Globals) -> Result<u8> {
         .with_context(|| format!("--restart {}", args.restart))
         .hint("write it as --restart on-failure:3, always, unless-stopped or no")?;
     Record { restart, ..read(&dir)? }.write(&dir)?;
+    events::of(&store, "update", &dir);
     monitor::reload(&dir)?;
     output::line(&args.container)?;
     Ok(0)

@@ -3,7 +3,7 @@
 use super::{Globals, each, images::is_called, output};
 use crate::{
     container::{
-        remove,
+        events, remove,
         state::{self, Container},
     },
     error::Explain,
@@ -84,9 +84,11 @@ fn untag(store: &Store, names: Vec<Image>, force: bool) -> Result<()> {
     }
     for image in &names {
         store.untag(&image.reference)?;
+        events::image(store, "untag", &image.reference, &image.config);
         output::line(format_args!("Untagged: {}", image.reference))?;
     }
     if left == 0 {
+        events::image(store, "remove", &names[0].reference, &id);
         output::line(format_args!("Deleted: {}", id.hex()))?;
     }
     Ok(())

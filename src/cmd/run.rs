@@ -69,7 +69,7 @@ fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &Mappi
     }
     let mut container = create::create(store, request, &base, mapping)?;
     if let Err(failure) = log_options::fill_tag(&mut container) {
-        let _ = remove::retire(store, &container.dir, &container.lock, Some(&container.record.name));
+        let _ = remove::retire(store, &container.dir, &container.lock, Some(&container.record));
         return Err(failure);
     }
     Ok(container)

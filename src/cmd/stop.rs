@@ -4,7 +4,14 @@ use super::{
     Globals, start,
     targets::{self, Targets},
 };
-use crate::{container::state::Status, monitor};
+use crate::{
+    container::{
+        events,
+        state::{Container, Status},
+    },
+    monitor,
+    storage::{ContainerDir, Store},
+};
 use anyhow::Result;
 use std::{path::PathBuf, time::Duration};
 
@@ -55,7 +62,17 @@ impl Args {
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
     let runs = |status: &Status| status.process().is_some() || matches!(status, Status::Restarting(_));
-    targets::for_each(&store, &args.targets(), runs, |dir| monitor::stop(dir, None, args.time()))
+    targets::for_each(&store, &args.targets(), runs, |dir| stop(&store, dir, args.time()))
+}
+
+fn stop(store: &Store, dir: &ContainerDir, time: Option<Duration>) -> Result<()> {
+    // One with --rm is gone afterwards.
+    let before = Container::read(dir.clone()).ok().flatten();
+    monitor::stop(dir, None, time)?;
+    if let Some(container) = before.filter(|container| container.status.process().is_some()) {
+        events::record(store, "stop", &container.record);
+    }
+    Ok(())
 }
 
 /// Stop and start them.
@@ -65,7 +82,9 @@ pub fn restart(args: &RestartArgs, globals: &Globals) -> Result<u8> {
     let mut targets = args.stop.targets();
     targets.all |= args.running && targets.names.is_empty();
     targets::for_each(&store, &targets, fits, |dir| {
-        monitor::stop(dir, None, args.stop.time())?;
-        start::in_background(&store, dir)
+        stop(&store, dir, args.stop.time())?;
+        start::in_background(&store, dir)?;
+        events::of(&store, "restart", dir);
+        Ok(())
     })
 }

@@ -67,6 +67,8 @@ pub enum Verb {
     Unmount(mount::UnmountArgs),
     /// Show all about containers and images as JSON
     Inspect(inspect::Args),
+    /// Show what happens to containers and images
+    Events(events::Args),
     /// Show how this host runs containers
     Info(info::Args),
     /// Show the version
@@ -236,6 +238,7 @@ impl Verb {
             Verb::Container(Group { verb: C::Inspect(args) }) => {
                 inspect::run(&args.only(Kind::Container), globals)
             }
+            Verb::Events(args) => events::run(&args, globals),
             Verb::Info(args) => info::run(&args, globals),
             Verb::Version(args) => version::run(&args),
         }

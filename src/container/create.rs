@@ -3,6 +3,7 @@
 
 use super::{
     etc_files::{self, Addresses},
+    events,
     image_defaults::ImageDefaults,
     names,
     record::{Record, Seccomp},
@@ -102,7 +103,10 @@ pub fn create(store: &Store, request: &Request, base: &Base, mapping: &Mapping) 
     let (dir, lock) = store.create_container(&id, base.layers())?;
     drop(hold);
     match furnish(store, request, base, &defaults, mapping, &dir) {
-        Ok((record, spec)) => Ok(Container { dir, lock, record, spec }),
+        Ok((record, spec)) => {
+            events::record(store, "create", &record);
+            Ok(Container { dir, lock, record, spec })
+        }
         Err(failure) => {
             // What could not be made is taken away again; the failure is what counts.
             let _ = remove::retire(store, &dir, &lock, None);

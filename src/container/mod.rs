@@ -4,6 +4,7 @@ pub mod create;
 pub mod devices;
 pub mod environment;
 pub mod etc_files;
+pub mod events;
 pub mod exec;
 pub mod files;
 pub mod filter;

@@ -1,10 +1,11 @@
 //! Removing containers: killed if need be, out of the listing by one rename, then deleted.
 
+use super::events;
 use super::state::{self, Process, Record, Status};
 use crate::{
     error::Explain,
     namespaces::{Mapping, run_inside},
-    storage::{ContainerDir, Lock, Name, Store, delete_tree},
+    storage::{ContainerDir, Lock, Store, delete_tree},
 };
 use anyhow::{Context, Result, anyhow};
 use rustix::{
@@ -24,15 +25,17 @@ pub fn remove(store: &Store, dir: &ContainerDir, force: bool) -> Result<()> {
 }
 
 /// Remove the container whose lock the caller holds: dead, or the caller is its monitor and its processes are gone.
-/// `name` is the one it has, when the caller knows.
-pub fn retire(store: &Store, dir: &ContainerDir, _lock: &Lock, name: Option<&Name>) -> Result<()> {
+/// `record` is the one it has, when the caller knows.
+pub fn retire(store: &Store, dir: &ContainerDir, _lock: &Lock, record: Option<&Record>) -> Result<()> {
     // A record that can't be read is no reason to keep the container.
-    let recorded = || Record::read(dir).ok().flatten().map(|record| record.name);
-    let name = name.cloned().or_else(recorded);
-    match store.retire_container(dir, name.as_ref())? {
-        Some(trash) => delete(&trash),
-        None => Ok(()),
+    let record = record.cloned().or_else(|| Record::read(dir).ok().flatten());
+    let Some(trash) = store.retire_container(dir, record.as_ref().map(|record| &record.name))? else {
+        return Ok(());
+    };
+    if let Some(record) = &record {
+        events::record(store, "remove", record);
     }
+    delete(&trash)
 }
 
 /// Remove what nobody else will: `--rm` containers whose monitor was killed, and containers whose maker died before it had

@@ -18,6 +18,7 @@ pub struct JournalReader {
     child: Child,
     output: BufReader<ChildStdout>,
     line: Vec<u8>,
+    ended: bool,
     clock: Clock,
 }
 
@@ -57,12 +58,18 @@ impl JournalReader {
             fcntl_setfl(&output, flags | OFlags::NONBLOCK).context("set the flags of a pipe")?;
         }
         let output = BufReader::new(output);
-        Ok(JournalReader { child, output, line: Vec::new(), clock: Clock::of(Format::Kubernetes) })
+        Ok(JournalReader {
+            child,
+            output,
+            line: Vec::new(),
+            ended: false,
+            clock: Clock::of(Format::Kubernetes),
+        })
     }
 
-    /// Readable when there is more.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.output.get_ref().as_fd()
+    /// Readable when there is more; None when there never is.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        (!self.ended).then(|| self.output.get_ref().as_fd())
     }
 
     /// The next entry into `entry`; false when there is no more just now.
@@ -70,7 +77,10 @@ impl JournalReader {
         loop {
             match self.output.read_until(b'\n', &mut self.line) {
                 Ok(_) if self.line.ends_with(b"\n") => {}
-                Ok(_) => return Ok(false),
+                Ok(_) => {
+                    self.ended = true;
+                    return Ok(false);
+                }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) => return Err(e).context("read what journalctl says"),

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     container::{
         create::Container,
+        events,
         record::{LogDriver, Record, Restart},
         remove,
         signal::Signal,
@@ -105,7 +106,12 @@ impl Life<'_> {
         // The worst is written first: then nothing that kills us can make it look as if it had never run.
         Exit { restart_count: *count, ..Exit::abandoned(started) }.write(dir)?;
         let pidfile = record.pidfile.as_deref().map(create_pidfile).transpose()?;
-        let gate = |child: &Child| hold(dir, watch, first, child);
+        let gate = |child: &Child| {
+            if first.as_ref().is_some_and(|(_, manner)| manner.hold) {
+                events::record(store, "init", record);
+            }
+            hold(dir, watch, first, child)
+        };
         let mut preparation = Preparation::new(store, container, mapping, Box::new(gate))?;
         let (mut begun, ends, driver) = preparation.start()?;
         // What runs beside the container goes on until its end.
@@ -127,6 +133,7 @@ impl Life<'_> {
             watch.limit(Duration::from_secs(record.timeout));
         }
         let subject = Subject { pid, pidfd: begun.child.pidfd.as_fd() };
+        events::record(store, "start", record);
         match first.take() {
             Some((client, manner)) => introduce(watch, client, manner, subject)?,
             None => watch.announce(&Tell::Started { pid: pid.as_raw_pid() }),
@@ -156,6 +163,7 @@ impl Life<'_> {
             Exit { restarts, restart_count: self.count, ..Exit::of(ended.code, ended.signal, started) };
         // What can't be recorded was recorded as the worst.
         let _ = exit.write(dir);
+        events::died(self.store, record, ended.code);
         if !restarts {
             self.retire();
         }
@@ -209,7 +217,7 @@ impl Life<'_> {
     fn retire(&self) {
         let Container { dir, record, lock, .. } = &self.container;
         if record.auto_remove {
-            let _ = remove::retire(self.store, dir, lock, Some(&record.name));
+            let _ = remove::retire(self.store, dir, lock, Some(record));
         }
         if record.remove_image {
             // Who wants the image still has it: nobody is there to hear of a failure.

@@ -18,7 +18,7 @@ use std::{
 #[derive(Debug)]
 pub struct Follow {
     dir: ContainerDir,
-    changes: OwnedFd,
+    changes: Option<Changes>,
     line: Option<Channel>,
     ended: bool,
 }
@@ -26,12 +26,7 @@ pub struct Follow {
 impl Follow {
     /// The container in `dir`, whose log is the file `log`, if it is one.
     pub fn begin(dir: ContainerDir, log: Option<&Path>) -> Result<Follow> {
-        let watching = || format!("watch the log of container {}", dir.id().short());
-        let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).with_context(watching)?;
-        let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
-        if let Some(place) = log.and_then(Path::parent) {
-            inotify::add_watch(&changes, place, flags).with_context(watching)?;
-        }
+        let changes = log.map(Changes::of).transpose()?;
         let mut follow = Follow { dir, changes, line: None, ended: false };
         follow.connect()?;
         Ok(follow)
@@ -62,6 +57,30 @@ impl Follow {
     }
 }
 
+/// A file that grows, followed by name.
+#[derive(Debug)]
+pub struct Changes(OwnedFd);
+
+impl Changes {
+    /// Of `file`, which may not exist yet.
+    pub fn of(file: &Path) -> Result<Changes> {
+        let watching = || format!("watch {}", file.display());
+        let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).with_context(watching)?;
+        let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        if let Some(place) = file.parent() {
+            inotify::add_watch(&changes, place, flags).with_context(watching)?;
+        }
+        Ok(Changes(changes))
+    }
+
+    /// Until something was written, or it is `due`.
+    pub fn wait(&self, due: Option<Instant>) -> Result<()> {
+        wait(&mut [], &[self.0.as_fd()], due)?;
+        while read(&self.0, &mut [0; 4096]).is_ok() {}
+        Ok(())
+    }
+}
+
 /// Wait until there may be more in one of the logs, in `others`, or until `due`.
 pub fn wait(follows: &mut [Follow], others: &[BorrowedFd<'_>], due: Option<Instant>) -> Result<()> {
     let coming = follows.iter().any(|follow| follow.line.is_none() && !follow.ended);
@@ -69,7 +88,9 @@ pub fn wait(follows: &mut [Follow], others: &[BorrowedFd<'_>], due: Option<Insta
     let left = next.map(|next| next.saturating_duration_since(Instant::now()));
     let left = left.and_then(|left| Timespec::try_from(left).ok());
     let watched = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-    let mut fds: Vec<_> = follows.iter().map(|follow| watched(follow.changes.as_fd())).collect();
+    let changes = follows.iter().filter_map(|follow| Some(&follow.changes.as_ref()?.0));
+    let mut fds: Vec<_> = changes.map(|changes| watched(changes.as_fd())).collect();
+    let watches = fds.len();
     fds.extend(follows.iter().filter_map(|follow| Some(watched(follow.line.as_ref()?.as_fd()))));
     fds.extend(others.iter().map(|fd| watched(*fd)));
     match poll(&mut fds, left.as_ref()) {
@@ -78,10 +99,10 @@ pub fn wait(follows: &mut [Follow], others: &[BorrowedFd<'_>], due: Option<Insta
     }
     let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
     drop(fds);
-    let mut lines = ready[follows.len()..].iter();
-    for (follow, changed) in follows.iter_mut().zip(&ready) {
-        if *changed {
-            while read(&follow.changes, &mut [0; 4096]).is_ok() {}
+    let mut lines = ready[watches..].iter();
+    for follow in follows {
+        if let Some(Changes(changes)) = &follow.changes {
+            while read(changes, &mut [0; 4096]).is_ok() {}
         }
         let speaks = follow.line.is_some() && lines.next() == Some(&true);
         if speaks || (follow.line.is_none() && !follow.ended) {

@@ -62,18 +62,28 @@ impl LogReader {
 
     /// The next line, or part of one, into `entry`; false when there is no more just now.
     pub fn next(&mut self, entry: &mut Entry) -> Result<bool> {
+        let format = self.format;
+        while let Some(raw) = self.line()? {
+            // What a crash left is no reason to keep the rest back.
+            if format.decode(raw, entry) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The next line of the file, without its line feed; None when there is no more just now.
+    pub fn line(&mut self) -> Result<Option<&[u8]>> {
         loop {
             let fresh = &self.buffer[self.searched..];
             if let Some(at) = memchr(b'\n', fresh) {
                 let end = self.searched + at;
-                let raw = &self.buffer[self.taken..end];
-                let good = !std::mem::take(&mut self.skipping) && self.format.decode(raw, entry);
-                (self.taken, self.searched) = (end + 1, end + 1);
-                // What a crash left is no reason to keep the rest back.
-                if good {
-                    return Ok(true);
+                let start = std::mem::replace(&mut self.taken, end + 1);
+                self.searched = end + 1;
+                if std::mem::take(&mut self.skipping) {
+                    continue;
                 }
-                continue;
+                return Ok(Some(&self.buffer[start..end]));
             }
             self.searched = self.buffer.len();
             if self.searched - self.taken > LONGEST {
@@ -81,7 +91,7 @@ impl LogReader {
                 self.taken = self.searched;
             }
             if !self.fill()? && !self.advance()? {
-                return Ok(false);
+                return Ok(None);
             }
         }
     }

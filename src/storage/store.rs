@@ -58,6 +58,11 @@ impl Store {
         self.dirs.data.join(LAST)
     }
 
+    /// What happened, one line each.
+    pub fn events_file(&self) -> PathBuf {
+        self.dirs.data.join("events")
+    }
+
     /// Keep everything in the store until the hold is dropped. Waits for a collection that is under way, which is short.
     pub fn hold(&self) -> Result<Hold> {
         match self.lock(FlockOperation::LockShared)? {

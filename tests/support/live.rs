@@ -53,6 +53,13 @@ impl Live {
         }
     }
 
+    /// There is something to read on its stdout now.
+    pub fn has_said(&mut self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let pipe = self.child.stdout.as_ref().expect("a pipe");
+        !self.stdout.is_empty() || poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&now)) == Ok(1)
+    }
+
     /// Its next line is `expected`.
     #[track_caller]
     pub fn says(&mut self, expected: &str) {
