@@ -117,9 +117,9 @@ impl File {
     }
 
     fn add(&mut self, kind: Kind, text: &[u8]) -> Result<()> {
-        let now = Timestamp::now();
+        self.clock.write(Timestamp::now());
         for line in lines(text) {
-            self.format.encode(self.clock.write(now), kind, line, &mut self.draft);
+            self.format.encode(self.clock.text(), kind, line, &mut self.draft);
             if self.draft.len() >= AT_ONCE {
                 self.append()?;
             }

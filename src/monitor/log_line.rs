@@ -174,6 +174,11 @@ impl Clock {
         Clock { zone, second: 0, text: String::new() }
     }
 
+    /// What was written last.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// `now`, as in 2026-11-22T23:25:12.123456789+00:00.
     pub fn write(&mut self, now: Timestamp) -> &str {
         if now.as_second() != self.second || self.text.is_empty() {

@@ -52,6 +52,16 @@ pub enum Flow {
     Failed(Errno),
 }
 
+impl Flow {
+    /// Why the reader takes no more.
+    pub fn failure(&self) -> Option<Errno> {
+        match self {
+            Flow::Failed(errno) => Some(*errno),
+            _ => None,
+        }
+    }
+}
+
 impl Stream {
     /// What comes from `from`, which never blocks.
     pub fn new(kind: Kind, from: OwnedFd) -> Stream {

@@ -358,7 +358,7 @@ impl Watch {
             // Asked before the payload hears of it: afterwards it may be gone.
             *broken |=
                 flow == Flow::Lost && subject.is_some_and(|s| leaves_broken_pipes_to_the_kernel(s.pid));
-            *lost = lost.or(failure(&flow));
+            *lost = lost.or(flow.failure());
             flow == Flow::Open
         });
         for id in lagging {
@@ -373,7 +373,7 @@ impl Watch {
         let ended = reap(subject.pidfd)?;
         for stream in &mut self.streams {
             stream.drain(&mut self.log, &mut self.buffer);
-            self.lost = self.lost.or(stream.fate().as_ref().and_then(failure));
+            self.lost = self.lost.or(stream.fate().and_then(|flow| flow.failure()));
         }
         let broken = std::mem::take(&mut self.broken) && ended.code != 0;
         (self.kill_at, self.input) = (None, None);
@@ -391,13 +391,6 @@ struct Ready {
 
 fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     fcntl_dupfd_cloexec(fd, 3).context("duplicate a descriptor")
-}
-
-fn failure(flow: &Flow) -> Option<Errno> {
-    match flow {
-        Flow::Failed(errno) => Some(*errno),
-        _ => None,
-    }
 }
 
 fn remaining(at: Instant) -> Timespec {
