@@ -36,12 +36,14 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     };
     let store = globals.store()?;
     let container = targets::one(&store, name, args.latest)?;
-    let words: Vec<&str> = words.iter().flat_map(|word| word.split(',')).collect();
-    let wanted = if words.is_empty() { DEFAULT.to_vec() } else { words.clone() };
+    let wanted: Vec<&str> = match words {
+        [] => DEFAULT.to_vec(),
+        words => words.iter().flat_map(|word| word.split(',')).collect(),
+    };
     let columns =
         wanted.iter().map(|word| COLUMNS.iter().find(|(aix, name, ..)| word == aix || word == name));
     let Some(columns) = columns.collect::<Option<Vec<_>>>() else {
-        let command = std::iter::once("ps").chain(words).map(str::to_owned).collect();
+        let command = [&["ps".to_owned()], words].concat();
         return exec::attached(&container, &Request { command, ..Request::default() }, None);
     };
     let first = container.status.process().map(|process| process.child()).transpose()?.flatten();
