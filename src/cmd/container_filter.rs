@@ -20,6 +20,7 @@ pub enum Filter {
     Id(String),
     Status(String),
     Exited(u8),
+    Health(String),
     Ancestor(String),
     Label(String, Option<String>),
     NotLabel(String, Option<String>),
@@ -80,6 +81,7 @@ impl Filter {
             Filter::Id(start) => record.id.as_str().starts_with(start),
             Filter::Status(word) => container.status.word() == word,
             Filter::Exited(code) => matches!(&container.status, Status::Exited(exit) if exit.code == *code),
+            Filter::Health(word) => super::ps::health(container).as_deref().unwrap_or("none") == word,
             Filter::Ancestor(image) => {
                 let id = image.strip_prefix("sha256:").unwrap_or(image);
                 let by_id = id.len() >= 4 && record.image_id.is_some_and(|d| d.hex().starts_with(id));
@@ -139,11 +141,15 @@ impl FromStr for Filter {
                     "{value:?} is no restart policy: there are no, on-failure, always and unless-stopped"
                 ),
             },
+            "health" => match value {
+                "starting" | "healthy" | "unhealthy" | "none" => Ok(Filter::Health(value.to_owned())),
+                _ => bail!("health {value:?} is none of starting, healthy, unhealthy and none"),
+            },
             "before" => Ok(Filter::Before(value.to_owned())),
             "since" => Ok(Filter::Since(value.to_owned())),
             "until" => moment(value).map(Filter::Until),
             _ => bail!(
-                "the filter {key:?} is not built: name, id, status, exited, ancestor, label, label!, network, command, \
+                "the filter {key:?} is not built: name, id, status, health, exited, ancestor, label, label!, network, command, \
                  restart-policy, before, since and until are"
             ),
         }
@@ -188,7 +194,8 @@ mod tests {
             ("until=10m", true),
             ("until=soon", false),
             ("pod=x", false),
-            ("health=healthy", false),
+            ("health=healthy", true),
+            ("health=good", false),
             ("name", false),
             ("", false),
         ] {

@@ -4,6 +4,7 @@
 use super::ps::Life;
 use crate::{
     container::{
+        health::Health,
         record::{LogConfig, LogDriver, Restart, Seccomp},
         state::{Container, Record, Status},
     },
@@ -25,7 +26,7 @@ pub fn value(container: &Container) -> Value {
         "Created": record.created,
         "Path": program,
         "Args": args,
-        "State": state(status),
+        "State": state(status, Health::read(dir).ok().flatten().as_ref()),
         "Image": record.image_id.map(|id| id.hex()).unwrap_or_default(),
         "ImageDigest": record.image_digest,
         "ImageName": record.image,
@@ -61,7 +62,7 @@ pub fn value(container: &Container) -> Value {
     })
 }
 
-fn state(status: &Status) -> Value {
+fn state(status: &Status, health: Option<&Health>) -> Value {
     let life = Life::of(status);
     let exit = status.exit();
     let word = status.word();
@@ -80,12 +81,13 @@ fn state(status: &Status) -> Value {
         "StartedAt": time(life.started),
         "FinishedAt": time(life.finished),
         // `{{if .State.Health}}` asks whether there is a health check.
-        "Health": null,
+        "Health": health,
         "StoppedByUser": false,
     })
 }
 
 fn config(record: &Record) -> Value {
+    let checks = record.health.as_ref();
     json!({
         "Hostname": record.hostname,
         "Domainname": "",
@@ -108,7 +110,9 @@ fn config(record: &Record) -> Value {
         "StopSignal": record.stop_signal,
         "StopTimeout": record.stop_timeout,
         "Timeout": record.timeout,
-        "Healthcheck": null,
+        "Healthcheck": checks.map(|checks| &checks.regular),
+        "StartupHealthCheck": checks.and_then(|checks| checks.startup.as_ref()).map(|(check, _)| check),
+        "HealthcheckOnFailureAction": checks.map(|checks| checks.on_failure).unwrap_or_default(),
         "ExposedPorts": {},
         "CreateCommand": record.command_line,
         "SystemdMode": false,

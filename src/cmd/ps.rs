@@ -10,6 +10,7 @@ use super::{
     warn,
 };
 use crate::container::{
+    health::Health,
     remove,
     state::{self, Container, Status},
 };
@@ -42,7 +43,7 @@ pub struct Args {
     /// No line of headings
     #[arg(long)]
     noheading: bool,
-    /// Only those with KEY=VALUE: name, id, status, exited, ancestor, label, label!, network, command, restart-policy, before, since, until
+    /// Only those with KEY=VALUE: name, id, status, health, exited, ancestor, label, label!, network, command, restart-policy, before, since, until
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<Filter>,
     /// Order: command, created, id, image, names, runningfor, size or status
@@ -175,6 +176,12 @@ pub fn status(status: &Status, health: Option<&str>) -> String {
     health.map_or_else(|| text.clone(), |health| format!("{text} ({health})"))
 }
 
+/// What its health check says while it runs.
+pub fn health(container: &Container) -> Option<String> {
+    container.record.health.as_ref().filter(|_| container.status.process().is_some())?;
+    Some(Health::read(&container.dir).ok()??.status.to_string())
+}
+
 /// What a template sees: the placeholders of podman-ps(1), worded for people.
 fn row(container: &Container, size: Option<Size>, whole: bool) -> Value {
     let record = &container.record;
@@ -214,7 +221,7 @@ fn row(container: &Container, size: Option<Size>, whole: bool) -> Value {
         "Size": size.map(sizes).unwrap_or_default(),
         "StartedAt": seconds(life.started),
         "State": container.status.word(),
-        "Status": status(&container.status, None),
+        "Status": status(&container.status, health(container).as_deref()),
     })
 }
 
@@ -257,6 +264,6 @@ fn entry(container: &Container, size: Option<Size>) -> Value {
         "Size": size.map(|size| json!({"rwSize": size.writable, "rootFsSize": size.root})),
         "StartedAt": seconds(life.started),
         "State": container.status.word(),
-        "Status": status(&container.status, None),
+        "Status": status(&container.status, health(container).as_deref()),
     })
 }

@@ -73,6 +73,8 @@ pub enum Verb {
     Info(info::Args),
     /// Show the version
     Version(version::Args),
+    /// Check the health of containers
+    Healthcheck(Group<HealthcheckVerb>),
     /// Manage images
     Image(Group<ImageVerb>),
     /// Manage containers
@@ -91,6 +93,13 @@ pub enum ImageVerb {
     Rm(rmi::Args),
     /// Show all about them as JSON
     Inspect(inspect::Args),
+}
+
+#[derive(Subcommand)]
+#[command(defer = true)]
+pub enum HealthcheckVerb {
+    /// Run a container's health check now
+    Run(healthcheck::Args),
 }
 
 #[derive(Subcommand)]
@@ -239,6 +248,7 @@ impl Verb {
                 inspect::run(&args.only(Kind::Container), globals)
             }
             Verb::Events(args) => events::run(&args, globals),
+            Verb::Healthcheck(Group { verb: HealthcheckVerb::Run(args) }) => healthcheck::run(&args, globals),
             Verb::Info(args) => info::run(&args, globals),
             Verb::Version(args) => version::run(&args),
         }

@@ -4,6 +4,7 @@
 use super::{
     etc_files::{self, Addresses},
     events,
+    health::Check,
     image_defaults::ImageDefaults,
     names,
     record::{Record, Seccomp},
@@ -27,7 +28,7 @@ use std::{fs, io::Write};
 #[derive(Debug)]
 pub enum Base {
     /// An image of the store, and its configuration.
-    Image(Image, Box<ImageConfiguration>),
+    Image(Image, Box<ImageConfiguration>, Option<Check>),
     /// A directory of the user's.
     Rootfs(Rootfs),
 }
@@ -36,22 +37,23 @@ impl Base {
     /// Read the configuration of `image`.
     pub fn of_image(store: &Store, image: Image) -> Result<Base> {
         let config = store.read_blob(&image.config, CONFIG_LIMIT)?;
+        let check = Check::of_image(&config);
         let config = ImageConfiguration::from_reader(config.as_slice())
             .with_context(|| format!("read the configuration of image {}", image.reference))?;
-        Ok(Base::Image(image, Box::new(config)))
+        Ok(Base::Image(image, Box::new(config), check))
     }
 
     /// What the image says about how to run it.
     pub fn defaults(&self) -> Result<ImageDefaults<'_>> {
         match self {
-            Base::Image(_, config) => ImageDefaults::read(config),
+            Base::Image(_, config, _) => ImageDefaults::read(config),
             Base::Rootfs(_) => Ok(ImageDefaults::default()),
         }
     }
 
     fn layers(&self) -> &[Digest] {
         match self {
-            Base::Image(image, _) => &image.layers,
+            Base::Image(image, ..) => &image.layers,
             Base::Rootfs(_) => &[],
         }
     }
@@ -188,11 +190,15 @@ fn record(
         None => names::made_up(0)?,
     };
     let (image, rootfs) = match base {
-        Base::Image(image, _) => (Some(image), None),
+        Base::Image(image, ..) => (Some(image), None),
         Base::Rootfs(rootfs) => (None, Some(rootfs.dir.clone())),
     };
     let process = spec.process().clone().unwrap_or_default();
     let signal = spec::stop_signal(request, defaults)?;
+    let check = match base {
+        Base::Image(.., check) => check.as_ref(),
+        Base::Rootfs(_) => None,
+    };
     Ok(Record {
         image: image.map(|image| image.reference.clone()).unwrap_or_default(),
         image_id: image.map(|image| image.config),
@@ -241,6 +247,7 @@ fn record(
         restart: request.restart,
         detach_keys: request.detach_keys.clone(),
         remove_image: request.remove_image,
+        health: request.health.settle(check)?,
         preserve_fds: request.preserve_fds,
         mapping: match mapping {
             Mapping::Root => "root",

@@ -147,7 +147,8 @@ fn join(plan: &Plan, subject: &Child, link: &Link) -> std::result::Result<(), Fa
         Stdio::Terminal => {
             let root = open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
             let (master, slave) = root.and_then(|root| stdio::open_terminal(&root)).step(Step::Terminal)?;
-            link.terminal(master.as_fd()).step(Step::Terminal)?;
+            // It has its size before the payload can ask.
+            link.terminal(master.as_fd()).and_then(|()| link.wait()).step(Step::Terminal)?;
             Some(slave)
         }
         Stdio::Pipes { .. } => None,

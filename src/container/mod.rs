@@ -11,6 +11,7 @@ pub mod filter;
 pub mod find;
 pub mod fuse;
 pub mod grammar;
+pub mod health;
 pub mod image_defaults;
 pub mod init;
 pub mod limits;

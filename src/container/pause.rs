@@ -2,12 +2,11 @@
 //! that nobody can handle. A process that forks meanwhile is asked again by the kernel, so none escapes.
 
 use super::{
-    exec,
+    exec, processes,
     state::{Container, Status},
 };
 use crate::{
     error::Explain,
-    storage::ContainerDir,
     sys::{
         fork::{self, Child},
         signal,
@@ -26,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Stop every process of `container`; returns when its first one has stopped.
+/// Stop every process of `container`; returns when they have stopped.
 ///
 /// # Errors
 /// It does not run; the words are Podman's.
@@ -47,7 +46,10 @@ pub fn pause(container: &Container) -> Result<()> {
     // The first process before the others: it might start more.
     signal::send(subject.pidfd.as_fd(), libc::SIGSTOP).context("stop the container's first process")?;
     signal_all(&subject, container, Signal::SIGSTOP)?;
-    settled(&container.dir, |status| !matches!(status, Status::Running(_)))
+    // A process that waits in the kernel for a disk (D) stops when it is back.
+    settled(container, || {
+        Ok(processes::of(&subject)?.iter().all(|process| !matches!(process.state, 'R' | 'S')))
+    })
 }
 
 /// Let every process of `container` go on.
@@ -65,7 +67,7 @@ pub fn unpause(container: &Container) -> Result<()> {
     let subject = process.child()?.ok_or_else(|| anyhow!("the container ended"))?;
     signal_all(&subject, container, Signal::SIGCONT)?;
     signal::send(subject.pidfd.as_fd(), libc::SIGCONT).context("continue the container's first process")?;
-    settled(&container.dir, |status| !matches!(status, Status::Paused(_)))
+    settled(container, || Ok(!matches!(Status::of(&container.dir)?, Status::Paused(_))))
 }
 
 /// To all but the first process, in one system call of a process that has joined them.
@@ -94,11 +96,11 @@ fn exit_status(child: Option<Pid>) -> Option<i32> {
 }
 
 /// Signals take effect when the process next runs, and nobody but its parent is told.
-fn settled(dir: &ContainerDir, fits: impl Fn(&Status) -> bool) -> Result<()> {
+fn settled(container: &Container, is: impl Fn() -> Result<bool>) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(5);
-    while !fits(&Status::of(dir)?) {
+    while !is()? {
         if Instant::now() > end {
-            bail!("container {} takes no notice of its signals", dir.id().short());
+            bail!("container {} takes no notice of its signals", container.record.id.short());
         }
         thread::sleep(Duration::from_micros(200));
     }

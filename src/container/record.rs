@@ -1,5 +1,6 @@
 //! `container.json`: what was asked for, and all that a later start needs beside the specification.
 
+use super::health::Checks;
 use crate::storage::{ContainerDir, ContainerId, Digest, Name};
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
@@ -132,6 +133,9 @@ pub struct Record {
     /// Its image is removed with it, unless another container uses it.
     #[serde(default)]
     pub remove_image: bool,
+    /// Whether it is well.
+    #[serde(default)]
+    pub health: Option<Checks>,
     /// Descriptors from 3 on that its first process inherits.
     #[serde(default)]
     pub preserve_fds: u32,
@@ -245,6 +249,7 @@ impl Record {
             restart: Restart::No,
             detach_keys: None,
             remove_image: false,
+            health: None,
             preserve_fds: 0,
         }
     }

@@ -4,6 +4,7 @@ use super::{
     devices::Device,
     environment::Variable,
     etc_files::{AddHost, Dns},
+    health,
     limits::Ulimit,
     record::{LogConfig, Restart},
     signal::Signal,
@@ -107,6 +108,8 @@ pub struct Request {
     pub replace: bool,
     /// Its image is removed with it.
     pub remove_image: bool,
+    /// Whether it is well.
+    pub health: health::Options,
     /// Descriptors from 3 on that its first process inherits.
     pub preserve_fds: u32,
 }
@@ -250,6 +253,7 @@ pub mod tests {
             detach_keys: None,
             replace: false,
             remove_image: false,
+            health: health::Options::default(),
             preserve_fds: 0,
         }
     }

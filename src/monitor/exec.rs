@@ -188,7 +188,7 @@ impl Session {
 }
 
 /// Let a process join `subject`, whose user and pid namespaces we have joined.
-fn start(mut plan: Plan, subject: &Child) -> Result<Started> {
+pub fn start(mut plan: Plan, subject: &Child) -> Result<Started> {
     let talking = "talk to the process that joins the container";
     let (link, theirs) = Link::pair().context(talking)?;
     let child = fork::clone_into(0).context("make a process in the container")?;
@@ -203,6 +203,7 @@ fn start(mut plan: Plan, subject: &Child) -> Result<Started> {
         match link.next().context(talking)? {
             Report::Terminal(master) => {
                 terminal::adopt(&master)?;
+                link.go_on().context(talking)?;
                 started.terminal = Some(master);
             }
             Report::Failed(failure) => return Err(explain(&plan, failure)),

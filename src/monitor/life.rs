@@ -4,6 +4,7 @@ use super::{
     begin::Manner,
     control::{Channel, Door, Tell, Told},
     ended::Ended,
+    health::{Supervision, Verdict},
     log::Log,
     preparation::Preparation,
     watch::{Event, Subject, Watch},
@@ -12,6 +13,7 @@ use crate::{
     container::{
         create::Container,
         events,
+        health::OnFailure,
         record::{LogDriver, Record, Restart},
         remove,
         signal::Signal,
@@ -68,7 +70,8 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
         leave_streams();
     }
     let client = watch.admit(line, manner.foreground);
-    let mut life = Life { store, container, mapping, watch, first: Some((client, manner)), count: 0 };
+    let mut life =
+        Life { store, container, mapping, watch, first: Some((client, manner)), count: 0, renew: false };
     loop {
         let started = Timestamp::now();
         let after = match life.once(started) {
@@ -91,6 +94,8 @@ struct Life<'a> {
     first: Option<(u64, Manner)>,
     /// Starts since the first.
     count: u32,
+    /// It was stopped to be started again, whatever its policy.
+    renew: bool,
 }
 
 enum After {
@@ -101,7 +106,7 @@ enum After {
 impl Life<'_> {
     /// One start and its end.
     fn once(&mut self, started: Timestamp) -> Result<Ended> {
-        let Life { store, container, mapping, watch, first, count } = self;
+        let Life { store, container, mapping, watch, first, count, renew } = self;
         let Container { dir, record, .. } = &*container;
         // The worst is written first: then nothing that kills us can make it look as if it had never run.
         Exit { restart_count: *count, ..Exit::abandoned(started) }.write(dir)?;
@@ -132,15 +137,24 @@ impl Life<'_> {
         if record.timeout > 0 {
             watch.limit(Duration::from_secs(record.timeout));
         }
-        let subject = Subject { pid, pidfd: begun.child.pidfd.as_fd() };
+        let subject = Subject { pid, pidfd: begun.child.pidfd.as_fd(), check: None };
         events::record(store, "start", record);
         match first.take() {
             Some((client, manner)) => introduce(watch, client, manner, subject)?,
             None => watch.announce(&Tell::Started { pid: pid.as_raw_pid() }),
         }
+        let mut health = Supervision::new(dir, record)?;
         loop {
-            if let Event::Ended(ended) = watch.until(Some(subject), None)? {
-                return Ok(ended);
+            let event = watch.until(Some(Subject { check: health.event(), ..subject }), health.due())?;
+            match event {
+                Event::Ended(ended) => return Ok(ended),
+                Event::Due => health.begin(),
+                Event::Checked => {
+                    if let Some(verdict) = health.finish() {
+                        *renew |= act(watch, subject, &verdict);
+                    }
+                }
+                Event::Stop | Event::Go => {}
             }
         }
     }
@@ -156,6 +170,7 @@ impl Life<'_> {
         let ran = Timestamp::now().duration_since(started).unsigned_abs();
         let after = match self.watch.was_stopped() {
             true => After::End,
+            false if std::mem::take(&mut self.renew) => After::Again(Duration::ZERO),
             false => again(record.restart, ended.code, self.count, ran),
         };
         let restarts = matches!(after, After::Again(_));
@@ -235,6 +250,22 @@ impl Life<'_> {
     }
 }
 
+/// What is done about a container's health; whether it is to be started again.
+fn act(watch: &mut Watch, subject: Subject<'_>, verdict: &Verdict) -> bool {
+    if let Some(status) = verdict.changed {
+        watch.announce(&Tell::Health(status.to_string()));
+    }
+    match verdict.action {
+        OnFailure::None => {}
+        OnFailure::Kill => {
+            let _ = crate::sys::signal::send(subject.pidfd, libc::SIGKILL);
+        }
+        OnFailure::Stop => watch.begin_stop(Some(subject), None, None),
+        OnFailure::Restart => watch.begin_end(Some(subject), None, None),
+    }
+    verdict.action == OnFailure::Restart
+}
+
 /// With `init` this is where the payload waits for `start`; its client is told that all is well so far.
 fn hold(
     dir: &ContainerDir,
@@ -244,13 +275,13 @@ fn hold(
 ) -> Result<()> {
     let Some((client, manner)) = first.take_if(|(_, manner)| manner.hold) else { return Ok(()) };
     Process { waits: true, ..Process::of(child.pid.as_raw_pid())? }.write(dir)?;
-    let subject = Subject { pid: child.pid, pidfd: child.pidfd.as_fd() };
+    let subject = Subject { pid: child.pid, pidfd: child.pidfd.as_fd(), check: None };
     introduce(watch, client, manner, subject)?;
     loop {
         match watch.until(Some(subject), None)? {
             Event::Go => return Ok(()),
             Event::Ended(_) => bail!("stopped before it was started"),
-            Event::Due | Event::Stop => {}
+            Event::Due | Event::Stop | Event::Checked => {}
         }
     }
 }

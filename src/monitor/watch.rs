@@ -34,6 +34,8 @@ pub enum Event {
     Due,
     /// Somebody wants the container to end, and not to be started again.
     Stop,
+    /// The health check has ended.
+    Checked,
     /// `start` lets an initialized container go on.
     Go,
 }
@@ -45,6 +47,8 @@ pub struct Subject<'a> {
     pub pid: Pid,
     /// Readable when it ends.
     pub pidfd: BorrowedFd<'a>,
+    /// Readable when the health check that runs has ended.
+    pub check: Option<BorrowedFd<'a>>,
 }
 
 /// Everything a monitor waits for.
@@ -201,6 +205,9 @@ impl Watch {
             if let (Some(subject), true) = (subject, ready.ended) {
                 return Ok(Event::Ended(self.end(subject)?));
             }
+            if ready.checked {
+                return Ok(Event::Checked);
+            }
             if due.is_some_and(|due| due <= Instant::now()) {
                 return Ok(Event::Due);
             }
@@ -235,6 +242,8 @@ impl Watch {
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.door, PollFlags::IN)];
         fds.extend(self.clients.iter().map(|client| PollFd::new(&client.channel, PollFlags::IN)));
         fds.extend(subject.iter().map(|s| PollFd::from_borrowed_fd(s.pidfd, PollFlags::IN)));
+        let check = subject.and_then(|subject| subject.check);
+        fds.extend(check.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         let waits: Vec<_> = self.streams.iter().flat_map(Stream::waits_for).collect();
         fds.extend(waits.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
         let next = self.kill_at.filter(|_| subject.is_some()).into_iter().chain(due);
@@ -251,6 +260,7 @@ impl Watch {
             door: ready(1),
             clients: (2..clients).map(ready).collect(),
             ended: subject.is_some() && ready(clients),
+            checked: check.is_some() && ready(clients + 1),
         })
     }
 
@@ -261,8 +271,13 @@ impl Watch {
     }
 
     /// As `ctr stop` would.
-    fn begin_stop(&mut self, subject: Option<Subject<'_>>, signal: Option<i32>, time: Option<Duration>) {
+    pub fn begin_stop(&mut self, subject: Option<Subject<'_>>, signal: Option<i32>, time: Option<Duration>) {
         self.stopped = true;
+        self.begin_end(subject, signal, time);
+    }
+
+    /// The same, but its restart policy holds.
+    pub fn begin_end(&mut self, subject: Option<Subject<'_>>, signal: Option<i32>, time: Option<Duration>) {
         if let Some(subject) = subject {
             let _ = crate::sys::signal::send(subject.pidfd, signal.unwrap_or(self.stop.0));
             let at = Instant::now() + time.unwrap_or(self.stop.1);
@@ -387,6 +402,7 @@ struct Ready {
     door: bool,
     clients: Vec<bool>,
     ended: bool,
+    checked: bool,
 }
 
 fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {

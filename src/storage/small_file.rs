@@ -14,7 +14,8 @@ use std::{
 
 /// Write the file `path` so that readers see the old or the new contents. Atomic, not durable.
 pub fn replace(path: &Path, contents: &[u8]) -> Result<()> {
-    let draft = path.with_added_extension("new");
+    // Of two that write at the same time each has a draft of its own; the last one wins.
+    let draft = path.with_added_extension(format!("{}.new", std::process::id()));
     let write = || -> std::io::Result<()> {
         let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::openat(CWD, &draft, flags, Mode::RUSR | Mode::WUSR)?;
