@@ -27,8 +27,8 @@ use std::{fs, io::Write};
 /// What a container is made over.
 #[derive(Debug)]
 pub enum Base {
-    /// An image of the store, and its configuration.
-    Image(Image, Box<ImageConfiguration>, Option<Check>),
+    /// An image of the store, its configuration, and the health check in it.
+    Image(Image, Box<(ImageConfiguration, Option<Check>)>),
     /// A directory of the user's.
     Rootfs(Rootfs),
 }
@@ -40,13 +40,13 @@ impl Base {
         let check = Check::of_image(&config);
         let config = ImageConfiguration::from_reader(config.as_slice())
             .with_context(|| format!("read the configuration of image {}", image.reference))?;
-        Ok(Base::Image(image, Box::new(config), check))
+        Ok(Base::Image(image, Box::new((config, check))))
     }
 
     /// What the image says about how to run it.
     pub fn defaults(&self) -> Result<ImageDefaults<'_>> {
         match self {
-            Base::Image(_, config, _) => ImageDefaults::read(config),
+            Base::Image(_, config) => ImageDefaults::read(&config.0),
             Base::Rootfs(_) => Ok(ImageDefaults::default()),
         }
     }
@@ -196,7 +196,7 @@ fn record(
     let process = spec.process().clone().unwrap_or_default();
     let signal = spec::stop_signal(request, defaults)?;
     let check = match base {
-        Base::Image(.., check) => check.as_ref(),
+        Base::Image(_, config) => config.1.as_ref(),
         Base::Rootfs(_) => None,
     };
     Ok(Record {

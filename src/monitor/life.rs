@@ -4,10 +4,11 @@ use super::{
     begin::Manner,
     control::{Channel, Door, Tell, Told},
     ended::Ended,
+    event::{Event, Subject},
     health::{Supervision, Verdict},
     log::Log,
     preparation::Preparation,
-    watch::{Event, Subject, Watch},
+    watch::Watch,
 };
 use crate::{
     container::{

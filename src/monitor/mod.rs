@@ -5,6 +5,7 @@ mod begin;
 mod client;
 mod control;
 mod ended;
+mod event;
 mod exec;
 mod health;
 mod journal;

@@ -4,6 +4,7 @@
 use super::{
     control::{Ask, Channel, Door, Tell},
     ended::{BROKEN_PIPE, Ended, leaves_broken_pipes_to_the_kernel, reap},
+    event::{Event, Subject},
     log::Log,
     log_line::Kind,
     pump::Ends,
@@ -17,39 +18,12 @@ use nix::sys::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, fcntl_dupfd_cloexec},
-    process::Pid,
     pty::{OpenptFlags, ioctl_tiocgptpeer},
 };
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
-
-/// What [`Watch::until`] returns for.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The first process has ended.
-    Ended(Ended),
-    /// The time has come.
-    Due,
-    /// Somebody wants the container to end, and not to be started again.
-    Stop,
-    /// The health check has ended.
-    Checked,
-    /// `start` lets an initialized container go on.
-    Go,
-}
-
-/// A container's first process, as far as it is watched.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// Its process id.
-    pub pid: Pid,
-    /// Readable when it ends.
-    pub pidfd: BorrowedFd<'a>,
-    /// Readable when the health check that runs has ended.
-    pub check: Option<BorrowedFd<'a>>,
-}
 
 /// Everything a monitor waits for.
 #[derive(Debug)]
