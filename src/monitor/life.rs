@@ -152,6 +152,9 @@ impl Life<'_> {
                 Event::Due => health.begin(),
                 Event::Checked => {
                     if let Some(verdict) = health.finish() {
+                        if let Some(status) = verdict.changed {
+                            events::health(store, record, &status.to_string());
+                        }
                         *renew |= act(watch, subject, &verdict);
                     }
                 }
