@@ -180,8 +180,10 @@ impl Life<'_> {
         let restarts = matches!(after, After::Again(_));
         let exit =
             Exit { restarts, restart_count: self.count, ..Exit::of(ended.code, ended.signal, started) };
-        // What can't be recorded was recorded as the worst.
-        let _ = exit.write(dir);
+        // What can't be recorded was recorded as the worst; what is removed now needs no record.
+        if restarts || !record.auto_remove {
+            let _ = exit.write(dir);
+        }
         events::died(self.store, record, ended.code);
         if !restarts {
             self.retire();

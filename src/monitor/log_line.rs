@@ -4,7 +4,7 @@
 use jiff::{Timestamp, tz::TimeZone};
 use memchr::memchr;
 use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, fmt::Write as _};
+use std::{borrow::Cow, cell::OnceCell, fmt::Write as _};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,7 +159,9 @@ pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Writes the time; the parts that stay for a second are made once in it.
 #[derive(Debug)]
 pub struct Clock {
-    zone: TimeZone,
+    /// Known from the first line on: many a container prints nothing.
+    zone: OnceCell<TimeZone>,
+    local: bool,
     second: i64,
     text: String,
 }
@@ -167,11 +169,8 @@ pub struct Clock {
 impl Clock {
     /// conmon writes the local time, Docker that of UTC.
     pub fn of(format: Format) -> Clock {
-        let zone = match format {
-            Format::Kubernetes => TimeZone::system(),
-            Format::Docker => TimeZone::UTC,
-        };
-        Clock { zone, second: 0, text: String::new() }
+        let local = matches!(format, Format::Kubernetes);
+        Clock { zone: OnceCell::new(), local, second: 0, text: String::new() }
     }
 
     /// What was written last.
@@ -184,8 +183,9 @@ impl Clock {
         if now.as_second() != self.second || self.text.is_empty() {
             self.second = now.as_second();
             self.text.clear();
-            let local = now.to_zoned(self.zone.clone());
-            let zone = if self.zone == TimeZone::UTC { "Z" } else { "%:z" };
+            let zone = self.zone.get_or_init(|| if self.local { TimeZone::system() } else { TimeZone::UTC });
+            let local = now.to_zoned(zone.clone());
+            let zone = if *zone == TimeZone::UTC { "Z" } else { "%:z" };
             let format = format!("%Y-%m-%dT%H:%M:%S.000000000{zone}");
             let _ = write!(self.text, "{}", local.strftime(&format));
         }
@@ -244,7 +244,12 @@ mod tests {
 
     #[test]
     fn the_clock() {
-        let mut clock = Clock { zone: TimeZone::fixed(jiff::tz::offset(1)), second: 0, text: String::new() };
+        let mut clock = Clock {
+            zone: TimeZone::fixed(jiff::tz::offset(1)).into(),
+            local: true,
+            second: 0,
+            text: String::new(),
+        };
         for nanos in [1, 999_999_999, 0] {
             let now = Timestamp::new(1_795_389_912, nanos).unwrap();
             let text = clock.write(now);
