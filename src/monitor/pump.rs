@@ -7,7 +7,7 @@ use rustix::{
     event::PollFlags,
     fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat},
     io::{Errno, read, write},
-    pipe::{PipeFlags, SpliceFlags, pipe_with, splice},
+    pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -22,6 +22,9 @@ pub struct Ends {
     pub stderr: OwnedFd,
 }
 
+/// Bytes that a payload may be ahead of its monitor.
+const PIPE: usize = 256 << 10;
+
 /// Pipes for a payload: its ends and ours. Without `interactive` its stdin is /dev/null.
 pub fn pipes(interactive: bool) -> Result<(Stdio, Ends)> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).context("make a pipe");
@@ -35,6 +38,8 @@ pub fn pipes(interactive: bool) -> Result<(Stdio, Ends)> {
     for ours in [&our_stdout, &our_stderr] {
         let flags = fcntl_getfl(ours).context("read the flags of a pipe")?;
         fcntl_setfl(ours, flags | OFlags::NONBLOCK).context("set the flags of a pipe")?;
+        // More at once for who prints much; a user with many pipes gets the usual size (pipe(7)).
+        let _ = fcntl_setpipe_size(ours, PIPE);
     }
     Ok((
         Stdio::Pipes { stdin, stdout, stderr },

@@ -23,8 +23,8 @@ const BEHIND: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes that a pipe may hold after its writers' end (fcntl(2), F_SETPIPE_SZ, for users).
 const MOST_LEFT: usize = 2 << 20;
-/// Bytes read at once: what a pipe holds.
-const CHUNK: usize = 64 << 10;
+/// Bytes read at once.
+const CHUNK: usize = 128 << 10;
 /// What a pipe that polls as writable takes at least without blocking (pipe(7), PIPE_BUF).
 const SURE: usize = 4096;
 
