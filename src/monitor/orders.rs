@@ -46,10 +46,11 @@ pub fn signal(dir: &ContainerDir, number: i32) -> Result<()> {
         .hint(format!("`ctr start {}` starts it", dir.id().short()))
         .status(OURS);
     };
-    if let Some(channel) = Channel::to(dir)? {
-        if channel.say(&Ask::Signal(number), &[]).is_ok() && channel.hear::<Tell>()?.is_some() {
-            return Ok(());
-        }
+    if let Some(channel) = Channel::to(dir)?
+        && channel.say(&Ask::Signal(number), &[]).is_ok()
+        && channel.hear::<Tell>()?.is_some()
+    {
+        return Ok(());
     }
     match process.open()? {
         Some(pidfd) => crate::sys::signal::send(pidfd.as_fd(), number)
@@ -117,10 +118,10 @@ pub fn go(dir: &ContainerDir) -> Result<()> {
 
 /// The record was changed: the monitor, if there is one, is to read it again.
 pub fn reload(dir: &ContainerDir) -> Result<()> {
-    if let Some(channel) = Channel::to(dir)? {
-        if channel.say(&Ask::Reload, &[]).is_ok() {
-            let _ = channel.hear::<Tell>()?;
-        }
+    if let Some(channel) = Channel::to(dir)?
+        && channel.say(&Ask::Reload, &[]).is_ok()
+    {
+        let _ = channel.hear::<Tell>()?;
     }
     Ok(())
 }
