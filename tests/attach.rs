@@ -10,7 +10,7 @@ use std::{
     io::{Read, Write},
     process::Stdio,
 };
-use support::{Ctr, Terminal, User};
+use support::{Ctr, Live, Terminal, User};
 
 /// `ctr` with `arguments` on a terminal of its own.
 fn terminal(ctr: &Ctr, arguments: &[&str]) -> Terminal {
@@ -18,8 +18,29 @@ fn terminal(ctr: &Ctr, arguments: &[&str]) -> Terminal {
 }
 
 const DETACH: &str = "\u{10}\u{11}";
-/// Says the size at once and whenever it changes, and each line that is typed.
-const ECHO: &str = "trap 'stty size' WINCH; stty -echo; echo up; while :; do read -r line || continue; [ \"$line\" = end ] && exit 7; echo \"got $line\"; done";
+/// Answers each line that is typed with the terminal's size. No trap: a shell that is interrupted forgets what it has read.
+const ECHO: &str =
+    "stty -echo; echo up; while read -r line; do [ $line = end ] && exit 7; stty size; echo got $line; done";
+
+/// Ask for the size until it is `size`.
+#[track_caller]
+fn sees_size(terminal: &mut Terminal, size: &str) {
+    let mut told = String::new();
+    for _ in 0..1000 {
+        terminal.key("s\r");
+        told = terminal.expect("got s\r\n");
+        if told.contains(&format!("{size}\r\n")) {
+            return;
+        }
+    }
+    panic!("{size} never came: {told}");
+}
+
+/// `expected` is among its next lines.
+#[track_caller]
+fn hears(client: &mut Live, expected: &str) {
+    while client.line().unwrap_or_else(|| panic!("{expected:?} never came")) != expected {}
+}
 
 fn status(ctr: &Ctr, name: &str) -> String {
     ctr.run(["inspect", "--format", "{{.State.Status}}", name]).ok()
@@ -42,33 +63,28 @@ fn typed_resized_detached_and_attached_again() {
         second.key("b\r");
         second.expect("got b\r\n");
         // A third comes in while the second is there; both see all from now on.
-        let mut third = terminal(&ctr, &["attach", "--no-stdin", "x"]);
-        third.key("lost\r");
-        loop {
-            // It is attached once it hears something.
+        let mut third = ctr.start(["attach", "--no-stdin", "x"]);
+        third.write("lost\n");
+        while !third.has_said() {
             second.key("c\r");
             second.expect("got c\r\n");
-            if third.has("got c\r") {
-                break;
-            }
         }
         (size.ws_row, size.ws_col) = (44, 99);
         tcsetwinsize(&second.master, size).expect("change the size");
-        second.expect("44 99\r\n");
-        third.expect("44 99\r");
+        sees_size(&mut second, "44 99");
+        hears(&mut third, "44 99\r");
         second.key(DETACH);
         assert_eq!(second.ends(), 0);
         let mut fourth = terminal(&ctr, &["attach", "--detach-keys=ctrl-x", "x"]);
-        // Only now: a shell that is interrupted forgets what it has read of a line.
-        fourth.expect("33 77\r\n");
+        sees_size(&mut fourth, "33 77");
         fourth.key("d\r");
         fourth.expect("got d\r\n");
-        third.expect("got d\r");
+        hears(&mut third, "got d\r");
         fourth.key("\u{18}");
         assert_eq!(fourth.ends(), 0);
         let last = terminal(&ctr, &["attach", "-l"]);
         last.key("end\r");
-        assert_eq!((last.ends(), third.ends()), (7, 7), "as {user:?}");
+        assert_eq!((last.ends(), third.end().code()), (7, 7), "as {user:?}");
         let (log, shown) = (ctr.run(["logs", "x"]).ok(), ["got a", "got b", "got d"]);
         assert!(shown.iter().all(|text| log.contains(text)) && !log.contains("lost"), "{log}");
         ctr.run(["attach", "x"]).fails("you can only attach to running containers");

@@ -46,11 +46,11 @@ pub fn signal(dir: &ContainerDir, number: i32) -> Result<()> {
         .hint(format!("`ctr start {}` starts it", dir.id().short()))
         .status(OURS);
     };
-    if let Some(channel) = Channel::to(dir)? {
-        channel.say(&Ask::Signal(number), &[])?;
-        if channel.hear::<Tell>()?.is_some() {
-            return Ok(());
-        }
+    if let Some(channel) = Channel::to(dir)?
+        && channel.say(&Ask::Signal(number), &[]).is_ok()
+        && channel.hear::<Tell>()?.is_some()
+    {
+        return Ok(());
     }
     match process.open()? {
         Some(pidfd) => crate::sys::signal::send(pidfd.as_fd(), number)
@@ -62,7 +62,8 @@ pub fn signal(dir: &ContainerDir, number: i32) -> Result<()> {
 /// Wait until the container ends; its exit status. At once for one that has ended.
 pub fn wait(dir: &ContainerDir) -> Result<u8> {
     if let Some(channel) = Channel::to(dir)? {
-        channel.say(&Ask::Watch, &[])?;
+        // A monitor that just ends hears nothing more; it has said all in the container's files.
+        let _ = channel.say(&Ask::Watch, &[]);
         if let Some(code) = hear_the_end(&channel, false)? {
             return Ok(code);
         }
@@ -117,8 +118,9 @@ pub fn go(dir: &ContainerDir) -> Result<()> {
 
 /// The record was changed: the monitor, if there is one, is to read it again.
 pub fn reload(dir: &ContainerDir) -> Result<()> {
-    if let Some(channel) = Channel::to(dir)? {
-        channel.say(&Ask::Reload, &[])?;
+    if let Some(channel) = Channel::to(dir)?
+        && channel.say(&Ask::Reload, &[]).is_ok()
+    {
         let _ = channel.hear::<Tell>()?;
     }
     Ok(())

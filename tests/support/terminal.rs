@@ -62,14 +62,6 @@ impl Terminal {
         }
     }
 
-    /// Whether `text` has been there by now; if so, everything up to its end is consumed.
-    pub fn has(&mut self, text: &str) -> bool {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        while poll(&mut [PollFd::new(&self.master, PollFlags::IN)], Some(&now)) == Ok(1) && self.read() {}
-        let found = self.seen.find(text);
-        found.is_some_and(|at| !self.seen.drain(..at + text.len()).as_str().is_empty())
-    }
-
     /// More of the output; false at its end.
     fn read(&mut self) -> bool {
         let deadline = Timespec { tv_sec: 30, tv_nsec: 0 };
