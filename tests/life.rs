@@ -128,6 +128,14 @@ fn restart_policies() {
 }
 
 #[test]
+fn a_client_stays_through_restarts() {
+    let ctr = Containers::of(User::Rootless);
+    let line = ["run", "--network=none", "--restart=on-failure:2", "box", "sh", "-c", "echo try; exit 3"];
+    let outcome = ctr.0.run(line).exits(3);
+    assert_eq!(outcome.stdout(), "try\ntry\ntry\n", "{outcome}");
+}
+
+#[test]
 fn init_stops_before_the_command() {
     let ctr = Containers::of(User::Rootless);
     ctr.ok("create --network=none --name a box sleep 1000");

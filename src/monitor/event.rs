@@ -1,8 +1,8 @@
 //! What a monitor watches, and what it is woken up for.
 
 use super::ended::Ended;
-use rustix::process::Pid;
-use std::os::fd::BorrowedFd;
+use rustix::{event::Timespec, process::Pid};
+use std::{os::fd::BorrowedFd, time::Instant};
 
 /// What [`super::watch::Watch::until`] returns for.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,4 +28,25 @@ pub struct Subject<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Readable when the health check that runs has ended.
     pub check: Option<BorrowedFd<'a>>,
+}
+
+/// Which of the descriptors of one poll(2) have something to say.
+#[derive(Default)]
+pub struct Ready {
+    /// Signals have come.
+    pub signals: bool,
+    /// A client has come.
+    pub door: bool,
+    /// Clients, in order.
+    pub clients: Vec<bool>,
+    /// The first process has ended.
+    pub ended: bool,
+    /// The health check has ended.
+    pub checked: bool,
+}
+
+/// The time from now to `at`.
+pub fn remaining(at: Instant) -> Timespec {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    Timespec::try_from(at.saturating_duration_since(Instant::now())).unwrap_or(now)
 }

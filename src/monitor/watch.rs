@@ -4,7 +4,7 @@
 use super::{
     control::{Ask, Channel, Door, Tell},
     ended::{BROKEN_PIPE, Ended, leaves_broken_pipes_to_the_kernel, reap},
-    event::{Event, Subject},
+    event::{Event, Ready, Subject, remaining},
     log::Log,
     log_line::Kind,
     pump::Ends,
@@ -16,7 +16,7 @@ use nix::sys::{
     signalfd::{SfdFlags, SignalFd},
 };
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags, poll},
     io::{Errno, fcntl_dupfd_cloexec},
     pty::{OpenptFlags, ioctl_tiocgptpeer},
 };
@@ -54,6 +54,8 @@ struct Client {
     /// The one who started the container in the foreground: without it the container ends.
     foreground: bool,
     watches: bool,
+    /// Where its output goes, for the streams of the next start.
+    outputs: [Option<OwnedFd>; 2],
 }
 
 impl Watch {
@@ -87,7 +89,7 @@ impl Watch {
     pub fn admit(&mut self, channel: Channel, foreground: bool) -> u64 {
         self.next_client += 1;
         let id = self.next_client;
-        self.clients.push(Client { id, channel, foreground, watches: foreground });
+        self.clients.push(Client { id, channel, foreground, watches: foreground, outputs: [None, None] });
         id
     }
 
@@ -98,6 +100,7 @@ impl Watch {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         self.user_side = Some(ioctl_tiocgptpeer(&master, flags).context("open the container's terminal")?);
         (self.tty, self.streams) = (true, vec![Stream::new(Kind::Stdout, master)]);
+        self.attach_again();
         Ok(())
     }
 
@@ -105,14 +108,20 @@ impl Watch {
     pub fn adopt_pipes(&mut self, ends: Ends) {
         (self.tty, self.input) = (false, ends.stdin);
         self.streams = vec![Stream::new(Kind::Stdout, ends.stdout), Stream::new(Kind::Stderr, ends.stderr)];
+        self.attach_again();
     }
 
     /// Pass output on to stdout and stderr of client `id`.
     pub fn attach(&mut self, id: u64, outputs: [Option<OwnedFd>; 2]) {
-        let foreground = self.clients.iter().any(|client| client.id == id && client.foreground);
-        for (stream, to) in self.streams.iter_mut().zip(outputs) {
-            to.into_iter().for_each(|to| stream.attach(id, to, foreground));
+        if let Some(client) = self.clients.iter_mut().find(|client| client.id == id) {
+            client.outputs = outputs;
+            connect(client, &mut self.streams);
         }
+    }
+
+    /// Clients stay when the container is started again.
+    fn attach_again(&mut self) {
+        self.clients.iter().for_each(|client| connect(client, &mut self.streams));
     }
 
     /// A copy of the way to stdin; the only one, if nobody may come later: then its closing is the end of the input.
@@ -370,20 +379,14 @@ impl Watch {
     }
 }
 
-#[derive(Default)]
-struct Ready {
-    signals: bool,
-    door: bool,
-    clients: Vec<bool>,
-    ended: bool,
-    checked: bool,
+fn connect(client: &Client, streams: &mut [Stream]) {
+    for (stream, to) in streams.iter_mut().zip(&client.outputs) {
+        if let Some(to) = to.as_ref().and_then(|to| duplicate(to.as_fd()).ok()) {
+            stream.attach(client.id, to, client.foreground);
+        }
+    }
 }
 
 fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     fcntl_dupfd_cloexec(fd, 3).context("duplicate a descriptor")
-}
-
-fn remaining(at: Instant) -> Timespec {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    Timespec::try_from(at.saturating_duration_since(Instant::now())).unwrap_or(now)
 }
