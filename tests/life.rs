@@ -277,3 +277,23 @@ fn stats_of_what_runs() {
         assert!(table.starts_with("ID ") && table.contains("CPU %") && table.lines().count() == 2, "{table}");
     }
 }
+
+#[test]
+fn preserved_descriptors_and_no_others() {
+    for &user in User::all() {
+        let ctr = Containers::of(user);
+        ctr.0.file("three", "of three\n").file("four", "of four\n");
+        let files = |line: &str| {
+            let script = format!("exec 3<three 4<four 5<four; exec \"$@\" {line}");
+            let wrapped = ctr.0.wrapped(&["sh", "-c", &script, "sh"], &["run", "--rm", "--network=none"]);
+            support::Outcome::new(line.to_owned(), { wrapped }.output().expect("run ctr"))
+        };
+        let read = "sh -c 'cat <&3; cat <&4; ls /proc/self/fd | wc -l'";
+        // Of ls itself: 0 to 4 and the directory.
+        let expected = "of three\nof four\n6";
+        assert_eq!(files(&format!("--preserve-fds=2 box {read}")).ok(), expected, "as {user:?}");
+        let without = files("box sh -c 'ls /proc/self/fd | wc -l'").ok();
+        assert_eq!(without, "4", "as {user:?}");
+        files("--preserve-fds=9 box true").fails("descriptor");
+    }
+}

@@ -31,6 +31,9 @@ pub struct Args {
     /// In the newest container
     #[arg(short, long)]
     latest: bool,
+    /// Hand it so many descriptors from 3 on
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    preserve_fds: u8,
     /// Give it all capabilities that this user's containers can have
     #[arg(long)]
     privileged: bool,
@@ -75,6 +78,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
         interactive: args.interactive,
         privileged: args.privileged,
         detached: args.detach,
+        preserve_fds: run_request::preserved(args.preserve_fds)?,
     };
     events::record(&store, "exec", &container.record);
     if args.detach {

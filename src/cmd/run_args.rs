@@ -137,6 +137,9 @@ pub struct Args {
     /// Choose the image for this platform
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
+    /// Hand so many descriptors from 3 on to the container's first process
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub preserve_fds: u8,
     /// Give all capabilities and devices this user has; lift masks and the system call filter
     #[arg(long)]
     pub privileged: bool,

@@ -13,6 +13,7 @@ use crate::{
     },
     error::Explain,
     security::capabilities,
+    sys::fork::is_open,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use std::{
@@ -103,7 +104,7 @@ impl Args {
             replace: self.replace,
             remove_image: self.rmi,
             health: self.health()?,
-            preserve_fds: 0,
+            preserve_fds: preserved(self.preserve_fds)?,
         })
     }
 
@@ -332,6 +333,15 @@ fn read_bounded(option: &str, path: &Path, limit: u64) -> Result<Vec<u8>> {
         bail!("{option} {}: larger than {limit} bytes", path.display());
     }
     Ok(text)
+}
+
+/// `--preserve-fds`: they have to be open, or others would be taken for them.
+pub fn preserved(count: u8) -> Result<u8> {
+    match (3..3 + u32::from(count)).find(|number| !is_open(*number)) {
+        None => Ok(count),
+        Some(missing) => Err(anyhow!("--preserve-fds {count}: descriptor {missing} is not open"))
+            .hint(format!("open it, as in ctr run --preserve-fds {count} … {missing}<FILE")),
+    }
 }
 
 #[cfg(test)]

@@ -51,6 +51,8 @@ pub struct Request {
     pub privileged: bool,
     /// It goes on when the process that started it is killed.
     pub detached: bool,
+    /// Descriptors from 3 on that it inherits.
+    pub preserve_fds: u8,
 }
 
 /// What [`run`] executes.
@@ -76,7 +78,8 @@ impl Plan {
         let added = added.fold(CapSet::EMPTY, CapSet::union);
         let set_groups = record.mapping != "single";
         let process = process(&spec, request)?;
-        let mut program = Program::new(&process, set_groups, added, filter::of(dir, record)?)?;
+        let mut program =
+            Program::new(&process, set_groups, added, filter::of(dir, record)?, request.preserve_fds)?;
         program.follows_parent = !request.detached;
         if request.privileged {
             (program.capabilities, program.bounding_drop) = (capabilities::all_of_kernel(), CapSet::EMPTY);

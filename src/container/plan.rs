@@ -80,6 +80,8 @@ pub struct Circumstances<'a> {
     pub devices: Vec<(PathBuf, PathBuf)>,
     /// What `--cap-add` asked for by name.
     pub capabilities_of_others: CapSet,
+    /// Descriptors from 3 on that the payload inherits.
+    pub preserved: u8,
 }
 
 impl Plan {
@@ -100,6 +102,7 @@ impl Plan {
             directories,
             devices,
             capabilities_of_others,
+            preserved,
         } = circumstances;
         let terminal = matches!(stdio, Stdio::Terminal);
         let sysctls = linux.sysctl().iter().flatten().map(|(key, value)| {
@@ -117,7 +120,7 @@ impl Plan {
             sysctls: sysctls.collect::<Result<_>>()?,
             stdio,
             reaper: init.then(CommandLine::of_this_process).transpose().context("find our command line")?,
-            program: Program::new(process, set_groups, capabilities_of_others, filter)?,
+            program: Program::new(process, set_groups, capabilities_of_others, filter, preserved)?,
         })
     }
 

@@ -63,6 +63,7 @@ impl Program {
         set_groups: bool,
         capabilities_of_others: CapSet,
         filter: Option<Vec<libc::sock_filter>>,
+        preserved: u8,
     ) -> Result<Program> {
         let capabilities = bounding(process)?;
         let rlimits = process.rlimits().iter().flatten().filter_map(|limit| {
@@ -81,7 +82,7 @@ impl Program {
             filter,
             follows_parent: true,
             command: command(process)?,
-            payload: payload(process)?,
+            payload: payload(process, preserved)?,
         })
     }
 
@@ -146,13 +147,13 @@ fn command(process: &Process) -> Result<Command> {
     Ok(Command::Search(candidates.collect::<Result<_>>()?))
 }
 
-fn payload(process: &Process) -> Result<Payload> {
+fn payload(process: &Process, preserved: u8) -> Result<Payload> {
     let strings = |list: &Option<Vec<String>>, what: &str| {
         list.iter().flatten().map(|text| c_string(text, what)).collect::<Result<Vec<_>>>()
     };
     let environment = strings(process.env(), "the environment")?;
     let has_home = environment.iter().any(|entry| entry.as_bytes().starts_with(b"HOME="));
-    Payload::new(strings(process.args(), "the command line")?, environment, !has_home)
+    Payload::new(strings(process.args(), "the command line")?, environment, !has_home, preserved)
         .context("prepare the payload")
 }
 

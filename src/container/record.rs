@@ -138,7 +138,7 @@ pub struct Record {
     pub health: Option<Checks>,
     /// Descriptors from 3 on that its first process inherits.
     #[serde(default)]
-    pub preserve_fds: u32,
+    pub preserve_fds: u8,
 }
 
 /// The system call filter of a container.

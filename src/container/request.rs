@@ -111,7 +111,7 @@ pub struct Request {
     /// Whether it is well.
     pub health: health::Options,
     /// Descriptors from 3 on that its first process inherits.
-    pub preserve_fds: u32,
+    pub preserve_fds: u8,
 }
 
 /// Where the root file system comes from.

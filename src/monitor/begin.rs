@@ -69,7 +69,8 @@ pub fn begin(store: &Store, container: Container, mapping: &Mapping, manner: Man
         let _ = setsid();
         let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
         let [stdin, stdout, stderr] = streams;
-        close_descriptors_except(&[stdin, stdout, stderr, container.lock.as_fd(), theirs.as_fd()]);
+        let kept = [stdin, stdout, stderr, container.lock.as_fd(), theirs.as_fd()];
+        close_descriptors_except(&kept, container.record.preserve_fds);
         let _ = rustix::thread::set_name(c"ctr-monitor");
         if let Some(title) = title {
             title.replace("ctr-monitor");

@@ -45,7 +45,7 @@ pub fn begin(container: &Container, request: &Request, manner: Manner) -> Result
         // standard streams, unless it does not stay, and the line.
         let _ = setsid();
         let _ = SigSet::all().thread_block();
-        close_descriptors_except(&[stdin(), stdout(), stderr(), theirs.as_fd()]);
+        close_descriptors_except(&[stdin(), stdout(), stderr(), theirs.as_fd()], request.preserve_fds);
         let _ = rustix::thread::set_name(c"ctr-exec");
         keep(container, request, manner, theirs)
     });

@@ -161,7 +161,7 @@ impl Probe {
             // descriptors I keep the standard streams, unused, and the end of the pipe.
             let _ = setsid();
             let _ = SigSet::all().thread_block();
-            close_descriptors_except(&[stdin(), stdout(), stderr(), say.as_fd()]);
+            close_descriptors_except(&[stdin(), stdout(), stderr(), say.as_fd()], 0);
             let _ = rustix::thread::set_name(c"ctr-health");
             let seen = examine(dir, record, check).unwrap_or_else(|failure| (125, format!("{failure:#}")));
             i32::from(serde_json::to_writer(File::from(say), &seen).is_err())

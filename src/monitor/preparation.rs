@@ -127,6 +127,7 @@ impl<'a> Preparation<'a> {
                 directories: record.volumes.clone(),
                 devices: record.devices.clone(),
                 capabilities_of_others: added.fold(CapSet::EMPTY, CapSet::union),
+                preserved: record.preserve_fds,
             },
         )?;
         Ok((plan, ends))

@@ -52,6 +52,8 @@ pub struct Payload {
     arguments: Vec<*const c_char>,
     environment: Vec<*const c_char>,
     home: Option<Box<Home>>,
+    preserved: u8,
+    _name: CString,
     _strings: Vec<CString>,
 }
 
@@ -65,10 +67,18 @@ impl Payload {
 
     /// Prepare `arguments` (the payload's argv) and `environment` (`K=V`); `fill_home` leaves a slot for
     /// [`Payload::execute`]'s HOME.
-    pub fn new(arguments: Vec<CString>, environment: Vec<CString>, fill_home: bool) -> io::Result<Payload> {
+    /// `preserved`: so many descriptors from 3 on are the payload's.
+    pub fn new(
+        arguments: Vec<CString>,
+        environment: Vec<CString>,
+        fill_home: bool,
+        preserved: u8,
+    ) -> io::Result<Payload> {
         let mut home = fill_home.then(|| Box::new(Home([0; Payload::HOME_MAX + 6])));
         let path = ptr::null();
-        let argv = [c"ctr-exec".as_ptr(), path].into_iter();
+        let count = (preserved > 0).then_some(preserved);
+        let name = CString::new(b"ctr-exec".iter().copied().chain(count).collect::<Vec<_>>())?;
+        let argv = [name.as_ptr(), path].into_iter();
         let argv = argv.chain(arguments.iter().map(|a| a.as_ptr())).chain([ptr::null()]).collect();
         let slot = home.as_mut().map(|home| home.0.as_mut_ptr().cast_const().cast());
         let env = environment.iter().map(|e| e.as_ptr()).chain(slot).chain([ptr::null()]).collect();
@@ -77,12 +87,14 @@ impl Payload {
             arguments: argv,
             environment: env,
             home,
+            preserved,
+            _name: name,
             _strings: arguments.into_iter().chain(environment).collect(),
         })
     }
 
-    /// Become the payload at `path`. A copy of `report` is left at descriptor 3, where the trampoline reports a [`Failure`];
-    /// every other descriptor above 2 is closed by the execution. Returns only when the trampoline could not be started.
+    /// Become the payload at `path`. A copy of `report` is left behind the preserved descriptors, where the trampoline reports
+    /// a [`Failure`]; every other descriptor above 2 is closed by the execution. Returns only when the trampoline could not be started.
     pub fn execute(&mut self, path: &CStr, home: &[u8], report: BorrowedFd<'_>) -> Errno {
         if let Some(slot) = &mut self.home {
             let home = &home[..home.len().min(Payload::HOME_MAX)];
@@ -90,14 +102,15 @@ impl Payload {
             slot.0[5..5 + home.len()].copy_from_slice(home);
         }
         self.arguments[1] = path.as_ptr();
-        // SAFETY: whatever sits at descriptor 3 is overwritten, and only `report` and the trampoline are used from here
-        // on: the first may be 3 itself and then stays, the second is moved out of the way. Both vectors end with NULL
-        // and point into memory that `self` owns or borrows.
+        let place = 3 + i32::from(self.preserved);
+        // SAFETY: whatever sits at `place` is overwritten, and only `report` and the trampoline are used from here on: the
+        // first may be there itself and then stays, the second is moved out of the way. Both vectors end with NULL and
+        // point into memory that `self` owns or borrows.
         unsafe {
-            let trampoline = libc::fcntl(self.trampoline.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 4);
+            let trampoline = libc::fcntl(self.trampoline.as_raw_fd(), libc::F_DUPFD_CLOEXEC, place + 1);
             if trampoline >= 0
-                && libc::syscall(libc::SYS_close_range, 4, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0
-                && report_at_3(report.as_raw_fd())
+                && libc::syscall(libc::SYS_close_range, place + 1, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0
+                && report_at(place, report.as_raw_fd())
             {
                 libc::syscall(
                     libc::SYS_execveat,
@@ -113,9 +126,14 @@ impl Payload {
     }
 }
 
-fn report_at_3(report: i32) -> bool {
-    // SAFETY: the caller argues that descriptor 3 is free to be taken; dup2 and fcntl only change descriptors.
-    unsafe { if report == 3 { libc::fcntl(3, libc::F_SETFD, 0) == 0 } else { libc::dup2(report, 3) == 3 } }
+fn report_at(place: i32, report: i32) -> bool {
+    // SAFETY: the caller argues that `place` is free to be taken; dup2 and fcntl only change descriptors.
+    unsafe {
+        match report == place {
+            true => libc::fcntl(place, libc::F_SETFD, 0) == 0,
+            false => libc::dup2(report, place) == place,
+        }
+    }
 }
 
 /// Let `descriptor` survive an execution, for a helper that is told its number.

@@ -86,9 +86,17 @@ pub fn close_descriptors_from(first: u32) {
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }
 
-/// Close every descriptor but `kept`, for a copy of a process whose other owners of descriptors never run again.
-pub fn close_descriptors_except(kept: &[BorrowedFd<'_>]) {
-    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+/// Whether descriptor `number`, which nobody here owns, is open.
+pub fn is_open(number: u32) -> bool {
+    // SAFETY: F_GETFD only looks at the table of descriptors.
+    unsafe { libc::fcntl(number as i32, libc::F_GETFD) >= 0 }
+}
+
+/// Close every descriptor but `kept` and `preserved` ones from 3 on, for a copy of a process whose other owners of
+/// descriptors never run again.
+pub fn close_descriptors_except(kept: &[BorrowedFd<'_>], preserved: u8) {
+    let preserved = 3..3 + u32::from(preserved);
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).chain(preserved).collect();
     kept.sort_unstable();
     let mut first = 0;
     for fd in kept {
@@ -96,7 +104,7 @@ pub fn close_descriptors_except(kept: &[BorrowedFd<'_>]) {
             // SAFETY: as above; those in `kept` are borrowed, so their owners live on, and they are left out.
             unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
         }
-        first = fd + 1;
+        first = first.max(fd + 1);
     }
     close_descriptors_from(first);
 }

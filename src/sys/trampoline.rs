@@ -4,8 +4,9 @@
 //! `ctr`'s own binary as the interpreter, and a container that can open it can overwrite it (CVE-2019-5736). From here
 //! `/proc/self/exe` is this sealed file, which nobody can write and which does nothing but execute its arguments.
 //!
-//! Arguments: `ctr-exec PATH ARGV…`, and the payload's environment. Descriptor 3 is closed on success; on failure it gets
-//! a [`crate::sys::exec::Failure`].
+//! Arguments: `ctr-exec PATH ARGV…`, and the payload's environment. Behind the name stands, as one byte, how many descriptors
+//! from 3 on are the payload's. The one after them is closed on success; on failure it gets a
+//! [`crate::sys::exec::Failure`].
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{Errno, write};
@@ -89,8 +90,10 @@ global_asm!(
     "  movabs rcx, 0x636578652d727463", // "ctr-exec"
     "  cmp [rax], rcx",
     "  jne 9f",
-    "  mov eax, 72", // fcntl(3, F_SETFD, FD_CLOEXEC)
-    "  mov edi, 3",
+    "  movzx r12d, byte ptr [rax + 8]", // the report's descriptor
+    "  add r12d, 3",
+    "  mov eax, 72", // fcntl(report, F_SETFD, FD_CLOEXEC)
+    "  mov edi, r12d",
     "  mov esi, 2",
     "  mov edx, 1",
     "  syscall",
@@ -101,14 +104,14 @@ global_asm!(
     "  lea rdx, [rsp + rbx*8 + 16]",
     "  mov eax, 59",
     "  syscall",
-    "8:", // write(3, {{EXEC, 0, errno}}, 12)
+    "8:", // write(report, {{EXEC, 0, errno}}, 12)
     "  neg eax",
     "  sub rsp, 16",
     "  mov dword ptr [rsp], 255",
     "  mov dword ptr [rsp + 4], 0",
     "  mov [rsp + 8], eax",
     "  mov eax, 1",
-    "  mov edi, 3",
+    "  mov edi, r12d",
     "  mov rsi, rsp",
     "  mov edx, 12",
     "  syscall",
@@ -137,8 +140,10 @@ global_asm!(
     "  movk x2, #0x6365, lsl #48",
     "  cmp x1, x2",
     "  b.ne 9f",
-    "  mov x8, #25", // fcntl(3, F_SETFD, FD_CLOEXEC)
-    "  mov x0, #3",
+    "  ldrb w20, [x0, #8]", // the report's descriptor
+    "  add w20, w20, #3",
+    "  mov x8, #25", // fcntl(report, F_SETFD, FD_CLOEXEC)
+    "  mov w0, w20",
     "  mov x1, #2",
     "  mov x2, #1",
     "  svc #0",
@@ -150,14 +155,14 @@ global_asm!(
     "  add x2, x2, #16",
     "  mov x8, #221",
     "  svc #0",
-    "8:", // write(3, {{EXEC, 0, errno}}, 12)
+    "8:", // write(report, {{EXEC, 0, errno}}, 12)
     "  neg w0, w0",
     "  sub sp, sp, #16",
     "  mov w1, #255",
     "  stp w1, wzr, [sp]",
     "  str w0, [sp, #8]",
     "  mov x8, #64",
-    "  mov x0, #3",
+    "  mov w0, w20",
     "  mov x1, sp",
     "  mov x2, #12",
     "  svc #0",

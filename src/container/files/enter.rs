@@ -244,7 +244,7 @@ pub fn confine(kept: &[BorrowedFd<'_>], null: OwnedFd, needed: CapSet) -> Result
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context(doing)?;
     dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).and_then(|()| dup2_stderr(&null)).context(doing)?;
     drop(null);
-    fork::close_descriptors_except(&[&[stdin(), stdout(), stderr()], kept].concat());
+    fork::close_descriptors_except(&[&[stdin(), stdout(), stderr()], kept].concat(), 0);
     umask(Mode::empty());
     let held = capabilities(None).context(doing)?.permitted;
     let kept = held & CapabilitySet::from_bits_retain(needed.bits());
