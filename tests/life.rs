@@ -297,3 +297,17 @@ fn preserved_descriptors_and_no_others() {
         files("--preserve-fds=9 box true").fails("descriptor");
     }
 }
+
+#[test]
+fn two_that_start_or_remove_at_once() {
+    let ctr = Containers::of(User::Rootless);
+    for verb in [["start", "web"], ["rm", "web"]] {
+        ctr.runs("web", "--replace", "[ -e /ran ] && exec sleep 1000; touch /ran");
+        ctr.ok("wait web");
+        let both = [ctr.0.start(["start", "web"]), ctr.0.start(verb)];
+        // Neither waits for the end of what the other has started.
+        let [_, second] = both.map(|live| live.end().code());
+        assert!([0, 1, 2, 125].contains(&second), "{verb:?}: {second}");
+        assert_eq!(ctr.ok("ps --format {{.Names}}").is_empty(), ctr.ok("ps -aq").is_empty(), "{verb:?}");
+    }
+}

@@ -108,11 +108,7 @@ fn prepare(dir: &ContainerDir) -> Result<Option<Container>> {
             return Ok(None);
         }
         Status::Running(_) | Status::Paused(_) | Status::Restarting(_) => return Ok(None),
-        // Its monitor is about to let go.
-        Status::Exited(_) => {
-            let lock = dir.lock()?.ok_or_else(|| anyhow!("container {} was removed", dir.id().short()))?;
-            return Container::load(dir.clone(), lock).map(Some);
-        }
+        Status::Exited(_) => return once_let_go(dir),
         Status::Created => {}
     }
     match dir.try_lock()? {
@@ -122,8 +118,25 @@ fn prepare(dir: &ContainerDir) -> Result<Option<Container>> {
     }
 }
 
+/// Its monitor is about to let go of one that has ended; or somebody else is faster and starts it.
+fn once_let_go(dir: &ContainerDir) -> Result<Option<Container>> {
+    loop {
+        if let Some(lock) = dir.try_lock()? {
+            return Container::load(dir.clone(), lock).map(Some);
+        }
+        if !dir.path().exists() {
+            return Err(anyhow!("container {} was removed", dir.id().short())).hint("`ctr ps -a` lists all");
+        }
+        if !matches!(Status::of(dir)?, Status::Exited(_) | Status::Created) {
+            return Ok(None);
+        }
+        std::thread::yield_now();
+    }
+}
+
 fn attached(args: &Args, store: &Store) -> Result<u8> {
     let found = targets::one(store, args.containers.first(), args.latest)?;
+    foreground::keys(args.detach_keys.as_deref())?;
     let Some(container) = prepare(&found.dir)? else {
         return Err(anyhow!("container {} is running", found.dir.id().short()))
             .hint(format!("`ctr attach {}` shows its output", found.dir.id().short()));

@@ -105,8 +105,27 @@ fn stop(dir: &ContainerDir, force: bool) -> Result<Option<Lock>> {
         Status::Restarting(_) if !force => Err(anyhow!("container {short} is about to be started again"))
             .hint(format!("`ctr rm -f {short}` stops and removes it"))
             .status(2),
-        // Its monitor is about to let go.
-        _ => dir.lock(),
+        _ if force => dir.lock(),
+        _ => once_let_go(dir),
+    }
+}
+
+/// Its monitor is about to let go of one that has ended; or somebody starts it.
+fn once_let_go(dir: &ContainerDir) -> Result<Option<Lock>> {
+    loop {
+        if let Some(lock) = dir.try_lock()? {
+            return Ok(Some(lock));
+        }
+        if !dir.path().exists() {
+            return Ok(None);
+        }
+        let status = Status::of(dir)?;
+        if !matches!(status, Status::Exited(_) | Status::Created) {
+            return Err(anyhow!("container {} is {}", dir.id().short(), status.word()))
+                .hint(format!("`ctr rm -f {}` kills and removes it", dir.id().short()))
+                .status(2);
+        }
+        std::thread::yield_now();
     }
 }
 

@@ -195,14 +195,20 @@ impl Life<'_> {
 
     /// The start failed. Whoever waits for it decides what becomes of the container.
     fn failed(&mut self, failure: &anyhow::Error, started: Timestamp) -> After {
-        let _ = Exit::failed(failure, started).write(&self.container.dir);
-        if let Some((client, _)) = self.first.take() {
+        let first = self.first.take();
+        let after = match first.is_some() || self.watch.was_stopped() {
+            true => After::End,
+            false => again(self.container.record.restart, 125, self.count, Duration::ZERO),
+        };
+        let restarts = matches!(after, After::Again(_));
+        let exit = Exit { restarts, restart_count: self.count, ..Exit::failed(failure, started) };
+        let _ = exit.write(&self.container.dir);
+        if let Some((client, _)) = first {
             self.watch.tell(client, &Tell::Failed(Told::of(failure)), &[]);
             return After::End;
         }
         self.watch.announce(&Tell::Failed(Told::of(failure)));
-        let after = again(self.container.record.restart, 125, self.count, Duration::ZERO);
-        if matches!(after, After::End) {
+        if !restarts {
             self.retire();
         }
         after
