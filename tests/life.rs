@@ -311,3 +311,21 @@ fn two_that_start_or_remove_at_once() {
         assert_eq!(ctr.ok("ps --format {{.Names}}").is_empty(), ctr.ok("ps -aq").is_empty(), "{verb:?}");
     }
 }
+
+#[test]
+fn orders_for_the_paused_and_the_initialized() {
+    let ctr = Containers::of(User::Rootless);
+    ctr.ok("create --network=none --name set-up box sleep 1000");
+    ctr.ok("init set-up");
+    ctr.0.run(["init", "set-up"]).fails("not created");
+    ctr.0.run(["start", "--attach", "set-up"]).fails("initialized");
+    assert_eq!(ctr.state("set-up"), "initialized 0", "it was not let go");
+    ctr.runs("obeys", "", OBEYS);
+    while !ctr.log("obeys").contains("ready") {
+        std::thread::yield_now();
+    }
+    ctr.ok("pause obeys");
+    ctr.0.run(["start", "obeys"]).fails("paused");
+    ctr.ok("stop obeys");
+    assert_eq!(ctr.state("obeys"), "exited 7", "it could obey");
+}

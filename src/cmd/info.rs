@@ -16,7 +16,7 @@ use rustix::{
     system::uname,
 };
 use serde_json::{Value, json};
-use std::{env, fs, path::Path};
+use std::{fs, path::Path};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -95,9 +95,7 @@ fn user_namespaces(mapping: &Mapping) -> Value {
 }
 
 fn helper(name: &str, package: &str, without: &str) -> Value {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let places = env::split_paths(&path).chain(["/usr/bin", "/usr/sbin", "/usr/local/bin"].map(Into::into));
-    match places.map(|dir| dir.join(name)).find(|file| file.is_file()) {
+    match crate::sys::path::find(name) {
         Some(file) => json!(file),
         None => json!({"missing": without, "hint": format!("sudo apt install {package}")}),
     }

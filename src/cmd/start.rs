@@ -5,7 +5,10 @@ use super::{
     targets::{self, Targets},
 };
 use crate::{
-    container::{create::Container, state::Status},
+    container::{
+        create::Container,
+        state::{Claim, Status},
+    },
     error::Explain,
     monitor::{self, Manner, Readiness},
     namespaces::Mapping,
@@ -85,13 +88,14 @@ pub fn init(args: &InitArgs, globals: &Globals) -> Result<u8> {
         |status| *status == Status::Created,
         |dir| {
             let status = Status::of(dir)?;
+            if status != Status::Created {
+                return Err(anyhow!("container {} is {}, not created", dir.id().short(), status.word()))
+                    .hint("init is for containers that have never been started");
+            }
+            let manner = Manner { hold: true, ..Manner::BACKGROUND };
             match prepare(dir)? {
-                Some(container) if status == Status::Created => {
-                    let manner = Manner { hold: true, ..Manner::BACKGROUND };
-                    monitor::begin(&store, container, &Mapping::detect(), manner).map(drop)
-                }
-                _ => Err(anyhow!("container {} is {}, not created", dir.id().short(), status.word()))
-                    .hint("init is for containers that have never been started"),
+                Some(container) => monitor::begin(&store, container, &Mapping::detect(), manner).map(drop),
+                None => Ok(()),
             }
         },
     )
@@ -107,8 +111,20 @@ fn prepare(dir: &ContainerDir) -> Result<Option<Container>> {
             monitor::go(dir)?;
             return Ok(None);
         }
-        Status::Running(_) | Status::Paused(_) | Status::Restarting(_) => return Ok(None),
-        Status::Exited(_) => return once_let_go(dir),
+        Status::Running(_) | Status::Restarting(_) => return Ok(None),
+        Status::Paused(_) => {
+            let short = dir.id().short();
+            return Err(anyhow!("container {short} is paused: container state improper"))
+                .hint(format!("`ctr unpause {short}` lets it go on"));
+        }
+        Status::Exited(_) => {
+            return match Claim::of(dir)? {
+                Claim::Ours(lock) => Container::load(dir.clone(), lock).map(Some),
+                Claim::Gone => Err(anyhow!("container {} was removed", dir.id().short()))
+                    .hint("`ctr ps -a` lists those that there are"),
+                Claim::Alive(_) => Ok(None),
+            };
+        }
         Status::Created => {}
     }
     match dir.try_lock()? {
@@ -118,25 +134,15 @@ fn prepare(dir: &ContainerDir) -> Result<Option<Container>> {
     }
 }
 
-/// Its monitor is about to let go of one that has ended; or somebody else is faster and starts it.
-fn once_let_go(dir: &ContainerDir) -> Result<Option<Container>> {
-    loop {
-        if let Some(lock) = dir.try_lock()? {
-            return Container::load(dir.clone(), lock).map(Some);
-        }
-        if !dir.path().exists() {
-            return Err(anyhow!("container {} was removed", dir.id().short())).hint("`ctr ps -a` lists all");
-        }
-        if !matches!(Status::of(dir)?, Status::Exited(_) | Status::Created) {
-            return Ok(None);
-        }
-        std::thread::yield_now();
-    }
-}
-
 fn attached(args: &Args, store: &Store) -> Result<u8> {
     let found = targets::one(store, args.containers.first(), args.latest)?;
     foreground::keys(args.detach_keys.as_deref())?;
+    if let Status::Initialized(_) = found.status {
+        let short = found.dir.id().short();
+        return Err(anyhow!("attaching to an initialized container is not built")).hint(format!(
+            "`ctr start {short}; ctr attach {short}`; `ctr logs {short}` has what came before"
+        ));
+    }
     let Some(container) = prepare(&found.dir)? else {
         return Err(anyhow!("container {} is running", found.dir.id().short()))
             .hint(format!("`ctr attach {}` shows its output", found.dir.id().short()));

@@ -1,7 +1,9 @@
 //! Removing containers: killed if need be, out of the listing by one rename, then deleted.
 
-use super::events;
-use super::state::{self, Process, Record, Status};
+use super::{
+    events,
+    state::{self, Claim, Process, Record, Status},
+};
 use crate::{
     error::Explain,
     namespaces::{Mapping, run_inside},
@@ -106,26 +108,13 @@ fn stop(dir: &ContainerDir, force: bool) -> Result<Option<Lock>> {
             .hint(format!("`ctr rm -f {short}` stops and removes it"))
             .status(2),
         _ if force => dir.lock(),
-        _ => once_let_go(dir),
-    }
-}
-
-/// Its monitor is about to let go of one that has ended; or somebody starts it.
-fn once_let_go(dir: &ContainerDir) -> Result<Option<Lock>> {
-    loop {
-        if let Some(lock) = dir.try_lock()? {
-            return Ok(Some(lock));
-        }
-        if !dir.path().exists() {
-            return Ok(None);
-        }
-        let status = Status::of(dir)?;
-        if !matches!(status, Status::Exited(_) | Status::Created) {
-            return Err(anyhow!("container {} is {}", dir.id().short(), status.word()))
-                .hint(format!("`ctr rm -f {}` kills and removes it", dir.id().short()))
-                .status(2);
-        }
-        std::thread::yield_now();
+        _ => match Claim::of(dir)? {
+            Claim::Ours(lock) => Ok(Some(lock)),
+            Claim::Gone => Ok(None),
+            Claim::Alive(status) => Err(anyhow!("container {short} is {}", status.word()))
+                .hint(format!("`ctr rm -f {short}` kills and removes it"))
+                .status(2),
+        },
     }
 }
 

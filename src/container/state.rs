@@ -4,7 +4,7 @@
 pub use super::record::Record;
 use crate::{
     error,
-    storage::{ContainerDir, Store},
+    storage::{ContainerDir, Lock, Store},
     sys::fork::Child,
 };
 use anyhow::{Context, Result};
@@ -82,6 +82,36 @@ impl Status {
         match self {
             Status::Restarting(exit) | Status::Exited(exit) => Some(exit),
             _ => None,
+        }
+    }
+}
+
+/// What became of the wish to act on a container that has ended.
+#[derive(Debug)]
+pub enum Claim {
+    /// It is ours.
+    Ours(Lock),
+    /// It was removed.
+    Gone,
+    /// Somebody was faster: this is what it is doing.
+    Alive(Status),
+}
+
+impl Claim {
+    /// Claim container `dir`, which has ended or is about to say so: its monitor lets go at any moment. Never waits for the
+    /// life of one that somebody else starts meanwhile.
+    pub fn of(dir: &ContainerDir) -> Result<Claim> {
+        loop {
+            if let Some(lock) = dir.try_lock()? {
+                return Ok(Claim::Ours(lock));
+            }
+            if !dir.path().exists() {
+                return Ok(Claim::Gone);
+            }
+            match Status::of(dir)? {
+                Status::Exited(_) | Status::Created => std::thread::yield_now(),
+                alive => return Ok(Claim::Alive(alive)),
+            }
         }
     }
 }
