@@ -31,6 +31,8 @@ pub trait Preparation {
     fn identify(&mut self, child: &Child, root: BorrowedFd<'_>) -> Result<Identity>;
     /// Everything is set up; the payload comes next.
     fn before_payload(&mut self, child: &Child) -> Result<()>;
+    /// What can be done while the child goes on to its payload.
+    fn meanwhile(&mut self);
 }
 
 /// A container whose payload runs. Dropped, it ends: whatever goes wrong beside it, no process is left.
@@ -119,6 +121,7 @@ fn accompany(
         if let (Some(identity), true) = (identity.take_if(|_| ready), ready) {
             preparation.before_payload(child).map_err(Failed::Other)?;
             tell(link.become_payload(&identity))?;
+            preparation.meanwhile();
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     namespaces::{Mapping, root::Root},
     network::{self, Connection, Pasta},
     security::CapSet,
-    storage::Store,
+    storage::{Store, delete_tree},
     sys::fork::Child,
 };
 use anyhow::{Context, Result, anyhow};
@@ -172,6 +172,14 @@ impl launch::Preparation for Preparation<'_> {
 
     fn before_payload(&mut self, child: &Child) -> Result<()> {
         (self.gate)(child)
+    }
+
+    /// The mark of a volatile overlay is there for the next mount, of which there is none: two directories less to remove
+    /// when somebody waits for the end.
+    fn meanwhile(&mut self) {
+        if self.layers.ephemeral {
+            let _ = delete_tree(&self.layers.work.join("incompat"));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::{
         AtFlags, CWD, Dev, FileType, Mode, OFlags, ResolveFlags, chmodat, fstat, makedev, mknodat, openat,
         statat, symlinkat,
     },
-    io::{Errno, Result},
+    io::{Errno, Result, fcntl_dupfd_cloexec},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
         fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -115,22 +115,24 @@ impl Operation {
 
 /// Executes operations in one root.
 #[derive(Debug)]
-pub struct Mounter<'fd> {
-    root: BorrowedFd<'fd>,
+pub struct Mounter<'plan> {
+    root: BorrowedFd<'plan>,
     empty: Option<OwnedFd>,
+    /// A file system that was just made. Only we make anything in it, so what lies right there is reached without a walk.
+    fresh: Option<(&'plan Target, OwnedFd)>,
 }
 
-impl<'fd> Mounter<'fd> {
+impl<'plan> Mounter<'plan> {
     /// For the tree at `root`, attached in the current mount namespace.
-    pub fn new(root: BorrowedFd<'fd>) -> Mounter<'fd> {
-        Mounter { root, empty: None }
+    pub fn new(root: BorrowedFd<'plan>) -> Mounter<'plan> {
+        Mounter { root, empty: None, fresh: None }
     }
 
     /// Do it.
     ///
     /// # Errors
     /// The system call's; ELOOP: the image has a symbolic link where none may be.
-    pub fn execute(&mut self, operation: &Operation) -> Result<()> {
+    pub fn execute(&mut self, operation: &'plan Operation) -> Result<()> {
         match operation {
             Operation::Filesystem { kind, settings, attributes, at, copy_up } => {
                 let filesystem = new_filesystem(kind, settings, *attributes)?;
@@ -139,17 +141,21 @@ impl<'fd> Mounter<'fd> {
                     let kept = Kept { mode: says(c"mode"), owner: says(c"uid") || says(c"gid") };
                     copyup::fill(place.as_fd(), filesystem.as_fd(), kept)?;
                 }
-                attach(&filesystem, &at.ensure(self.root)?)
+                attach(&filesystem, self.place(at)?)?;
+                if kind.as_c_str() == c"tmpfs" && !copy_up {
+                    self.fresh = Some((at, filesystem));
+                }
+                Ok(())
             }
             Operation::Bind { source, recursive, attributes, at } => {
                 let tree = clone_tree(CWD, source, *recursive)?;
                 if !attributes.is_empty() {
                     set(&tree, *attributes, *recursive)?;
                 }
-                attach(&tree, &at.ensure(self.root)?)
+                attach(&tree, self.place(at)?)
             }
             Operation::Node { at, kind, mode, device } => {
-                let (holder, name) = at.ensure_parent(self.root)?;
+                let (holder, name) = self.holder(at)?;
                 make_node(&holder, &name, *kind, *mode, makedev(device.0, device.1))?;
                 // What lies around it is nodev, as no device cgroup stops a container from making other nodes there.
                 let node = clone_tree(&holder, &name, false)?;
@@ -157,10 +163,10 @@ impl<'fd> Mounter<'fd> {
                 attach(&node, openat(&holder, &name, NODE, Mode::empty())?)
             }
             Operation::Link { to, at } => {
-                let (holder, name) = at.ensure_parent(self.root)?;
+                let (holder, name) = self.holder(at)?;
                 symlinkat(to, &holder, &name)
             }
-            Operation::Create(at) => at.ensure(self.root).map(drop),
+            Operation::Create(at) => self.place(at).map(drop),
             Operation::ReadOnly(at) => self.if_present(at, |_, place| {
                 let tree = clone_tree(place, c"", true)?;
                 set(&tree, MountAttrFlags::MOUNT_ATTR_RDONLY, true)?;
@@ -177,6 +183,32 @@ impl<'fd> Mounter<'fd> {
                 }
                 result
             }
+        }
+    }
+
+    /// The place, made with everything on the way to it when it is missing.
+    fn place(&mut self, at: &Target) -> Result<OwnedFd> {
+        if let Some((top, inside)) = &self.fresh
+            && let Some(name) = at.name_in(top)
+        {
+            match at.create_in(inside, name) {
+                Err(Errno::EXIST) => {}
+                made => return made,
+            }
+        }
+        // What is mounted there may cover it.
+        self.fresh = None;
+        at.ensure(self.root)
+    }
+
+    /// The directory that holds the last component, made when it is missing, and that component.
+    fn holder(&self, at: &Target) -> Result<(OwnedFd, CString)> {
+        match &self.fresh {
+            Some((top, inside)) => match at.name_in(top) {
+                Some(name) => Ok((fcntl_dupfd_cloexec(inside, 3)?, name.to_owned())),
+                None => at.ensure_parent(self.root),
+            },
+            None => at.ensure_parent(self.root),
         }
     }
 

@@ -6,7 +6,7 @@ use rustix::{
     io::{Errno, Result},
 };
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -83,6 +83,27 @@ impl Target {
         Ok((holder, CString::new(name).map_err(|_| Errno::INVAL)?))
     }
 
+    /// Its name in the directory `parent` of the container, if it lies right there.
+    pub fn name_in(&self, parent: &Target) -> Option<&CStr> {
+        let below = self.path.to_bytes_with_nul().strip_prefix(parent.path.to_bytes())?.strip_prefix(b"/")?;
+        CStr::from_bytes_with_nul(below).ok().filter(|name| !name.to_bytes().contains(&b'/'))
+    }
+
+    /// Make it in `holder`, a directory where only this process makes anything.
+    ///
+    /// # Errors
+    /// EEXIST.
+    pub fn create_in(&self, holder: &OwnedFd, name: &CStr) -> Result<OwnedFd> {
+        match self.kind {
+            Kind::Directory => {
+                mkdirat(holder, name, Mode::from_raw_mode(0o755))?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                openat(holder, name, flags, Mode::empty())
+            }
+            Kind::File => create_file(holder, name),
+        }
+    }
+
     fn make(&self, root: BorrowedFd<'_>) -> Result<OwnedFd> {
         let (holder, name) = self.ensure_parent(root)?;
         match self.kind {
@@ -94,8 +115,7 @@ impl Target {
                 if dangling.is_ok() {
                     unlinkat(&holder, &name, AtFlags::empty())?;
                 }
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-                drop(openat(&holder, &name, flags, Mode::from_raw_mode(0o644))?);
+                drop(create_file(&holder, &name)?);
             }
         }
         self.find(root)
@@ -141,6 +161,11 @@ pub fn open_in_root(
             other => return other,
         }
     }
+}
+
+fn create_file(holder: &OwnedFd, name: &CStr) -> Result<OwnedFd> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    openat(holder, name, flags, Mode::from_raw_mode(0o644))
 }
 
 fn ignore_existing(made: Result<()>) -> Result<()> {

@@ -2,7 +2,8 @@
 
 use super::digest::hex;
 use anyhow::{Result, bail};
-use std::{fmt, str::FromStr};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use std::{fmt, path::Path, str::FromStr};
 
 /// A container's id: 64 lower-case hex digits, random.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
@@ -20,6 +21,22 @@ impl ContainerId {
     /// All 64 digits.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// As the target of a symbolic link: the same 32 bytes in 43 characters, so that the link needs no block of its own
+    /// (ext4 keeps up to 59 in the inode).
+    pub(super) fn to_link(&self) -> String {
+        let digit = |b: u8| (b as char).to_digit(16).unwrap_or_default() as u8;
+        let bytes: Vec<u8> =
+            self.0.as_bytes().chunks(2).map(|two| digit(two[0]) << 4 | digit(two[1])).collect();
+        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Back from a link's target, which may also be the 64 digits.
+    pub(super) fn from_link(link: &Path) -> Option<ContainerId> {
+        let link = link.to_str()?;
+        let decoded = || BASE64_URL_SAFE_NO_PAD.decode(link).ok().filter(|bytes| bytes.len() == 32);
+        link.parse().ok().or_else(|| decoded().map(|bytes| ContainerId(hex(&bytes))))
     }
 
     /// The 12 digits that listings, the host name and the prompt show.
@@ -104,5 +121,22 @@ impl TryFrom<String> for Name {
 impl From<Name> for String {
     fn from(name: Name) -> String {
         name.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_fits_into_a_link() {
+        let id = ContainerId::random().unwrap();
+        assert_eq!(id.to_link().len(), 43);
+        for link in [id.to_link(), id.to_string()] {
+            assert_eq!(ContainerId::from_link(Path::new(&link)), Some(id.clone()));
+        }
+        for other in ["", "x", &id.to_link()[1..], &id.as_str()[1..]] {
+            assert_eq!(ContainerId::from_link(Path::new(other)), None);
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     fs,
     io::ErrorKind,
     os::{fd::OwnedFd, unix::fs::symlink},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 impl Store {
@@ -19,7 +19,7 @@ impl Store {
     /// The name belongs to another container.
     pub fn claim_name(&self, name: &Name, id: &ContainerId) -> Result<()> {
         let claim = self.claim(name);
-        let taken = || symlink(id.as_str(), &claim).map_err(|e| (e.kind() == ErrorKind::AlreadyExists, e));
+        let taken = || symlink(id.to_link(), &claim).map_err(|e| (e.kind() == ErrorKind::AlreadyExists, e));
         let mut outcome = taken();
         if let Err((true, _)) = outcome {
             let _lock = self.lock_names()?;
@@ -43,10 +43,7 @@ impl Store {
     /// The container called `name`, if it exists.
     pub fn named(&self, name: &Name) -> Result<Option<ContainerId>> {
         match fs::read_link(self.claim(name)) {
-            Ok(target) => {
-                let id = target.to_str().and_then(|id| id.parse().ok());
-                Ok(id.filter(|id| self.container(id).path.exists()))
-            }
+            Ok(link) => Ok(ContainerId::from_link(&link).filter(|id| self.container(id).path.exists())),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).with_context(|| format!("look up the name {name}")),
         }
@@ -56,8 +53,9 @@ impl Store {
     pub(super) fn names_of(&self, id: &ContainerId) -> Result<Vec<Name>> {
         let path = self.dirs().data.join("names");
         let entries = fs::read_dir(&path).with_context(|| format!("list {}", path.display()))?.flatten();
-        let ours =
-            entries.filter(|e| fs::read_link(e.path()).is_ok_and(|target| target == Path::new(id.as_str())));
+        let ours = entries.filter(|e| {
+            fs::read_link(e.path()).is_ok_and(|link| ContainerId::from_link(&link).as_ref() == Some(id))
+        });
         Ok(ours.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())
     }
 
@@ -65,7 +63,7 @@ impl Store {
     pub fn release_name(&self, name: &Name, id: &ContainerId) -> Result<()> {
         let claim = self.claim(name);
         let _lock = self.lock_names()?;
-        if fs::read_link(&claim).is_ok_and(|target| target == Path::new(id.as_str())) {
+        if fs::read_link(&claim).is_ok_and(|link| ContainerId::from_link(&link).as_ref() == Some(id)) {
             fs::remove_file(&claim).with_context(|| format!("release the name {name}"))?;
         }
         Ok(())
