@@ -25,7 +25,11 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow};
 use rustix::{io::fcntl_dupfd_cloexec, stdio};
-use std::{os::fd::BorrowedFd, path::PathBuf};
+use std::{
+    fs::{self, Permissions},
+    os::{fd::BorrowedFd, unix::fs::PermissionsExt},
+    path::PathBuf,
+};
 
 /// What happens once everything is set up, before the payload takes over.
 pub type Gate<'a> = Box<dyn FnMut(&Child) -> Result<()> + 'a>;
@@ -178,7 +182,10 @@ impl launch::Preparation for Preparation<'_> {
     /// when somebody waits for the end.
     fn meanwhile(&mut self) {
         if self.layers.ephemeral {
-            let _ = delete_tree(&self.layers.work.join("incompat"));
+            let work = self.layers.work.join("work");
+            // overlay makes it without any permission.
+            let _ = fs::set_permissions(&work, Permissions::from_mode(0o700));
+            let _ = delete_tree(&work.join("incompat"));
         }
     }
 }
