@@ -170,12 +170,12 @@ fn calls_of_other_conventions_kill() {
 fn exec_has_the_filter_too() {
     for &user in User::all() {
         let ctr = ground(user);
-        ctr.run(&["run", "-d", "--name=x", "--network=none", "calls", "sleep", "1000"]).ok();
+        ctr.run(["run", "-d", "--name=x", "--network=none", "calls", "sleep", "1000"]).ok();
         let unshare = Sysno::unshare.id();
         let socket = Sysno::socket.id();
         let questions = format!("native {unshare} 268435456 0\nnative {socket} 38 5\nnative {socket} 2 1\n");
         let said = fed(&ctr, &["exec", "-i", "x", "calls"], &questions);
         assert_eq!(said, ["errno 1", "errno 97", "allowed"], "as {user:?}");
-        ctr.run(&["rm", "-f", "-t0", "x"]);
+        ctr.run(["rm", "-f", "-t0", "x"]);
     }
 }
