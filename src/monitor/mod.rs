@@ -10,7 +10,7 @@ mod exec;
 mod health;
 mod journal;
 pub mod journal_reader;
-mod keys;
+pub mod keys;
 mod launch;
 mod life;
 pub mod log;

@@ -4,7 +4,7 @@ mod copyup;
 mod inside;
 pub mod mount;
 pub mod root;
-mod subid;
+pub mod subid;
 pub mod target;
 pub mod user;
 

@@ -38,7 +38,8 @@ impl Owner {
         Ok(ranges)
     }
 
-    fn parse(&self, text: &str, own: u32) -> Vec<IdRange> {
+    /// [`Owner::ranges`] of a file's text; pure.
+    pub fn parse(&self, text: &str, own: u32) -> Vec<IdRange> {
         let mut map = vec![IdRange { inside: 0, host: own, count: 1 }];
         let mut inside = 1u32;
         for line in text.lines() {

@@ -3,7 +3,7 @@
 
 mod auth;
 mod client;
-mod credentials;
+pub mod credentials;
 mod failure;
 mod hop;
 mod layer;

@@ -2,13 +2,15 @@
 //! it can't.
 
 use super::{
-    archive::Entry,
+    archive::{Entry, Kind},
     ownership::{Ids, OVERRIDE_STAT, override_stat},
     tree::Place,
     whiteout, xattr,
 };
 use anyhow::{Context, Result};
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, chownat, fchmod, fchown, utimensat};
+use rustix::fs::{
+    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, chmodat, chownat, fchmod, fchown, utimensat,
+};
 use std::{fs, os::fd::BorrowedFd};
 
 /// What this process can do for an image's files.
@@ -73,6 +75,11 @@ impl Policy {
         if let Some((uid, gid)) = self.owner(entry).filter(|owner| *owner != (0, 0)) {
             let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
             chownat(&place.parent, place.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        // Never by the name of a link, which would be followed; the node itself has just been made.
+        let has_mode = !matches!(entry.kind, Kind::Symlink { .. });
+        if has_mode && entry.mode & 0o6000 != 0 && self.owner(entry).is_some() {
+            chmodat(&place.parent, place.name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
         }
         Ok(utimensat(&place.parent, place.name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)?)
     }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod differential;
 mod friendly;
 mod ground;
 mod hostile;

@@ -1,11 +1,14 @@
-//! The layer unpacker: whatever the archive says, nothing outside the store changes and no draft is left.
+//! The layer unpacker: whatever the archive says, nothing outside the store changes and no draft is left. The first byte
+//! chooses the compression that it is said to have.
 #![no_main]
 
 use ctr::storage::{Compression, Digest, Dirs, LayerSource, Store};
 use libfuzzer_sys::fuzz_target;
 use std::{fs, path::Path};
 
-fuzz_target!(|archive: &[u8]| {
+fuzz_target!(|bytes: &[u8]| {
+    let Some((first, archive)) = bytes.split_first() else { return };
+    let compression = [Compression::None, Compression::Gzip, Compression::Zstd][usize::from(first % 3)];
     let home = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).expect("a home");
     let below = |name: &str| home.path().join(name);
     fs::create_dir(below("outside")).expect("make a directory");
@@ -14,7 +17,7 @@ fuzz_target!(|archive: &[u8]| {
     let store = Store::open(dirs).expect("open the store");
     let digest = Digest::of(archive);
     let source =
-        LayerSource { blob: digest, size: archive.len() as u64, compression: Compression::None, diff_id: digest };
+        LayerSource { blob: digest, size: archive.len() as u64, compression, diff_id: digest };
     let unpacked = store.ingest(source).and_then(|mut ingest| {
         archive.chunks(777).try_for_each(|chunk| ingest.push(chunk.to_vec()))?;
         ingest.finish()
