@@ -69,8 +69,11 @@ impl<R: BufRead> Archive<R> {
                     pax::check_global(&self.blocks.extension(size)?)?;
                     continue;
                 }
-                // A volume label names the tape.
-                _ if header.as_old().linkflag == *b"V" && size == 0 => continue,
+                // A volume label names the tape; what describes the label describes nothing after it.
+                _ if header.as_old().linkflag == *b"V" && size == 0 => {
+                    (long_name, long_link, records) = (None, None, None);
+                    continue;
+                }
                 _ => {
                     let pax = records.as_deref().map(pax::parse).transpose()?.unwrap_or_default();
                     return self.entry(&header, size, pax, long_name, long_link).map(Some);
@@ -317,6 +320,10 @@ mod tests {
             (archive(&[(header("a", b'g', 12), many[1])]), "global"),
             (vec![0xff; 512], "checksum"),
             (vec![b'a'; 100], "ends within"),
+            (
+                archive(&[(header("a", b'L', 1), b"bcd"), (header("a", b'0', 0), b"")]),
+                "goes on after its 1 bytes",
+            ),
             ([vec![0; 512], archive(&[(header("a", b'0', 0), b"")])].concat(), "goes on"),
         ];
         for (bytes, message) in cases {

@@ -95,7 +95,13 @@ impl<R: BufRead> Blocks<R> {
         }
         let mut bytes = vec![0; size as usize];
         read_exact(&mut self.reader, &mut bytes)?;
-        self.padding = size.wrapping_neg() % BLOCK;
+        let mut padding = [0; BLOCK as usize];
+        let padding = &mut padding[..(size.wrapping_neg() % BLOCK) as usize];
+        read_exact(&mut self.reader, padding)?;
+        // GNU tar and Python read a long name up to its first NUL, Go up to its size.
+        if padding.iter().any(|byte| *byte != 0) {
+            bail!("extended header goes on after its {size} bytes");
+        }
         // GNU names end at the first NUL; PAX records hold none that matters at their end.
         if let [text @ .., 0] = bytes.as_slice() {
             bytes.truncate(text.iter().position(|b| *b == 0).unwrap_or(text.len()));

@@ -72,6 +72,8 @@ fn nodes(root: &Path) -> BTreeMap<String, Node> {
                 ('l', fs::read_link(&path).unwrap().as_os_str().as_bytes().to_vec())
             } else if kind.is_fifo() {
                 ('p', Vec::new())
+            } else if !kind.is_file() {
+                ('n', meta.rdev().to_string().into_bytes())
             } else {
                 let digest = Sha256::digest(fs::read(&path).unwrap());
                 ('f', digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes())
@@ -83,9 +85,15 @@ fn nodes(root: &Path) -> BTreeMap<String, Node> {
     found
 }
 
-/// A link has no mode of its own; the time of a directory that several members name is nobody's in particular.
+/// A link has no mode of its own; the time of a directory that several members name is nobody's in particular, nor is the
+/// set-group-id bit of one that none names and that is made in one that has it.
 fn node(kind: char, mode: u32, time: i64, tail: &[u8]) -> Node {
-    (kind, if kind == 'l' { 0 } else { mode }, if kind == 'd' { 0 } else { time }, printable(tail))
+    let (mode, time) = match kind {
+        'l' => (0, time),
+        'd' => (mode & !0o2000, 0),
+        _ => (mode, time),
+    };
+    (kind, mode, time, printable(tail))
 }
 
 fn printable(bytes: &[u8]) -> String {

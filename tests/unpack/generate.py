@@ -63,7 +63,7 @@ def spoil(random, archive):
 
 
 def clean(name):
-    return posixpath.normpath("/" + name)[1:] or "."
+    return posixpath.normpath("/" + name.lstrip("/"))[1:] or "."
 
 
 def read(archive):
