@@ -3,6 +3,7 @@
 mod support;
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, Signal, kill_process},
     termios::{tcgetwinsize, tcsetwinsize},
 };
@@ -87,7 +88,7 @@ fn typed_resized_detached_and_attached_again() {
         assert_eq!((last.ends(), third.end().code()), (7, 7), "as {user:?}");
         let (log, shown) = (ctr.run(["logs", "x"]).ok(), ["got a", "got b", "got d"]);
         assert!(shown.iter().all(|text| log.contains(text)) && !log.contains("lost"), "{log}");
-        ctr.run(["attach", "x"]).fails("you can only attach to running containers");
+        ctr.run(["attach", "x"]).fails("you can only attach to created or running containers");
         ctr.run(["attach", "--detach-keys=ctrl-", "x"]).fails("detach-keys");
     }
 }
@@ -188,4 +189,108 @@ fn a_client_that_is_killed_leaves_the_container_alone() {
     next.says("b");
     ctr.run(["kill", "x"]).ok();
     next.end().exits(137);
+}
+
+#[test]
+fn a_client_that_dribbles_holds_nobody_up() {
+    let ctr = Ctr::with_box(User::Rootless);
+    let script = "read -r line; head -c 33554432 /dev/zero; exit 4";
+    ctr.run([
+        "run",
+        "-d",
+        "-i",
+        "--network=none",
+        "--log-driver=none",
+        "--name=x",
+        "box",
+        "sh",
+        "-c",
+        script,
+    ])
+    .ok();
+    let mut slow = ctr.command(["attach", "x"]);
+    let mut slow = slow.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start ctr");
+    let mut waiting = ctr.start(["wait", "x"]);
+    slow.stdin.as_mut().expect("a pipe").write_all(b"go\n").expect("write");
+    let (mut total, mut chunk) = (0, [0; 4096]);
+    // It takes a little again and again, for as long as the container runs.
+    while !waiting.has_said() {
+        total += slow.stdout.as_mut().expect("a pipe").read(&mut chunk).expect("read");
+        assert!(total < 16 << 20, "the container waits for its reader");
+        let pause = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+        poll(&mut [PollFd::new(&waiting.out(), PollFlags::IN)], Some(&pause)).expect("poll");
+    }
+    waiting.says("4");
+    let _ = slow.kill();
+    let _ = slow.wait();
+}
+
+#[test]
+fn before_the_start() {
+    for &user in User::all() {
+        let ctr = Ctr::with_box(user);
+        let script = "read -r line; echo got $line; exit 6";
+        ctr.run(["create", "-i", "--network=none", "--name=x", "box", "sh", "-c", script]).ok();
+        ctr.run(["init", "x"]).ok();
+        let mut client = ctr.start(["attach", "x"]);
+        client.write("early\n");
+        while !ctr.run(["events", "--stream=false"]).ok().contains(" attach ") {}
+        assert_eq!(status(&ctr, "x"), "initialized");
+        ctr.run(["start", "x"]).ok();
+        client.says("got early");
+        assert_eq!(client.end().code(), 6, "as {user:?}");
+        // The one who starts it is attached, and it ends with that one.
+        ctr.run(["init", "x"]).fails("not created");
+        ctr.run(["rm", "x"]).ok();
+        ctr.run(["create", "-i", "--network=none", "--name=x", "box", "sh", "-c", script]).ok();
+        ctr.run(["init", "x"]).ok();
+        let mut starter = ctr.start(["start", "-ai", "x"]);
+        starter.write("now\n");
+        starter.says("got now");
+        assert_eq!(starter.end().code(), 6, "as {user:?}");
+        ctr.run(["rm", "x"]).ok();
+        // Typed ahead of the start, on a terminal.
+        ctr.run(["create", "-ti", "--network=none", "--name=x", "box", "sh", "-c", script]).ok();
+        ctr.run(["init", "x"]).ok();
+        let mut typist = terminal(&ctr, &["start", "-ai", "x"]);
+        typist.key("keys\r");
+        typist.expect("got keys\r\n");
+        assert_eq!(typist.ends(), 6, "as {user:?}");
+    }
+}
+
+#[test]
+fn stopped_before_the_start() {
+    let ctr = Ctr::with_box(User::Rootless);
+    ctr.run(["create", "--network=none", "--name=x", "box", "true"]).ok();
+    ctr.run(["init", "x"]).ok();
+    let client = ctr.start(["attach", "x"]);
+    while !ctr.run(["events", "--stream=false"]).ok().contains(" attach ") {}
+    ctr.run(["stop", "-t0", "x"]).ok();
+    let told = client.end();
+    assert!(told.code() == 125 && told.stderr().contains("stopped before it was started"), "{told}");
+    // Its command has never run.
+    let state = ctr.run(["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", "x"]).ok();
+    assert_eq!(state, "created 0");
+    ctr.run(["start", "-a", "x"]).ok();
+}
+
+#[test]
+fn the_end_comes_first() {
+    let ctr = Ctr::with_box(User::Rootless);
+    ctr.run(["run", "-d", "--network=none", "--name=x", "box", "sleep", "1000"]).ok();
+    let process = |field: &str| {
+        let pid = ctr.run(["inspect", "--format", &format!("{{{{.State.{field}}}}}"), "x"]).ok();
+        Pid::from_raw(pid.parse().expect("a number")).expect("a process id")
+    };
+    let (first, monitor) = (process("Pid"), process("ConmonPid"));
+    // The monitor hears of the client and of the end at once.
+    kill_process(monitor, Signal::STOP).expect("stop the monitor");
+    let client = ctr.start(["attach", "x"]);
+    let asleep = format!("/proc/{}/wchan", client.pid().as_raw_pid());
+    while !std::fs::read_to_string(&asleep).unwrap_or_default().contains("skb_wait_for_more_packets") {}
+    kill_process(first, Signal::KILL).expect("kill the container");
+    kill_process(monitor, Signal::CONT).expect("let the monitor go on");
+    let end = client.end();
+    assert_eq!(end.code(), 137, "{end}");
 }

@@ -2,9 +2,13 @@
 
 use super::{Globals, foreground, targets};
 use crate::{
-    container::{events, state::Status},
+    container::{
+        events,
+        state::{Container, Status},
+    },
     error::Explain,
-    monitor::{self, Attendance, Channel, Readiness},
+    monitor::{self, Ask, Attendance, Channel, Keys, Outcome, Readiness},
+    storage::Store,
 };
 use anyhow::{Result, anyhow};
 
@@ -31,36 +35,66 @@ pub struct Args {
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
     let container = targets::one(&store, args.container.as_ref(), args.latest)?;
-    let (dir, record) = (&container.dir, &container.record);
-    let keys = foreground::keys(args.detach_keys.as_deref().or(record.detach_keys.as_deref()))?;
-    let Status::Running(process) = &container.status else {
+    let keys = foreground::keys(args.detach_keys.as_deref().or(container.record.detach_keys.as_deref()))?;
+    let stdin = container.record.interactive && !args.no_stdin;
+    to(&store, &container, Manner { stdin, sig_proxy: args.sig_proxy, start: false }, keys)
+}
+
+/// How to stay.
+pub struct Manner {
+    /// What we read goes to it.
+    pub stdin: bool,
+    /// Signals are passed on.
+    pub sig_proxy: bool,
+    /// What `init` set up is let go, and ends with us.
+    pub start: bool,
+}
+
+/// Stay with `container`, which runs or is about to; its exit status.
+pub fn to(store: &Store, container: &Container, manner: Manner, keys: Keys) -> Result<u8> {
+    let Container { dir, record, status } = container;
+    let (Status::Running(process) | Status::Initialized(process)) = status else {
         return Err(anyhow!(
-            "you can only attach to running containers: {} is {}",
+            "you can only attach to created or running containers: {} is {}",
             record.name,
-            container.status.word()
+            status.word()
         ))
-        .hint(format!("`ctr start --attach {}` starts it", record.name));
+        .hint(status.hint(record.name.as_str()));
     };
-    let stdin = record.interactive && !args.no_stdin;
-    let line = Channel::to(dir)?;
-    let (Some(line), Some(pidfd)) = (line, process.open()?) else {
-        return Err(anyhow!("nobody watches container {}: its monitor was killed", record.name))
-            .hint(format!("`ctr restart {}`", record.name));
-    };
+    let Manner { stdin, sig_proxy, start } = manner;
+    let (Some(line), Some(pidfd)) = (Channel::to(dir)?, process.open()?) else { return ended(container) };
     let readiness = Readiness::new(record.tty && stdin)?;
     // With a terminal even who types nothing decides about its size.
-    let (tty, input) = monitor::ask_to_attach(&line, stdin || record.tty)?;
-    events::record(&store, "attach", record);
+    let Some(input) = monitor::ask_to_attach(&line, stdin || record.tty)? else { return ended(container) };
+    events::record(store, "attach", record);
+    if start {
+        line.say(&Ask::Go { foreground: true }, &[])?;
+    }
     let attendance = Attendance {
         line,
-        pidfd,
+        pidfd: Some(pidfd),
         input,
-        tty,
+        tty: record.tty,
         stdin,
-        sig_proxy: args.sig_proxy,
-        foreground: false,
+        sig_proxy,
+        foreground: start,
         keys,
         monitor: None,
     };
-    foreground::status(monitor::attend(attendance, &readiness)?)
+    match monitor::attend(attendance, &readiness)? {
+        Outcome::Untold => ended(container),
+        told => foreground::status(told),
+    }
+}
+
+/// Nobody was there to tell us: the container's files do.
+fn ended(container: &Container) -> Result<u8> {
+    let Container { dir, record, .. } = container;
+    match Status::of(dir)? {
+        Status::Exited(exit) if exit.finished.is_some() => Ok(exit.code),
+        _ if !dir.path().exists() => Err(anyhow!("container {} has ended and was removed", record.name))
+            .hint("`ctr events --filter event=died --stream=false` says how it ended"),
+        _ => Err(anyhow!("nobody watches container {}: its monitor was killed", record.name))
+            .hint(format!("`ctr restart {}`", record.name)),
+    }
 }

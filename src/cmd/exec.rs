@@ -97,7 +97,7 @@ pub fn attached(container: &Container, request: &Request, detach_keys: Option<&s
     let begun = monitor::exec(container, request, Manner::foreground(request.interactive))?;
     let attendance = Attendance {
         line: begun.line,
-        pidfd: begun.pidfd,
+        pidfd: Some(begun.pidfd),
         input: begun.input,
         tty: request.tty,
         stdin: request.interactive,

@@ -5,17 +5,23 @@ use crate::{
     error::Explain,
     monitor::{self, Attendance, Begun, DETACH_KEYS, Keys, Outcome, Readiness},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use std::io;
 
 /// Stay with what was just started; its exit status.
-pub fn attend(begun: Begun, record: &Record, sig_proxy: bool, readiness: &Readiness) -> Result<u8> {
+pub fn attend(
+    begun: Begun,
+    record: &Record,
+    stdin: bool,
+    sig_proxy: bool,
+    readiness: &Readiness,
+) -> Result<u8> {
     let attendance = Attendance {
         line: begun.line,
-        pidfd: begun.pidfd,
+        pidfd: Some(begun.pidfd),
         input: begun.input,
         tty: record.tty,
-        stdin: true,
+        stdin,
         sig_proxy,
         foreground: true,
         keys: keys(record.detach_keys.as_deref())?,
@@ -28,6 +34,7 @@ pub fn attend(begun: Begun, record: &Record, sig_proxy: bool, readiness: &Readin
 pub fn status(outcome: Outcome) -> Result<u8> {
     match outcome {
         Outcome::Detached => Ok(0),
+        Outcome::Untold => Err(anyhow!("the container's monitor was killed")),
         Outcome::Exited { code, lost: None } => Ok(code),
         Outcome::Exited { lost: Some(errno), .. } => Err(io::Error::from(errno))
             .context("pass on what the container printed")

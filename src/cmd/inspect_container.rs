@@ -82,7 +82,7 @@ fn state(status: &Status, health: Option<&Health>) -> Value {
         "FinishedAt": time(life.finished),
         // `{{if .State.Health}}` asks whether there is a health check.
         "Health": health,
-        "StoppedByUser": false,
+        "StoppedByUser": exit.is_some_and(|exit| exit.stopped),
     })
 }
 

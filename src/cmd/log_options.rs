@@ -3,13 +3,13 @@
 use super::{inspect_container, output, run_args::Args, template::Template};
 use crate::{
     container::{
-        create::Container,
         limits,
         record::{LogConfig, LogDriver},
-        state,
+        state::{Container, Record, Status},
     },
     error::Explain,
     monitor::JOURNAL,
+    storage::ContainerDir,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use std::path::{Path, PathBuf};
@@ -60,16 +60,15 @@ impl Args {
 }
 
 /// Put what `--log-opt tag` takes from the container in its place, as `inspect --format` would.
-pub fn fill_tag(container: &mut Container) -> Result<()> {
-    if !container.record.log.tag.contains("{{") {
+pub fn fill_tag(dir: &ContainerDir, record: &mut Record) -> Result<()> {
+    if !record.log.tag.contains("{{") {
         return Ok(());
     }
-    let record = container.record.clone();
-    let shown = state::Container { dir: container.dir.clone(), record, status: state::Status::Created };
-    let tag = &mut container.record.log.tag;
+    let shown = Container { dir: dir.clone(), record: record.clone(), status: Status::Created };
+    let tag = &mut record.log.tag;
     let filled = template(tag)?.render(&[inspect_container::value(&shown)], |text| text.into());
     *tag = filled.with_context(|| format!("--log-opt tag={tag}"))?.trim_end().to_owned();
-    container.record.write(&container.dir)
+    Ok(())
 }
 
 fn driver(name: &str) -> Result<LogDriver> {
@@ -106,6 +105,10 @@ fn log_file(text: &str) -> Result<PathBuf> {
     }
     let path = std::path::absolute(text)?;
     match path.symlink_metadata() {
+        Ok(found) if found.is_symlink() => {
+            return Err(anyhow!("a symbolic link, which is not followed"))
+                .hint("name the file that it points to");
+        }
         Ok(found) if !found.is_file() => bail!("not a regular file"),
         Ok(_) => {}
         Err(_) if path.parent().is_some_and(Path::is_dir) => {}

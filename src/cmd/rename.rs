@@ -10,7 +10,7 @@ use crate::{
     monitor,
     storage::Name,
 };
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -41,18 +41,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         .parse()
         .with_context(|| format!("rename to {:?}", args.name))
         .hint("names are letters, digits, `_`, `.` and `-`")?;
-    let record = read(&dir)?;
-    if record.name == name {
-        return Err(anyhow!("container {} has the name {name} already", dir.id().short()))
-            .hint("choose another name");
-    }
-    store.claim_name(&name, dir.id())?;
-    let old = record.name.clone();
-    if let Err(failure) = (Record { name: name.clone(), ..record }).write(&dir) {
-        let _ = store.release_name(&name, dir.id());
-        return Err(failure);
-    }
-    store.release_name(&old, dir.id())?;
+    Record::rename(&store, &dir, &name)?;
     events::of(&store, "rename", &dir);
     monitor::reload(&dir)?;
     Ok(0)
@@ -65,13 +54,9 @@ pub fn update(args: &UpdateArgs, globals: &Globals) -> Result<u8> {
     let restart: Restart = grammar::parse_restart(&args.restart)
         .with_context(|| format!("--restart {}", args.restart))
         .hint("write it as --restart on-failure:3, always, unless-stopped or no")?;
-    Record { restart, ..read(&dir)? }.write(&dir)?;
+    Record::change(&dir, |record| Record { restart, ..record })?;
     events::of(&store, "update", &dir);
     monitor::reload(&dir)?;
     output::line(&args.container)?;
     Ok(0)
-}
-
-fn read(dir: &crate::storage::ContainerDir) -> Result<Record> {
-    Record::read(dir)?.ok_or_else(|| anyhow!("container {} was never finished", dir.id().short()))
 }

@@ -41,7 +41,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
     let output = [attached(Stream::Stdout), attached(Stream::Stderr)];
     let manner = Manner { output, ..Manner::foreground(request.interactive) };
     let begun = started(&store, &request, &dir, monitor::begin(&store, container, &mapping, manner))?;
-    foreground::attend(begun, &record, request.sig_proxy, &readiness)
+    foreground::attend(begun, &record, request.interactive, request.sig_proxy, &readiness)
 }
 
 /// Make the container and print its id.
@@ -67,12 +67,7 @@ fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &Mappi
     {
         super::rm::remove(store, &store.container(&id), true)?;
     }
-    let mut container = create::create(store, request, &base, mapping)?;
-    if let Err(failure) = log_options::fill_tag(&mut container) {
-        let _ = remove::retire(store, &container.dir, &container.lock, Some(&container.record));
-        return Err(failure);
-    }
-    Ok(container)
+    create::create(store, request, &base, mapping, log_options::fill_tag)
 }
 
 /// The image, pulled if need be, or the directory that was named.

@@ -1,7 +1,7 @@
 //! `ctr start`: containers that were made earlier.
 
 use super::{
-    Globals, foreground,
+    Globals, attach, foreground,
     targets::{self, Targets},
 };
 use crate::{
@@ -115,7 +115,7 @@ fn prepare(dir: &ContainerDir) -> Result<Option<Container>> {
         Status::Paused(_) => {
             let short = dir.id().short();
             return Err(anyhow!("container {short} is paused: container state improper"))
-                .hint(format!("`ctr unpause {short}` lets it go on"));
+                .hint(Status::of(dir)?.hint(short));
         }
         Status::Exited(_) => {
             return match Claim::of(dir)? {
@@ -136,12 +136,14 @@ fn prepare(dir: &ContainerDir) -> Result<Option<Container>> {
 
 fn attached(args: &Args, store: &Store) -> Result<u8> {
     let found = targets::one(store, args.containers.first(), args.latest)?;
-    foreground::keys(args.detach_keys.as_deref())?;
+    let keys = foreground::keys(args.detach_keys.as_deref().or(found.record.detach_keys.as_deref()))?;
     if let Status::Initialized(_) = found.status {
-        let short = found.dir.id().short();
-        return Err(anyhow!("attaching to an initialized container is not built")).hint(format!(
-            "`ctr start {short}; ctr attach {short}`; `ctr logs {short}` has what came before"
-        ));
+        let manner = attach::Manner {
+            stdin: args.interactive && found.record.interactive,
+            sig_proxy: args.sig_proxy,
+            start: true,
+        };
+        return attach::to(store, &found, manner, keys);
     }
     let Some(container) = prepare(&found.dir)? else {
         return Err(anyhow!("container {} is running", found.dir.id().short()))
@@ -152,5 +154,5 @@ fn attached(args: &Args, store: &Store) -> Result<u8> {
     let stdin = args.interactive && record.interactive;
     let readiness = Readiness::new(record.tty && stdin)?;
     let begun = monitor::begin(store, container, &Mapping::detect(), Manner::foreground(stdin))?;
-    foreground::attend(begun, &record, args.sig_proxy, &readiness)
+    foreground::attend(begun, &record, stdin, args.sig_proxy, &readiness)
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     container::{
-        events, pause,
+        events,
         state::{Container, Status},
     },
     monitor,
@@ -68,10 +68,6 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
 fn stop(store: &Store, dir: &ContainerDir, time: Option<Duration>) -> Result<()> {
     // One with --rm is gone afterwards.
     let before = Container::read(dir.clone()).ok().flatten();
-    // A stopped process takes no signal but SIGKILL.
-    if let Some(paused) = before.as_ref().filter(|container| matches!(container.status, Status::Paused(_))) {
-        pause::unpause(paused)?;
-    }
     monitor::stop(dir, None, time)?;
     if let Some(container) = before.filter(|container| container.status.process().is_some()) {
         events::record(store, "stop", &container.record);

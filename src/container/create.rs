@@ -90,11 +90,17 @@ pub fn read_spec(dir: &ContainerDir) -> Result<Spec> {
     spec.with_context(|| format!("read container {}", dir.id().short()))
 }
 
-/// Make the container that `request` asks for over `base`.
+/// Make the container that `request` asks for over `base`; `complete` sees its record before it is written.
 ///
 /// # Errors
-/// Its name or its cidfile is taken, a layer of the image is gone, or nobody says what to run.
-pub fn create(store: &Store, request: &Request, base: &Base, mapping: &Mapping) -> Result<Container> {
+/// Its name or its cidfile is taken, a layer of the image is gone, nobody says what to run, or what `complete` says.
+pub fn create(
+    store: &Store,
+    request: &Request,
+    base: &Base,
+    mapping: &Mapping,
+    complete: impl FnOnce(&ContainerDir, &mut Record) -> Result<()>,
+) -> Result<Container> {
     let defaults = base.defaults()?;
     let id = ContainerId::random()?;
     let hold = store.hold()?;
@@ -104,7 +110,7 @@ pub fn create(store: &Store, request: &Request, base: &Base, mapping: &Mapping) 
     }
     let (dir, lock) = store.create_container(&id, base.layers())?;
     drop(hold);
-    match furnish(store, request, base, &defaults, mapping, &dir) {
+    match furnish(store, request, base, &defaults, mapping, &dir, complete) {
         Ok((record, spec)) => {
             events::record(store, "create", &record);
             Ok(Container { dir, lock, record, spec })
@@ -124,12 +130,14 @@ fn furnish(
     defaults: &ImageDefaults<'_>,
     mapping: &Mapping,
     dir: &ContainerDir,
+    complete: impl FnOnce(&ContainerDir, &mut Record) -> Result<()>,
 ) -> Result<(Record, Spec)> {
     let root = store.mount_point();
     let placement = Placement { id: dir.id(), root: &root, etc: dir.path(), mapping };
     let spec = spec::build(request, defaults, &placement)?;
     let mut record = record(request, base, defaults, mapping, dir, &spec)?;
     name(store, request, &mut record)?;
+    complete(dir, &mut record)?;
     let resolv_conf = etc_files::host_resolv_conf(request);
     let files = etc_files::contents(
         request,

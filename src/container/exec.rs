@@ -105,10 +105,7 @@ pub fn subject(container: &Container) -> Result<Child> {
     match process {
         Some(child) => Ok(child),
         None => Err(anyhow!("can only create exec sessions on running containers: container state improper"))
-            .hint(match container.status {
-                Status::Paused(_) => format!("`ctr unpause {}` lets it go on", container.dir.id().short()),
-                _ => format!("`ctr start {}` starts it", container.dir.id().short()),
-            }),
+            .hint(container.status.hint(container.dir.id().short())),
     }
 }
 

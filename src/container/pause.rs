@@ -3,10 +3,11 @@
 
 use super::{
     exec, processes,
-    state::{Container, Status},
+    state::{Container, Process, Status},
 };
 use crate::{
     error::Explain,
+    storage::ContainerDir,
     sys::{
         fork::{self, Child},
         signal,
@@ -31,15 +32,17 @@ use std::{
 /// It does not run; the words are Podman's.
 pub fn pause(container: &Container) -> Result<()> {
     let id = &container.record.id;
-    let process = match &container.status {
+    let _lock = container.dir.lock_changes()?;
+    let status = Status::of(&container.dir)?;
+    let process = match &status {
         Status::Running(process) => process,
         Status::Paused(_) => {
             return Err(anyhow!("container {id} is already paused: container state improper"))
-                .hint(format!("`ctr unpause {}` lets it go on", id.short()));
+                .hint(status.hint(id.short()));
         }
         other => {
             return Err(anyhow!("{:?} is not running, can't pause: container state improper", other.word()))
-                .hint(format!("`ctr start {}` starts it", id.short()));
+                .hint(status.hint(id.short()));
         }
     };
     let subject = process.child()?.ok_or_else(|| anyhow!("the container ended"))?;
@@ -49,7 +52,8 @@ pub fn pause(container: &Container) -> Result<()> {
     // A process that waits in the kernel for a disk (D) stops when it is back.
     settled(container, || {
         Ok(processes::of(&subject)?.iter().all(|process| !matches!(process.state, 'R' | 'S')))
-    })
+    })?;
+    Process { paused: true, ..process.clone() }.write(&container.dir)
 }
 
 /// Let every process of `container` go on.
@@ -57,7 +61,8 @@ pub fn pause(container: &Container) -> Result<()> {
 /// # Errors
 /// It is not paused; the words are Podman's.
 pub fn unpause(container: &Container) -> Result<()> {
-    let Status::Paused(process) = &container.status else {
+    let _lock = container.dir.lock_changes()?;
+    let Status::Paused(process) = Status::of(&container.dir)? else {
         return Err(anyhow!(
             "{} is not paused, can't unpause: container state improper",
             container.record.id
@@ -67,7 +72,14 @@ pub fn unpause(container: &Container) -> Result<()> {
     let subject = process.child()?.ok_or_else(|| anyhow!("the container ended"))?;
     signal_all(&subject, container, Signal::SIGCONT)?;
     signal::send(subject.pidfd.as_fd(), libc::SIGCONT).context("continue the container's first process")?;
-    settled(container, || Ok(!matches!(Status::of(&container.dir)?, Status::Paused(_))))
+    Process { paused: false, ..process }.write(&container.dir)
+}
+
+/// Let the container in `dir` go on if it is paused: whoever is asked to end has to be able to.
+pub fn resume(dir: &ContainerDir) -> Result<()> {
+    let paused = Process::read(dir)?.is_some_and(|process| process.paused);
+    let container = if paused { Container::read(dir.clone())? } else { None };
+    container.map_or(Ok(()), |container| unpause(&container))
 }
 
 /// To all but the first process, in one system call of a process that has joined them.

@@ -1,7 +1,10 @@
 //! `container.json`: what was asked for, and all that a later start needs beside the specification.
 
 use super::health::Checks;
-use crate::storage::{ContainerDir, ContainerId, Digest, Name};
+use crate::{
+    error::Explain,
+    storage::{ContainerDir, ContainerId, Digest, Name, Store},
+};
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -266,5 +269,33 @@ impl Record {
             Some(record) if record.id != *dir.id() => Err(anyhow!("the record is that of {}", record.id)),
             other => Ok(other),
         }
+    }
+
+    /// Read it, `change` it and write it, one change after the other.
+    pub fn change(dir: &ContainerDir, change: impl FnOnce(Record) -> Record) -> Result<()> {
+        let _lock = dir.lock_changes()?;
+        change(Record::finished(dir)?).write(dir)
+    }
+
+    /// Give it `name`; its old one is free.
+    ///
+    /// # Errors
+    /// The name is another's, or it has it already; then nothing has changed.
+    pub fn rename(store: &Store, dir: &ContainerDir, name: &Name) -> Result<()> {
+        let _lock = dir.lock_changes()?;
+        let before = Record::finished(dir)?;
+        if before.name == *name {
+            return Err(anyhow!("container {} has the name {name} already", dir.id().short()))
+                .hint("choose another name");
+        }
+        store.claim_name(name, dir.id())?;
+        let renamed = Record { name: name.clone(), ..before.clone() }
+            .write(dir)
+            .and_then(|()| store.release_names_but(name, dir.id()).inspect_err(|_| drop(before.write(dir))));
+        renamed.inspect_err(|_| drop(store.release_name(name, dir.id())))
+    }
+
+    fn finished(dir: &ContainerDir) -> Result<Record> {
+        Record::read(dir)?.ok_or_else(|| anyhow!("container {} was never finished", dir.id().short()))
     }
 }

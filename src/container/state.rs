@@ -38,21 +38,39 @@ impl Status {
     pub fn of(dir: &ContainerDir) -> Result<Status> {
         // The lock first: whoever lets go of it has said before how the container ended.
         let monitored = dir.is_alive()?;
-        let process: Option<Process> = parse("pid", dir.read_pid_file()?)?;
+        let process = Process::read(dir)?;
         // One whose monitor was killed may live on, and is no less alive for that.
-        if let Some((process, state)) = process.and_then(|process| process.state().map(|s| (process, s))) {
-            return Ok(match state {
-                _ if process.waits => Status::Initialized(process),
-                'T' | 't' => Status::Paused(process),
+        if let Some(process) = process.filter(Process::is_same) {
+            return Ok(match process {
+                Process { waits: true, .. } => Status::Initialized(process),
+                Process { paused: true, .. } => Status::Paused(process),
                 _ => Status::Running(process),
             });
         }
         Ok(match parse::<Exit>("exit", dir.read("exit")?)? {
+            // It is being started: so far nothing else is true than before.
+            Some(exit) if monitored && exit.finished.is_none() => match exit.previous {
+                Some(previous) if previous.restarts => Status::Restarting(*previous),
+                Some(previous) => Status::Exited(*previous),
+                None => Status::Created,
+            },
             Some(exit) if monitored && exit.restarts => Status::Restarting(exit),
-            Some(exit) if monitored && exit.finished.is_none() => Status::Created,
             Some(exit) => Status::Exited(exit),
             None => Status::Created,
         })
+    }
+
+    /// The one command after which container `name` runs.
+    pub fn hint(&self, name: &str) -> String {
+        match self {
+            Status::Created | Status::Exited(_) => format!("`ctr start {name}` starts it"),
+            Status::Initialized(_) => format!("`ctr start {name}` lets it go on"),
+            Status::Paused(_) => format!("`ctr unpause {name}` lets it go on"),
+            Status::Restarting(_) => {
+                format!("`ctr wait --condition=running {name}` waits for its next start")
+            }
+            Status::Running(_) => format!("`ctr ps --filter id={name}` shows it"),
+        }
     }
 
     /// As podman-ps(1) spells it in filters and JSON.
@@ -116,7 +134,7 @@ impl Claim {
     }
 }
 
-/// `exit`: how a container ended. Its monitor writes the worst at the start ([`Exit::abandoned`]) and the truth at the end,
+/// `exit`: how a container ended. Its monitor writes the worst right before the payload runs ([`Exit::abandoned`]) and the truth at the end,
 /// before it lets go of the lock: whatever kills the monitor in between has killed the container too, or its process is
 /// still there to be seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,6 +160,12 @@ pub struct Exit {
     /// How often it has done so.
     #[serde(default)]
     pub restart_count: u32,
+    /// Somebody wanted it to end.
+    #[serde(default)]
+    pub stopped: bool,
+    /// How it had ended before; only until its process is there.
+    #[serde(default)]
+    pub previous: Option<Box<Exit>>,
 }
 
 impl Exit {
@@ -174,7 +198,16 @@ impl Exit {
             error: Some("it was killed together with the process that watched it".to_owned()),
             restarts: false,
             restart_count: 0,
+            stopped: false,
+            previous: None,
         }
+    }
+
+    /// Write the worst of a start that is about to happen for the `count`th time after the first.
+    pub fn foresee(dir: &ContainerDir, started: Timestamp, count: u32) -> Result<()> {
+        let previous = parse::<Exit>("exit", dir.read("exit")?)?.map(|exit| Exit { previous: None, ..exit });
+        let previous = previous.map(Box::new);
+        Exit { restart_count: count, previous, ..Exit::abandoned(started) }.write(dir)
     }
 }
 
@@ -195,6 +228,9 @@ pub struct Process {
     /// It waits for `start` before it becomes the payload.
     #[serde(default)]
     pub waits: bool,
+    /// `pause` stopped it and all its children.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 impl Process {
@@ -209,7 +245,13 @@ impl Process {
             since: Timestamp::now(),
             monitor,
             waits: false,
+            paused: false,
         })
+    }
+
+    /// Read it.
+    pub fn read(dir: &ContainerDir) -> Result<Option<Process>> {
+        parse("pid", dir.read_pid_file()?)
     }
 
     /// Write it.
@@ -219,7 +261,10 @@ impl Process {
 
     /// Whether process `pid` of this moment is still the one that was described, and lives.
     pub fn is_same(&self) -> bool {
-        self.state().is_some()
+        look_at(self.pid).is_some_and(|(state, start)| {
+            let same = start == self.start && boot_id().is_ok_and(|boot| boot == self.boot);
+            same && !matches!(state, 'Z' | 'X')
+        })
     }
 
     /// The process itself; `None` when it has ended.
@@ -236,13 +281,6 @@ impl Process {
     /// The same together with its number.
     pub fn child(&self) -> Result<Option<Child>> {
         Ok(self.open()?.zip(Pid::from_raw(self.pid)).map(|(pidfd, pid)| Child { pid, pidfd }))
-    }
-
-    /// Its state letter (proc_pid_stat(5), field 3), if it is still the one that was described and lives.
-    fn state(&self) -> Option<char> {
-        let (state, start) = look_at(self.pid)?;
-        let same = start == self.start && boot_id().is_ok_and(|boot| boot == self.boot);
-        (same && !matches!(state, 'Z' | 'X')).then_some(state)
     }
 }
 
@@ -330,13 +368,21 @@ mod tests {
         Record::new(id.clone(), "a".parse().unwrap(), Timestamp::now()).write(&dir).unwrap();
         assert_eq!(Status::of(&dir).unwrap(), Status::Created);
         let started = Timestamp::now();
-        Exit::abandoned(started).write(&dir).unwrap();
+        Exit::foresee(&dir, started, 0).unwrap();
         assert_eq!(Status::of(&dir).unwrap(), Status::Created, "it is being started");
+        let ended = Exit { code: 3, finished: Some(started), restarts: true, ..Exit::abandoned(started) };
+        ended.write(&dir).unwrap();
+        Exit::foresee(&dir, started, 1).unwrap();
+        assert_eq!(Status::of(&dir).unwrap(), Status::Restarting(ended), "it is being started again");
         let process = Process::of(std::process::id() as i32).unwrap();
         process.write(&dir).unwrap();
         assert_eq!(Status::of(&dir).unwrap(), Status::Running(process.clone()));
         assert!(process.is_same());
         assert!(!Process { start: process.start + 1, ..process.clone() }.is_same());
+        let paused = Process { paused: true, ..process.clone() };
+        paused.write(&dir).unwrap();
+        assert_eq!(Status::of(&dir).unwrap(), Status::Paused(paused));
+        process.write(&dir).unwrap();
         assert!(!Process { boot: String::new(), ..process.clone() }.is_same());
         // The monitor is killed: the process lives on; once it is gone nobody has said how it ended.
         drop(lock);

@@ -3,9 +3,9 @@
 
 use super::{
     control::{Ask, Channel, Tell},
+    input::Input,
     keys::Keys,
-    pump::{Flow, Pump},
-    terminal::{self, Raw},
+    terminal::Raw,
 };
 use crate::error::Explain;
 use anyhow::{Context, Result, anyhow};
@@ -15,13 +15,10 @@ use nix::sys::{
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    io::{Errno, fcntl_dupfd_cloexec, read, write},
+    io::Errno,
     process::{Pid, WaitOptions, pidfd_send_signal, waitpid},
 };
-use std::{
-    io::stdin,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// How it ended for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +32,8 @@ pub enum Outcome {
     },
     /// The user left it running.
     Detached,
+    /// The monitor is gone, and has not said how it ended.
+    Untold,
 }
 
 /// What a client does before the start, so that no signal is lost in between and nothing of the output is shown by a
@@ -69,7 +68,7 @@ pub struct Attendance {
     /// The line to the monitor.
     pub line: Channel,
     /// The container's first process.
-    pub pidfd: OwnedFd,
+    pub pidfd: Option<OwnedFd>,
     /// The way to its stdin.
     pub input: Option<OwnedFd>,
     /// That is a terminal.
@@ -86,34 +85,17 @@ pub struct Attendance {
     pub monitor: Option<Pid>,
 }
 
-/// Stay until the container ends or the user leaves.
+/// Stay until the container ends for good or the user leaves.
 pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> {
-    let Attendance { line, pidfd, input, tty, stdin: typing, sig_proxy, foreground, mut keys, monitor } =
+    let Attendance { line, mut pidfd, input: way, tty, stdin, sig_proxy, foreground, keys, monitor } =
         attendance;
-    let mut master = None;
-    let mut pump = None;
-    match input {
-        Some(input) if tty => {
-            terminal::fit(&input);
-            master = Some(input);
-        }
-        Some(input) if typing => {
-            let stdin = fcntl_dupfd_cloexec(stdin(), 3).context("duplicate stdin")?;
-            pump = Some(Pump::new(stdin, input));
-        }
-        _ => {}
-    }
-    let mut keyboard = master.is_some() && typing;
+    let mut input = Input::new(tty, stdin, keys);
+    input.connect(way)?;
     let mut outcome = None;
+    let mut failure = None;
     loop {
-        let own = stdin();
         let mut fds = vec![PollFd::new(&line, PollFlags::IN), PollFd::new(&readiness.signals, PollFlags::IN)];
-        let waits = pump.as_ref().map(Pump::waits_for);
-        if let Some((fd, flags)) = waits {
-            fds.push(PollFd::from_borrowed_fd(fd, flags));
-        } else if keyboard {
-            fds.push(PollFd::new(&own, PollFlags::IN));
-        }
+        fds.extend(input.waits_for().map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));
         match poll(&mut fds, None) {
             Ok(_) => {}
             Err(Errno::INTR) => continue,
@@ -121,31 +103,12 @@ pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> 
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
-        if ready.get(2) == Some(&true) {
-            if let Some(carried) = &mut pump {
-                if carried.step() != Flow::Open {
-                    pump = None;
-                }
-            } else if let Some(master) = &master {
-                match type_into(master, &mut keys)? {
-                    Typed::On => {}
-                    Typed::End => keyboard = false,
-                    Typed::Detach => {
-                        line.say(&Ask::Detach, &[])?;
-                        return Ok(Outcome::Detached);
-                    }
-                }
-            }
+        if ready[2..].contains(&true) && input.step()? {
+            line.say(&Ask::Detach, &[])?;
+            return Ok(Outcome::Detached);
         }
         if ready[1] {
-            let ends = take(
-                &readiness.signals,
-                &line,
-                &pidfd,
-                master.as_ref(),
-                sig_proxy,
-                foreground && outcome.is_none(),
-            )?;
+            let ends = take(&readiness.signals, &line, &input, sig_proxy, foreground && outcome.is_none())?;
             // A reader of its output that stalls is given up.
             if let (Some(_), Some(outcome)) = (ends, outcome) {
                 return Ok(outcome);
@@ -157,10 +120,17 @@ pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> 
         }
         if ready[0] {
             match line.hear::<Tell>()? {
-                Some((Tell::Exited { code, lost, restarts: false }, _)) => {
-                    outcome = Some(Outcome::Exited { code, lost: lost.map(Errno::from_raw_os_error) });
-                    (pump, keyboard) = (None, false);
+                Some((Tell::Started { .. }, descriptors)) => {
+                    let mut descriptors = descriptors.into_iter();
+                    (pidfd, failure) = (descriptors.next(), None);
+                    input.connect(descriptors.next())?;
                 }
+                Some((Tell::Exited { restarts: true, .. }, _)) => input.disconnect(),
+                Some((Tell::Exited { code, lost, .. }, _)) => {
+                    outcome = Some(Outcome::Exited { code, lost: lost.map(Errno::from_raw_os_error) });
+                    input.close();
+                }
+                Some((Tell::Failed(told), _)) => failure = Some(told),
                 Some((Tell::LetGo, _)) if !foreground => {
                     return Err(anyhow!("the container printed faster than its output was read: detached"))
                         .hint("`ctr logs` shows all of it");
@@ -169,56 +139,24 @@ pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> 
                 None => {
                     // Where process 1 reaps nothing, as in many a CI container, a zombie would be left.
                     let _ = monitor.map(|monitor| waitpid(Some(monitor), WaitOptions::empty()));
-                    if let Some(outcome) = outcome {
-                        return Ok(outcome);
+                    if let Some(told) = failure.filter(|_| outcome.is_none()) {
+                        return Err(told.into_error());
                     }
-                    if foreground {
-                        let _ = pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+                    if let (true, None, Some(pidfd)) = (foreground, outcome, &pidfd) {
+                        let _ = pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
                     }
-                    return Err(anyhow!("the container's monitor was killed"));
+                    return Ok(outcome.unwrap_or(Outcome::Untold));
                 }
             }
         }
     }
 }
 
-enum Typed {
-    On,
-    End,
-    Detach,
-}
-
-fn type_into(master: &OwnedFd, keys: &mut Keys) -> Result<Typed> {
-    let mut typed = [0; 4096];
-    let typed = match read(stdin(), &mut typed) {
-        Ok(0) | Err(Errno::IO) => return Ok(Typed::End),
-        Ok(count) => &typed[..count],
-        Err(Errno::AGAIN | Errno::INTR) => return Ok(Typed::On),
-        Err(errno) => return Err(errno).context("read the keyboard"),
-    };
-    let (passed, detach) = keys.scan(typed);
-    let mut rest = &passed[..];
-    while !rest.is_empty() {
-        match write(master, rest) {
-            Ok(count) => rest = &rest[count..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                let mut fds = [PollFd::new(master, PollFlags::OUT)];
-                let _ = poll(&mut fds, None);
-            }
-            // It is ending.
-            Err(_) => return Ok(Typed::End),
-        }
-    }
-    Ok(if detach { Typed::Detach } else { Typed::On })
-}
-
 /// Pass on the signals that came; the exit status that stands for one that asks us to end.
 fn take(
     signals: &SignalFd,
     line: &Channel,
-    pidfd: &OwnedFd,
-    master: Option<&OwnedFd>,
+    input: &Input,
     sig_proxy: bool,
     foreground: bool,
 ) -> Result<Option<u8>> {
@@ -226,17 +164,16 @@ fn take(
     while let Some(info) = signals.read_signal().context("read a signal")? {
         let number = info.ssi_signo as i32;
         ends = ends.or(ends_us(number).then_some(128 + number as u8));
-        match master {
-            Some(master) if number == libc::SIGWINCH => terminal::fit(master),
-            _ if sig_proxy => {
-                let _ = crate::sys::signal::send(pidfd.as_fd(), number);
-            }
+        // A monitor that doesn't hear is gone, which its line tells.
+        let _ = match number {
+            libc::SIGWINCH if input.fits() => Ok(()),
+            _ if sig_proxy => line.say(&Ask::Signal(number), &[]),
             // The container doesn't see our signals, but it doesn't outlive us either.
             _ if ends_us(number) && foreground => {
-                line.say(&Ask::Stop { signal: None, milliseconds: None }, &[])?;
+                line.say(&Ask::Stop { signal: None, milliseconds: None }, &[])
             }
-            _ => {}
-        }
+            _ => Ok(()),
+        };
     }
     Ok(ends)
 }
@@ -246,14 +183,14 @@ fn ends_us(number: i32) -> bool {
     [libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT].contains(&number)
 }
 
-/// For a client whose monitor knows it by descriptors: its stdout and stderr.
-pub fn ask_to_attach(line: &Channel, stdin: bool) -> Result<(bool, Option<OwnedFd>)> {
-    line.say(&Ask::Attach { stdin }, &[std::io::stdout().as_fd(), std::io::stderr().as_fd()])?;
-    loop {
-        match line.hear::<Tell>()? {
-            Some((Tell::Attached { tty }, descriptors)) => return Ok((tty, descriptors.into_iter().next())),
-            Some(_) => {}
-            None => return Err(anyhow!("the container ended")),
+/// Let the monitor of `line` know our stdout and stderr, and with `input` get the way to the container's stdin, if there is
+/// one already; `None` when the container has ended.
+pub fn ask_to_attach(line: &Channel, input: bool) -> Result<Option<Option<OwnedFd>>> {
+    let asked = line.say(&Ask::Attach { input }, &[std::io::stdout().as_fd(), std::io::stderr().as_fd()]);
+    while let (Ok(()), Some((said, descriptors))) = (&asked, line.hear::<Tell>()?) {
+        if said == Tell::Attached {
+            return Ok(Some(descriptors.into_iter().next()));
         }
     }
+    Ok(None)
 }

@@ -23,8 +23,8 @@ use std::{
 pub enum Ask {
     /// Output from now on to the two descriptors sent along; answered by [`Tell::Attached`].
     Attach {
-        /// The way to the container's stdin is asked for, too.
-        stdin: bool,
+        /// The way to the container's stdin is asked for, too, now and after each start.
+        input: bool,
     },
     /// The client leaves; the container goes on without it.
     Detach,
@@ -40,7 +40,10 @@ pub enum Ask {
     /// Tell me of each end and each start ([`Tell::Exited`], [`Tell::Started`]).
     Watch,
     /// What was set up by `init` may go on.
-    Go,
+    Go {
+        /// It ends with the client that asks.
+        foreground: bool,
+    },
     /// The record was changed: read it again.
     Reload,
 }
@@ -48,7 +51,7 @@ pub enum Ask {
 /// What a monitor says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tell {
-    /// The payload runs; its process's pidfd comes along.
+    /// The payload runs; its process's pidfd comes along, and the way to its stdin for those who asked for it.
     Started {
         /// Its process id.
         pid: i32,
@@ -56,10 +59,7 @@ pub enum Tell {
     /// It could not be started.
     Failed(Told),
     /// The way to the container's stdin comes along, if it was asked for and there is one.
-    Attached {
-        /// It has a terminal.
-        tty: bool,
-    },
+    Attached,
     /// It has been done.
     Done,
     /// You took no output for too long: you get no more.

@@ -17,6 +17,8 @@ pub enum Event {
     Checked,
     /// `start` lets an initialized container go on.
     Go,
+    /// The record was changed.
+    Reload,
 }
 
 /// A container's first process, as far as it is watched.
@@ -43,6 +45,8 @@ pub struct Ready {
     pub ended: bool,
     /// The health check has ended.
     pub checked: bool,
+    /// Streams, in order: something has come, or a reader takes more.
+    pub streams: Vec<bool>,
 }
 
 /// The time from now to `at`.

@@ -29,7 +29,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, Mode, OFlags, openat},
     io::{Errno, fcntl_dupfd_cloexec},
-    process::{WaitOptions, setsid, waitpid},
+    process::{Signal, WaitOptions, kill_process_group, setsid, waitpid},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout},
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -99,7 +99,7 @@ impl Session {
         let duplicate = |fd: BorrowedFd<'_>| fcntl_dupfd_cloexec(fd, 3).context("duplicate a descriptor");
         match (session.started.terminal.take(), ends) {
             (Some(master), _) => {
-                session.input = manner.stdin.then(|| duplicate(master.as_fd())).transpose()?;
+                session.input = manner.foreground.then(|| duplicate(master.as_fd())).transpose()?;
                 session.pumps.push(Pump::new(master, duplicate(stdout())?));
             }
             (None, Some(Ends { stdin, stdout: out, stderr: err })) => {
@@ -140,9 +140,15 @@ impl Session {
                         line = None;
                         self.let_go();
                     }
+                    Ok(Some((Ask::Signal(number), _))) => {
+                        let _ = crate::sys::signal::send(pidfd.as_fd(), number);
+                    }
                     Ok(Some(_)) => {}
-                    // Dropped, it is killed.
-                    Ok(None) | Err(_) => return Ok(()),
+                    Ok(None) | Err(_) => {
+                        // It leads its group, and its number is its own until we take its status.
+                        let _ = kill_process_group(self.started.child.pid, Signal::KILL);
+                        return Ok(());
+                    }
                 }
             }
             if ready[0] {

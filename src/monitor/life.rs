@@ -2,11 +2,10 @@
 
 use super::{
     begin::Manner,
-    control::{Channel, Door, Tell, Told},
+    control::{Channel, Tell, Told},
     ended::Ended,
     event::{Event, Subject},
     health::{Supervision, Verdict},
-    log::Log,
     preparation::Preparation,
     watch::Watch,
 };
@@ -17,7 +16,6 @@ use crate::{
         health::OnFailure,
         record::{LogDriver, Record, Restart},
         remove,
-        signal::Signal,
         state::{Exit, Process, Status},
     },
     error::Explain,
@@ -25,7 +23,7 @@ use crate::{
     storage::{ContainerDir, Store},
     sys::fork::Child,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, ensure};
 use jiff::Timestamp;
 use rustix::{
     fs::{CWD, Mode, OFlags, openat},
@@ -52,13 +50,10 @@ pub struct Beginning {
 /// Live it; the process's exit status, which nobody reads.
 pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: Beginning) -> i32 {
     let Container { dir, record, .. } = &container;
-    let stop_signal = record.stop_signal.parse().map_or(libc::SIGTERM, Signal::number);
-    let stop = (stop_signal, Duration::from_secs(record.stop_timeout.into()));
     if let Some(file) = &record.monitor_pidfile {
         let _ = fs::write(file, rustix::process::getpid().as_raw_pid().to_string());
     }
-    let watch = Door::open(dir).and_then(|door| Watch::new(door, Log::open(dir, record), stop));
-    let mut watch = match watch {
+    let mut watch = match Watch::new(dir, record) {
         Ok(watch) => watch,
         Err(failure) => {
             let _ = beginning.line.say(&Tell::Failed(Told::of(&failure)), &[]);
@@ -71,12 +66,21 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
         leave_streams();
     }
     let client = watch.admit(line, manner.foreground);
-    let mut life =
-        Life { store, container, mapping, watch, first: Some((client, manner)), count: 0, renew: false };
+    let mut life = Life {
+        store,
+        container,
+        mapping,
+        watch,
+        first: Some((client, manner)),
+        count: 0,
+        renew: false,
+        reload: false,
+    };
     loop {
         let started = Timestamp::now();
         let after = match life.once(started) {
-            Ok(ended) => life.settle(ended, started),
+            Ok(Some(ended)) => life.settle(ended, started),
+            Ok(None) => life.never_ran(),
             Err(failure) => life.failed(&failure, started),
         };
         match after {
@@ -97,6 +101,8 @@ struct Life<'a> {
     count: u32,
     /// It was stopped to be started again, whatever its policy.
     renew: bool,
+    /// The record was changed.
+    reload: bool,
 }
 
 enum After {
@@ -105,25 +111,30 @@ enum After {
 }
 
 impl Life<'_> {
-    /// One start and its end.
-    fn once(&mut self, started: Timestamp) -> Result<Ended> {
-        let Life { store, container, mapping, watch, first, count, renew } = self;
+    /// One start and its end; `None` when it was stopped before its command ran.
+    fn once(&mut self, started: Timestamp) -> Result<Option<Ended>> {
+        let Life { store, container, mapping, watch, first, count, renew, .. } = self;
         let Container { dir, record, .. } = &*container;
-        // The worst is written first: then nothing that kills us can make it look as if it had never run.
-        Exit { restart_count: *count, ..Exit::abandoned(started) }.write(dir)?;
         let pidfile = record.pidfile.as_deref().map(create_pidfile).transpose()?;
+        let mut goes = true;
         let gate = |child: &Child| {
             if first.as_ref().is_some_and(|(_, manner)| manner.hold) {
                 events::record(store, "init", record);
             }
-            hold(dir, watch, first, child)
+            goes = hold(dir, watch, first, child)?;
+            ensure!(goes, "stopped before it was started");
+            // Before the payload runs: then nothing that kills us can make it look as if it had not.
+            Exit::foresee(dir, started, *count)
         };
         let mut preparation = Preparation::new(store, container, mapping, Box::new(gate))?;
-        let (mut begun, ends, driver) = preparation.start()?;
-        // What runs beside the container goes on until its end.
+        let begun = preparation.start();
         let _helpers = preparation.into_helpers();
+        let (mut begun, ends, driver) = match begun {
+            Err(_) if !goes => return Ok(None),
+            begun => begun?,
+        };
         if driver != record.storage_driver {
-            Record { storage_driver: driver.to_owned(), ..record.clone() }.write(dir)?;
+            Record::change(dir, |record| Record { storage_driver: driver.to_owned(), ..record })?;
         }
         let pid = begun.child.pid;
         Process::of(pid.as_raw_pid())?.write(dir)?;
@@ -141,14 +152,14 @@ impl Life<'_> {
         let subject = Subject { pid, pidfd: begun.child.pidfd.as_fd(), check: None };
         events::record(store, "start", record);
         match first.take() {
-            Some((client, manner)) => introduce(watch, client, manner, subject)?,
-            None => watch.announce(&Tell::Started { pid: pid.as_raw_pid() }),
+            Some((client, manner)) => introduce(watch, client, manner, record.tty, subject)?,
+            None => watch.introduce(None, subject),
         }
         let mut health = Supervision::new(dir, record)?;
         loop {
             let event = watch.until(Some(Subject { check: health.event(), ..subject }), health.due())?;
             match event {
-                Event::Ended(ended) => return Ok(ended),
+                Event::Ended(ended) => return Ok(Some(ended)),
                 Event::Due => health.begin(),
                 Event::Checked => {
                     if let Some(verdict) = health.finish() {
@@ -158,6 +169,7 @@ impl Life<'_> {
                         *renew |= act(watch, subject, &verdict);
                     }
                 }
+                Event::Reload => self.reload = true,
                 Event::Stop | Event::Go => {}
             }
         }
@@ -165,10 +177,8 @@ impl Life<'_> {
 
     /// Record the end, and decide what comes after it.
     fn settle(&mut self, ended: Ended, started: Timestamp) -> After {
-        if self.watch.takes_reload()
-            && let Ok(Some(record)) = Record::read(&self.container.dir)
-        {
-            self.container.record = record;
+        if std::mem::take(&mut self.reload) {
+            self.read_again();
         }
         let Container { dir, record, .. } = &self.container;
         let ran = Timestamp::now().duration_since(started).unsigned_abs();
@@ -178,8 +188,12 @@ impl Life<'_> {
             false => again(record.restart, ended.code, self.count, ran),
         };
         let restarts = matches!(after, After::Again(_));
-        let exit =
-            Exit { restarts, restart_count: self.count, ..Exit::of(ended.code, ended.signal, started) };
+        let exit = Exit {
+            restarts,
+            restart_count: self.count,
+            stopped: self.watch.was_stopped(),
+            ..Exit::of(ended.code, ended.signal, started)
+        };
         // What can't be recorded was recorded as the worst; what is removed now needs no record.
         if restarts || !record.auto_remove {
             let _ = exit.write(dir);
@@ -191,6 +205,22 @@ impl Life<'_> {
         let lost = ended.lost.map(rustix::io::Errno::raw_os_error);
         self.watch.announce(&Tell::Exited { code: ended.code, lost, restarts });
         after
+    }
+
+    /// It was stopped before `start` let it go: it is as if `init` had not been, but `--rm` holds.
+    fn never_ran(&mut self) -> After {
+        self.container.dir.remove_pid_file();
+        self.retire();
+        self.watch
+            .announce(&Tell::Failed(Told::of(&anyhow!("the container was stopped before it was started"))));
+        After::End
+    }
+
+    /// What may be changed of a container that lives.
+    fn read_again(&mut self) {
+        if let Ok(Some(record)) = Record::read(&self.container.dir) {
+            self.container.record = record;
+        }
     }
 
     /// The start failed. Whoever waits for it decides what becomes of the container.
@@ -220,6 +250,16 @@ impl Life<'_> {
         loop {
             match self.watch.until(None, Some(due)) {
                 Ok(Event::Due) => break,
+                Ok(Event::Reload) => {
+                    self.read_again();
+                    let code =
+                        Status::of(&self.container.dir).ok().and_then(|s| s.exit().map(|exit| exit.code));
+                    let policy = self.container.record.restart;
+                    if let After::End = again(policy, code.unwrap_or(125), self.count, Duration::ZERO) {
+                        self.stay_ended();
+                        return false;
+                    }
+                }
                 Ok(Event::Stop) | Err(_) => {
                     self.stay_ended();
                     return false;
@@ -235,7 +275,7 @@ impl Life<'_> {
     fn stay_ended(&mut self) {
         let dir = &self.container.dir;
         if let Ok(Status::Restarting(exit)) = Status::of(dir) {
-            let _ = Exit { restarts: false, ..exit.clone() }.write(dir);
+            let _ = Exit { restarts: false, stopped: self.watch.was_stopped(), ..exit.clone() }.write(dir);
             self.retire();
             self.watch.announce(&Tell::Exited { code: exit.code, lost: None, restarts: false });
         }
@@ -254,7 +294,7 @@ impl Life<'_> {
 
     /// Let go of the container, then of its readers.
     fn close(self) -> i32 {
-        let Life { container, mut watch, .. } = self;
+        let Life { container, watch, .. } = self;
         container.dir.remove_socket_file();
         drop(container);
         watch.flush();
@@ -278,37 +318,37 @@ fn act(watch: &mut Watch, subject: Subject<'_>, verdict: &Verdict) -> bool {
     verdict.action == OnFailure::Restart
 }
 
-/// With `init` this is where the payload waits for `start`; its client is told that all is well so far.
+/// With `init` this is where the payload waits for `start`; its client is told that all is well so far. Whether it may go
+/// on.
 fn hold(
     dir: &ContainerDir,
     watch: &mut Watch,
     first: &mut Option<(u64, Manner)>,
     child: &Child,
-) -> Result<()> {
-    let Some((client, manner)) = first.take_if(|(_, manner)| manner.hold) else { return Ok(()) };
+) -> Result<bool> {
+    let Some((client, manner)) = first.take_if(|(_, manner)| manner.hold) else { return Ok(true) };
     Process { waits: true, ..Process::of(child.pid.as_raw_pid())? }.write(dir)?;
     let subject = Subject { pid: child.pid, pidfd: child.pidfd.as_fd(), check: None };
-    introduce(watch, client, manner, subject)?;
+    introduce(watch, client, manner, false, subject)?;
     loop {
         match watch.until(Some(subject), None)? {
-            Event::Go => return Ok(()),
-            Event::Ended(_) => bail!("stopped before it was started"),
-            Event::Due | Event::Stop | Event::Checked => {}
+            Event::Go => return Ok(true),
+            Event::Ended(_) => return Ok(false),
+            Event::Due | Event::Stop | Event::Checked | Event::Reload => {}
         }
     }
 }
 
 /// Tell the client that the payload runs, and attach it.
-fn introduce(watch: &mut Watch, client: u64, manner: Manner, subject: Subject<'_>) -> Result<()> {
+fn introduce(watch: &mut Watch, client: u64, manner: Manner, tty: bool, subject: Subject<'_>) -> Result<()> {
     let copy = |wanted: bool, fd: BorrowedFd<'_>| {
         wanted.then(|| fcntl_dupfd_cloexec(fd, 3)).transpose().context("duplicate a standard stream")
     };
     let [out, err] = manner.output;
-    watch.attach(client, [copy(out, stdout())?, copy(err, stderr())?]);
-    let input = if manner.stdin { watch.input(manner.foreground)? } else { None };
-    let mut descriptors = vec![subject.pidfd];
-    descriptors.extend(input.iter().map(AsFd::as_fd));
-    watch.tell(client, &Tell::Started { pid: subject.pid.as_raw_pid() }, &descriptors);
+    // With a terminal even who types nothing decides about its size.
+    let input = manner.foreground && (manner.stdin || tty);
+    watch.attach(client, [copy(out, stdout())?, copy(err, stderr())?], input);
+    watch.introduce(Some(client), subject);
     if !manner.foreground {
         leave_streams();
     }

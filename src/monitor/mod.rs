@@ -3,11 +3,13 @@
 
 mod begin;
 mod client;
+mod clients;
 mod control;
 mod ended;
 mod event;
 mod exec;
 mod health;
+mod input;
 mod journal;
 pub mod journal_reader;
 pub mod keys;

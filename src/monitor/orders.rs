@@ -2,7 +2,7 @@
 
 use super::control::{Ask, Channel, Tell};
 use crate::{
-    container::{record::Record, signal::Signal, state::Status},
+    container::{pause, record::Record, signal::Signal, state::Status},
     error::{Explain, OURS},
     storage::ContainerDir,
 };
@@ -23,10 +23,9 @@ pub fn stop(dir: &ContainerDir, signal: Option<i32>, time: Option<Duration>) -> 
     if let Some(channel) = Channel::to(dir)? {
         let milliseconds = time.map(|time| time.as_millis().try_into().unwrap_or(u64::MAX));
         let _ = channel.say(&Ask::Stop { signal, milliseconds }, &[]);
-        return match hear_the_end(&channel, true)? {
-            Some(_) => Ok(()),
-            None => stop_by_hand(dir, signal, time),
-        };
+        if hear_the_end(&channel, true)?.is_some() {
+            return Ok(());
+        }
     }
     stop_by_hand(dir, signal, time)
 }
@@ -43,7 +42,7 @@ pub fn signal(dir: &ContainerDir, number: i32) -> Result<()> {
             dir.id(),
             status.word()
         ))
-        .hint(format!("`ctr start {}` starts it", dir.id().short()))
+        .hint(status.hint(dir.id().short()))
         .status(OURS);
     };
     if let Some(channel) = Channel::to(dir)?
@@ -59,7 +58,8 @@ pub fn signal(dir: &ContainerDir, number: i32) -> Result<()> {
     }
 }
 
-/// Wait until the container ends; its exit status. At once for one that has ended.
+/// Wait until the container ends; its exit status. At once for one that has ended, be it to be started again: that is the
+/// first end that podman-wait(1) would see.
 pub fn wait(dir: &ContainerDir) -> Result<u8> {
     if let Some(channel) = Channel::to(dir)? {
         // A monitor that just ends hears nothing more; it has said all in the container's files.
@@ -105,7 +105,7 @@ pub fn wait_until(dir: &ContainerDir, fits: impl Fn(&Status) -> bool) -> Result<
 /// Let a container that `init` set up go on.
 pub fn go(dir: &ContainerDir) -> Result<()> {
     let Some(channel) = Channel::to(dir)? else { return Err(anyhow!("the container's monitor was killed")) };
-    channel.say(&Ask::Go, &[])?;
+    channel.say(&Ask::Go { foreground: false }, &[])?;
     loop {
         match channel.hear::<Tell>()? {
             Some((Tell::Started { .. }, _)) => return Ok(()),
@@ -149,6 +149,7 @@ fn stop_by_hand(dir: &ContainerDir, signal: Option<i32>, time: Option<Duration>)
     let doing = || format!("stop process {}", process.pid);
     for (number, time) in [(number, Some(time)), (libc::SIGKILL, None)] {
         if crate::sys::signal::send(pidfd.as_fd(), number).is_err()
+            || pause::resume(dir).is_err()
             || ended(&pidfd, time).with_context(doing)?
         {
             break;

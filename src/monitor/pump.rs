@@ -151,7 +151,8 @@ impl Pump {
     }
 }
 
-fn is_pipe(fd: &OwnedFd) -> bool {
+/// Whether splice(2) can move what comes from `fd` or goes there.
+pub fn is_pipe(fd: &OwnedFd) -> bool {
     fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
 }
 

@@ -1,30 +1,33 @@
 //! What a container prints: read once, kept in the log, passed on to everybody who is attached.
 //!
 //! The one who started the container in the foreground is waited for: while it takes nothing, the container's pipe fills
-//! up, as in any pipeline. Others are waited for as long as they take something: one that is behind by [`BEHIND`] bytes and
-//! has taken nothing for [`PATIENCE`] is let go.
+//! up, as in any pipeline. Nobody waits for others: one that is behind by [`BEHIND`] bytes is let go.
 
-use super::{log::Log, log_line::Kind};
+use super::{log::Log, log_line::Kind, pump::is_pipe};
 use anyhow::Error;
 use rustix::{
-    event::PollFlags,
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, FileType, Mode, OFlags, fstat, openat},
     io::{Errno, read, write},
     net::{SendFlags, send},
+    pipe::{SpliceFlags, splice},
 };
 use std::{
+    collections::VecDeque,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
-/// Bytes that one reader may be behind before it is waited for.
-const BEHIND: usize = 1 << 20;
-/// How long for one that takes nothing.
+/// Bytes that one reader may be behind before it is let go.
+const BEHIND: usize = 8 << 20;
+/// How long one that takes nothing is waited for after the end.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes that a pipe may hold after its writers' end (fcntl(2), F_SETPIPE_SZ, for users).
 const MOST_LEFT: usize = 2 << 20;
 /// Bytes read at once.
 const CHUNK: usize = 128 << 10;
+/// Bytes moved at once from pipe to pipe: what the largest holds.
+const STRAIGHT: usize = 1 << 20;
 /// What a pipe that polls as writable takes at least without blocking (pipe(7), PIPE_BUF).
 const SURE: usize = 4096;
 
@@ -36,6 +39,8 @@ pub struct Stream {
     from: OwnedFd,
     /// Nothing more comes; readers may still be behind.
     ended: bool,
+    /// It is a pipe.
+    pipe: bool,
     sinks: Vec<Sink>,
 }
 
@@ -65,7 +70,8 @@ impl Flow {
 impl Stream {
     /// What comes from `from`, which never blocks.
     pub fn new(kind: Kind, from: OwnedFd) -> Stream {
-        Stream { kind, from, ended: false, sinks: Vec::new() }
+        let pipe = is_pipe(&from);
+        Stream { kind, from, ended: false, pipe, sinks: Vec::new() }
     }
 
     /// Pass on to `to`, for client `client`; `foreground`: wait for it.
@@ -73,25 +79,30 @@ impl Stream {
         self.sinks.push(Sink::new(client, to, foreground));
     }
 
+    /// Go on where `before` ended, with its readers.
+    pub fn inherit(&mut self, before: Stream) {
+        self.sinks = before.sinks;
+    }
+
     /// Client `client` gets no more.
     pub fn detach(&mut self, client: u64) {
         self.sinks.retain(|sink| sink.client != client);
     }
 
+    /// Client `client` has not taken all yet.
+    pub fn serves(&self, client: u64) -> bool {
+        self.sinks.iter().any(|sink| sink.client == client)
+    }
+
     /// What to wait for before the next [`Stream::step`]: the stream itself, and readers that are behind.
     pub fn waits_for(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
-        let held = self.sinks.iter().any(Sink::holds);
+        let held = self.sinks.iter().any(|sink| sink.holds() || sink.full);
         let own = (!held && !self.ended).then_some((self.from.as_fd(), PollFlags::IN));
-        let behind = self.sinks.iter().filter(|sink| !sink.queue.is_empty());
+        let behind = self.sinks.iter().filter(|sink| sink.full || !sink.queue.is_empty());
         own.into_iter().chain(behind.map(|sink| (sink.to.as_fd(), PollFlags::OUT)))
     }
 
-    /// When a reader that takes nothing is let go.
-    pub fn due(&self) -> Option<Instant> {
-        self.sinks.iter().filter(|sink| sink.holds()).filter_map(Sink::due).min()
-    }
-
-    /// The same after the end, when all that are behind are waited for.
+    /// After the end, when all that are behind are waited for: when one that takes nothing is let go.
     pub fn last_due(&self) -> Option<Instant> {
         self.sinks.iter().filter_map(Sink::due).min()
     }
@@ -101,23 +112,56 @@ impl Stream {
         for sink in &mut self.sinks {
             sink.flush();
         }
-        let stuck = |sink: &Sink| sink.holds() && sink.due().is_some_and(|due| due <= Instant::now());
-        lagging.extend(self.sinks.iter().filter(|sink| stuck(sink)).map(|sink| sink.client));
-        self.sinks.retain(|sink| !stuck(sink));
         if !self.ended && !self.sinks.iter().any(Sink::holds) {
-            buffer.resize(CHUNK, 0);
-            match read(&self.from, &mut buffer[..]) {
+            let moved = match self.straight(log) {
+                Some(moved) => moved,
+                None => {
+                    self.sinks.iter_mut().for_each(|sink| sink.full = false);
+                    buffer.resize(CHUNK, 0);
+                    let count = read(&self.from, &mut buffer[..]);
+                    count.inspect(|count| self.pass(log, &buffer[..*count]))
+                }
+            };
+            match moved {
                 Ok(0) => self.ended = true,
-                Ok(count) => self.pass(log, &buffer[..count]),
-                Err(Errno::AGAIN | Errno::INTR) => {}
+                Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(errno) => return Flow::Failed(errno),
             }
+            lagging.extend(self.sinks.iter().filter(|sink| sink.lags()).map(|sink| sink.client));
+            self.sinks.retain(|sink| !sink.lags());
         }
         let behind = self.sinks.iter().any(|sink| !sink.queue.is_empty());
         match self.fate() {
             Some(flow) => flow,
             None if self.ended && !behind => Flow::Closed,
             None => Flow::Open,
+        }
+    }
+
+    /// From pipe to pipe inside the kernel, when nobody else wants it; `None` when that can't be.
+    fn straight(&mut self, log: &Log) -> Option<rustix::io::Result<usize>> {
+        let [sink] = &mut self.sinks[..] else { return None };
+        if !self.pipe
+            || !matches!(log, Log::Nowhere)
+            || !sink.pipe
+            || !sink.foreground
+            || sink.failed.is_some()
+        {
+            return None;
+        }
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        let moved = splice(&self.from, None, &sink.to, None, STRAIGHT, flags);
+        sink.full = match moved {
+            // One that was full before will be again.
+            Ok(1..) => sink.full,
+            // Which of the two isn't ready it doesn't say.
+            Err(Errno::AGAIN) => is_ready(self.from.as_fd(), PollFlags::IN),
+            _ => false,
+        };
+        match moved {
+            // What is left is read and found to be too much for a reader that is gone.
+            Err(Errno::PIPE) => None,
+            moved => Some(moved),
         }
     }
 
@@ -136,6 +180,7 @@ impl Stream {
 
     /// Pass on what readers have not taken yet; whether there is still something.
     pub fn flush(&mut self) -> bool {
+        self.sinks.iter_mut().for_each(|sink| sink.full = false);
         self.sinks.iter_mut().for_each(Sink::flush);
         let now = Instant::now();
         self.sinks.retain(|sink| !sink.queue.is_empty() && sink.due().is_none_or(|due| due > now));
@@ -164,8 +209,11 @@ struct Sink {
     client: u64,
     to: OwnedFd,
     way: Way,
+    pipe: bool,
     foreground: bool,
-    queue: Vec<u8>,
+    queue: VecDeque<u8>,
+    /// It is a pipe that took no more.
+    full: bool,
     /// When it took something last.
     since: Instant,
     failed: Option<Errno>,
@@ -201,13 +249,19 @@ impl Sink {
             }
             _ => (to, Way::Careful),
         };
-        Sink { client, to, way, foreground, queue: Vec::new(), since: Instant::now(), failed: None }
+        let pipe = way == Way::Own && kind == Ok(FileType::Fifo);
+        let (queue, since) = (VecDeque::new(), Instant::now());
+        Sink { client, to, way, pipe, foreground, queue, full: false, since, failed: None }
     }
 
     /// Whether the container has to wait for this reader.
     fn holds(&self) -> bool {
-        let most = if self.foreground { 0 } else { BEHIND };
-        self.failed.is_none() && self.queue.len() > most
+        self.foreground && self.failed.is_none() && !self.queue.is_empty()
+    }
+
+    /// Whether it is too far behind.
+    fn lags(&self) -> bool {
+        !self.foreground && self.queue.len() > BEHIND
     }
 
     /// When it is let go unless it takes something.
@@ -224,20 +278,25 @@ impl Sink {
         if idle {
             self.since = Instant::now();
         }
-        self.queue.extend_from_slice(&text[taken..]);
+        self.queue.extend(&text[taken..]);
     }
 
     fn flush(&mut self) {
-        if self.queue.is_empty() {
-            return;
-        }
-        let queue = std::mem::take(&mut self.queue);
-        let taken = self.take(&queue);
-        if taken > 0 {
-            self.since = Instant::now();
-        }
-        if self.failed.is_none() {
-            self.queue.extend_from_slice(&queue[taken..]);
+        while !self.queue.is_empty() {
+            let mut queue = std::mem::take(&mut self.queue);
+            let next = queue.as_slices().0;
+            let (length, taken) = (next.len(), self.take(next));
+            if taken > 0 {
+                self.since = Instant::now();
+            }
+            queue.drain(..taken);
+            // What it needed while it was behind is given back.
+            if self.failed.is_none() && !queue.is_empty() {
+                self.queue = queue;
+            }
+            if taken < length {
+                return;
+            }
         }
     }
 
@@ -249,7 +308,7 @@ impl Sink {
             let written = match self.way {
                 Way::Own | Way::File => write(&self.to, rest),
                 Way::Socket => send(&self.to, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
-                Way::Careful if is_writable(self.to.as_fd()) => {
+                Way::Careful if is_ready(self.to.as_fd(), PollFlags::OUT) => {
                     write(&self.to, &rest[..rest.len().min(SURE)])
                 }
                 Way::Careful => Err(Errno::AGAIN),
@@ -265,8 +324,7 @@ impl Sink {
     }
 }
 
-fn is_writable(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+fn is_ready(fd: BorrowedFd<'_>, what: PollFlags) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::from_borrowed_fd(fd, what)], Some(&now)).is_ok_and(|ready| ready > 0)
 }

@@ -2,6 +2,7 @@
 //! that [`super::life`] has to decide about.
 
 use super::{
+    clients::{Client, Clients, duplicate},
     control::{Ask, Channel, Door, Tell},
     ended::{BROKEN_PIPE, Ended, leaves_broken_pipes_to_the_kernel, reap},
     event::{Event, Ready, Subject, remaining},
@@ -10,6 +11,10 @@ use super::{
     pump::Ends,
     streams::{Flow, Stream},
 };
+use crate::{
+    container::{pause, record::Record, signal},
+    storage::ContainerDir,
+};
 use anyhow::{Context, Result};
 use nix::sys::{
     signal::{SigSet, Signal},
@@ -17,7 +22,7 @@ use nix::sys::{
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    io::{Errno, fcntl_dupfd_cloexec},
+    io::Errno,
     pty::{OpenptFlags, ioctl_tiocgptpeer},
 };
 use std::{
@@ -30,37 +35,30 @@ use std::{
 pub struct Watch {
     door: Door,
     signals: SignalFd,
-    clients: Vec<Client>,
-    next_client: u64,
+    clients: Clients,
     streams: Vec<Stream>,
     log: Log,
     /// The way to stdin, for clients: a pipe's end or the terminal.
     input: Option<OwnedFd>,
     user_side: Option<OwnedFd>,
     tty: bool,
+    dir: ContainerDir,
     stop: (i32, Duration),
     kill_at: Option<Instant>,
     stopped: bool,
-    reload: bool,
+    /// The last signal that a user sent.
+    sent: Option<i32>,
+    /// How it ended, until it is started again.
+    ended: Option<Tell>,
     broken: bool,
     lost: Option<Errno>,
     buffer: Vec<u8>,
 }
 
-#[derive(Debug)]
-struct Client {
-    id: u64,
-    channel: Channel,
-    /// The one who started the container in the foreground: without it the container ends.
-    foreground: bool,
-    watches: bool,
-    /// Where its output goes, for the streams of the next start.
-    outputs: [Option<OwnedFd>; 2],
-}
-
 impl Watch {
-    /// From here on signals are kept for [`Watch::until`]. `stop`: how to ask for the end, and the time to SIGKILL.
-    pub fn new(door: Door, log: Log, stop: (i32, Duration)) -> Result<Watch> {
+    /// Of the container in `dir`. From here on signals are kept for [`Watch::until`].
+    pub fn new(dir: &ContainerDir, record: &Record) -> Result<Watch> {
+        let door = Door::open(dir)?;
         // Whoever ends a session or shuts the machine down means the container.
         let caught: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().collect();
         SigSet::all().thread_block().context("block signals")?;
@@ -68,17 +66,21 @@ impl Watch {
         Ok(Watch {
             door,
             signals: signals.context("make a signalfd")?,
-            clients: Vec::new(),
-            next_client: 0,
+            clients: Clients::default(),
             streams: Vec::new(),
-            log,
+            log: Log::open(dir, record),
             input: None,
             user_side: None,
-            tty: false,
-            stop,
+            tty: record.tty,
+            dir: dir.clone(),
+            stop: (
+                record.stop_signal.parse().map_or(libc::SIGTERM, signal::Signal::number),
+                Duration::from_secs(record.stop_timeout.into()),
+            ),
             kill_at: None,
             stopped: false,
-            reload: false,
+            sent: None,
+            ended: None,
             broken: false,
             lost: None,
             buffer: Vec::new(),
@@ -87,49 +89,39 @@ impl Watch {
 
     /// Take in a client; its number.
     pub fn admit(&mut self, channel: Channel, foreground: bool) -> u64 {
-        self.next_client += 1;
-        let id = self.next_client;
-        self.clients.push(Client { id, channel, foreground, watches: foreground, outputs: [None, None] });
-        id
+        self.clients.admit(channel, foreground)
     }
 
     /// Carry what comes from the new terminal `master`.
     pub fn adopt_terminal(&mut self, master: OwnedFd) -> Result<()> {
-        self.input = Some(duplicate(master.as_fd())?);
+        self.input = Some(duplicate(&master)?);
         // While a user side is open, one that the payload closes and opens again is no end of the output.
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         self.user_side = Some(ioctl_tiocgptpeer(&master, flags).context("open the container's terminal")?);
-        (self.tty, self.streams) = (true, vec![Stream::new(Kind::Stdout, master)]);
-        self.attach_again();
+        self.carry(vec![Stream::new(Kind::Stdout, master)]);
         Ok(())
     }
 
     /// Carry what comes from new pipes.
     pub fn adopt_pipes(&mut self, ends: Ends) {
-        (self.tty, self.input) = (false, ends.stdin);
-        self.streams = vec![Stream::new(Kind::Stdout, ends.stdout), Stream::new(Kind::Stderr, ends.stderr)];
-        self.attach_again();
+        self.input = ends.stdin;
+        self.carry(vec![Stream::new(Kind::Stdout, ends.stdout), Stream::new(Kind::Stderr, ends.stderr)]);
     }
 
-    /// Pass output on to stdout and stderr of client `id`.
-    pub fn attach(&mut self, id: u64, outputs: [Option<OwnedFd>; 2]) {
-        if let Some(client) = self.clients.iter_mut().find(|client| client.id == id) {
-            client.outputs = outputs;
-            connect(client, &mut self.streams);
+    /// Readers stay when the container is started again, with what they have not taken yet.
+    fn carry(&mut self, streams: Vec<Stream>) {
+        let mut before = std::mem::replace(&mut self.streams, streams);
+        for stream in &mut self.streams {
+            match before.iter().position(|old| old.kind == stream.kind) {
+                Some(at) => stream.inherit(before.swap_remove(at)),
+                None => self.clients.connect(stream),
+            }
         }
     }
 
-    /// Clients stay when the container is started again.
-    fn attach_again(&mut self) {
-        self.clients.iter().for_each(|client| connect(client, &mut self.streams));
-    }
-
-    /// A copy of the way to stdin; the only one, if nobody may come later: then its closing is the end of the input.
-    pub fn input(&mut self, only: bool) -> Result<Option<OwnedFd>> {
-        match only && !self.tty {
-            true => Ok(self.input.take()),
-            false => self.input.as_ref().map(|input| duplicate(input.as_fd())).transpose(),
-        }
+    /// Pass output on to stdout and stderr of client `id`; with `input` it gets the way to stdin.
+    pub fn attach(&mut self, id: u64, outputs: [Option<OwnedFd>; 2], input: bool) {
+        self.clients.attach(id, outputs, input, &mut self.streams);
     }
 
     /// Kill the container after this time.
@@ -139,27 +131,44 @@ impl Watch {
 
     /// Tell client `id` alone.
     pub fn tell(&mut self, id: u64, message: &Tell, descriptors: &[BorrowedFd<'_>]) {
-        let client = self.clients.iter().position(|client| client.id == id);
-        if let Some(at) = client
-            && self.clients[at].channel.say(message, descriptors).is_err()
-        {
-            self.dismiss(at);
-        }
+        self.clients.tell(id, message, descriptors, &mut self.streams);
     }
 
     /// Tell everybody who watches.
     pub fn announce(&mut self, message: &Tell) {
-        self.clients.retain(|client| !client.watches || client.channel.say(message, &[]).is_ok());
+        self.ended = Some(message).filter(|said| matches!(said, Tell::Exited { .. })).cloned();
+        for id in self.watching() {
+            self.tell(id, message, &[]);
+        }
+    }
+
+    /// Tell client `id`, or everybody who watches, that the payload runs.
+    pub fn introduce(&mut self, id: Option<u64>, subject: Subject<'_>) {
+        self.ended = None;
+        for id in id.map_or_else(|| self.watching(), |id| vec![id]) {
+            let input = self.input(id);
+            let descriptors = [Some(subject.pidfd), input.as_ref().map(AsFd::as_fd)];
+            let descriptors: Vec<_> = descriptors.into_iter().flatten().collect();
+            self.tell(id, &Tell::Started { pid: subject.pid.as_raw_pid() }, &descriptors);
+        }
+    }
+
+    fn watching(&self) -> Vec<u64> {
+        self.clients.all.iter().filter(|client| client.watches).map(|client| client.id).collect()
+    }
+
+    /// The way to stdin for client `id`; in the foreground the only one: then its closing is the end of the input.
+    fn input(&mut self, id: u64) -> Option<OwnedFd> {
+        let client = self.clients.all.iter().find(|client| client.id == id && client.input)?;
+        match client.foreground && !self.tty {
+            true => self.input.take(),
+            false => self.input.as_ref().and_then(|input| duplicate(input).ok()),
+        }
     }
 
     /// Somebody wanted it to end.
     pub fn was_stopped(&self) -> bool {
         self.stopped
-    }
-
-    /// Whether the record was changed since this was asked last.
-    pub fn takes_reload(&mut self) -> bool {
-        std::mem::take(&mut self.reload)
     }
 
     /// Serve until something happens to `subject` or the time is `due`.
@@ -177,7 +186,7 @@ impl Watch {
             if let Some(event) = self.hear(&ready.clients, subject) {
                 return Ok(event);
             }
-            self.move_output(subject);
+            self.move_output(&ready.streams, subject);
             if subject.is_none() && self.stopped {
                 return Ok(Event::Stop);
             }
@@ -198,52 +207,61 @@ impl Watch {
     }
 
     /// After the end: what readers have not taken yet, until they have or are gone.
-    pub fn flush(&mut self) {
+    pub fn flush(mut self) {
+        // Whoever comes now is told by the container's files, and who has all is not kept waiting.
+        drop(self.door);
         self.streams.retain_mut(Stream::flush);
         while !self.streams.is_empty() {
+            self.clients.all.retain(|client| self.streams.iter().any(|stream| stream.serves(client.id)));
             let waits: Vec<_> = self.streams.iter().flat_map(Stream::waits_for).collect();
             let outputs = waits.iter().filter(|(_, flags)| *flags == PollFlags::OUT);
             let mut fds: Vec<_> = outputs.map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
             let outputs = fds.len();
-            fds.extend(self.clients.iter().map(|client| PollFd::new(&client.channel, PollFlags::IN)));
+            fds.extend(self.clients.all.iter().map(|client| PollFd::new(&client.channel, PollFlags::IN)));
             let due = self.streams.iter().filter_map(Stream::last_due).min();
             if outputs == 0 || poll(&mut fds, due.map(remaining).as_ref()).is_err() {
                 return;
             }
-            let gone: Vec<usize> = (0..self.clients.len())
-                .filter(|at| fds[outputs + at].revents().contains(PollFlags::HUP))
-                .collect();
+            let lines = self.clients.all.iter().zip(&fds[outputs..]);
+            let gone = lines.filter(|(_, line)| line.revents().contains(PollFlags::HUP));
+            let gone: Vec<u64> = gone.map(|(client, _)| client.id).collect();
             drop(fds);
-            for at in gone.into_iter().rev() {
-                self.dismiss(at);
+            for id in gone {
+                self.clients.dismiss(id, &mut self.streams);
             }
             self.streams.retain_mut(Stream::flush);
         }
     }
 
-    fn wait(&self, subject: Option<Subject<'_>>, due: Option<Instant>) -> Result<Ready> {
+    fn wait<'a>(&'a self, subject: Option<Subject<'_>>, due: Option<Instant>) -> Result<Ready> {
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.door, PollFlags::IN)];
-        fds.extend(self.clients.iter().map(|client| PollFd::new(&client.channel, PollFlags::IN)));
+        fds.extend(self.clients.all.iter().map(|client| PollFd::new(&client.channel, PollFlags::IN)));
         fds.extend(subject.iter().map(|s| PollFd::from_borrowed_fd(s.pidfd, PollFlags::IN)));
         let check = subject.and_then(|subject| subject.check);
         fds.extend(check.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
-        let waits: Vec<_> = self.streams.iter().flat_map(Stream::waits_for).collect();
-        fds.extend(waits.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
+        let first = fds.len();
+        let of_stream = |(at, stream): (usize, &'a Stream)| stream.waits_for().map(move |waits| (at, waits));
+        let waits: Vec<_> = self.streams.iter().enumerate().flat_map(of_stream).collect();
+        fds.extend(waits.iter().map(|(_, (fd, flags))| PollFd::from_borrowed_fd(*fd, *flags)));
         let next = self.kill_at.filter(|_| subject.is_some()).into_iter().chain(due);
-        let next = next.chain(self.streams.iter().filter_map(Stream::due)).min();
-        match poll(&mut fds, next.map(remaining).as_ref()) {
+        match poll(&mut fds, next.min().map(remaining).as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Ready::default()),
             Err(errno) => return Err(errno).context("poll"),
         }
         let ready = |at: usize| !fds[at].revents().is_empty();
-        let clients = 2 + self.clients.len();
+        let clients = 2 + self.clients.all.len();
         Ok(Ready {
             signals: ready(0),
             door: ready(1),
             clients: (2..clients).map(ready).collect(),
             ended: subject.is_some() && ready(clients),
             checked: check.is_some() && ready(clients + 1),
+            streams: (0..self.streams.len())
+                .map(|stream| {
+                    waits.iter().enumerate().any(|(at, (of, _))| *of == stream && ready(first + at))
+                })
+                .collect(),
         })
     }
 
@@ -265,21 +283,23 @@ impl Watch {
             let _ = crate::sys::signal::send(subject.pidfd, signal.unwrap_or(self.stop.0));
             let at = Instant::now() + time.unwrap_or(self.stop.1);
             self.kill_at = Some(self.kill_at.map_or(at, |earlier| earlier.min(at)));
+            // A paused one could not obey.
+            let _ = pause::resume(&self.dir);
         }
     }
 
     fn hear(&mut self, ready: &[bool], subject: Option<Subject<'_>>) -> Option<Event> {
         let mut event = None;
         for at in (0..ready.len()).rev().filter(|at| ready[*at]) {
-            match self.clients[at].channel.hear::<Ask>() {
+            let Client { id, foreground, .. } = self.clients.all[at];
+            match self.clients.all[at].channel.hear::<Ask>() {
                 Ok(Some((ask, descriptors))) => {
                     event = self.answer(at, ask, descriptors, subject).or(event);
                 }
                 // Closed, or it talks nonsense.
                 _ => {
-                    let deserted = self.clients[at].foreground;
-                    self.dismiss(at);
-                    if deserted {
+                    self.clients.dismiss(id, &mut self.streams);
+                    if foreground {
                         self.begin_stop(subject, None, None);
                     }
                 }
@@ -295,63 +315,63 @@ impl Watch {
         descriptors: Vec<OwnedFd>,
         subject: Option<Subject<'_>>,
     ) -> Option<Event> {
-        let id = self.clients[at].id;
+        let client = &mut self.clients.all[at];
+        let id = client.id;
         match ask {
-            Ask::Attach { stdin } => {
-                let input = if stdin { self.input(false).ok().flatten() } else { None };
-                let said: Vec<_> = input.iter().map(AsFd::as_fd).collect();
-                let tty = self.tty;
+            Ask::Attach { input } => {
                 if let Ok(streams) = <[OwnedFd; 2]>::try_from(descriptors) {
-                    self.attach(id, streams.map(Some));
-                    self.clients[at].watches = true;
-                    self.tell(id, &Tell::Attached { tty }, &said);
+                    client.watches = true;
+                    self.attach(id, streams.map(Some), input);
+                    let input = self.input(id);
+                    self.tell(id, &Tell::Attached, &input.iter().map(AsFd::as_fd).collect::<Vec<_>>());
                 }
             }
             Ask::Detach => {
-                if self.clients[at].foreground {
+                if client.foreground {
                     super::life::leave_streams();
                 }
-                self.dismiss(at);
+                self.clients.dismiss(id, &mut self.streams);
             }
             Ask::Stop { signal, milliseconds } => {
-                self.clients[at].watches = true;
+                client.watches = true;
                 self.begin_stop(subject, signal, milliseconds.map(Duration::from_millis));
             }
             Ask::Signal(number) => {
-                // As with Podman, what the user killed is not started again.
-                self.stopped |= number != libc::SIGWINCH && number != libc::SIGCONT;
+                // What the user killed is not started again (podman-run(1), `--restart`). Unlike Podman we don't take
+                // every signal for a wish to end: one that it survives, a SIGUSR1 or SIGHUP, changes nothing.
+                self.stopped |= ENDING.contains(&number) || number == self.stop.0;
+                self.sent = Some(number);
                 if let Some(subject) = subject {
                     let _ = crate::sys::signal::send(subject.pidfd, number);
                 }
                 self.tell(id, &Tell::Done, &[]);
             }
             Ask::Watch => {
-                self.clients[at].watches = true;
-                self.tell(id, &Tell::Done, &[]);
+                client.watches = true;
+                let said = self.ended.clone().unwrap_or(Tell::Done);
+                self.tell(id, &said, &[]);
             }
-            Ask::Go => {
-                self.clients[at].watches = true;
+            Ask::Go { foreground } => {
+                (client.watches, client.foreground) = (true, foreground);
                 return Some(Event::Go);
             }
             Ask::Reload => {
-                self.reload = true;
                 self.tell(id, &Tell::Done, &[]);
+                return Some(Event::Reload);
             }
         }
         None
     }
 
-    fn dismiss(&mut self, at: usize) {
-        let client = self.clients.remove(at);
-        for stream in &mut self.streams {
-            stream.detach(client.id);
-        }
-    }
-
-    fn move_output(&mut self, subject: Option<Subject<'_>>) {
+    fn move_output(&mut self, ready: &[bool], subject: Option<Subject<'_>>) {
         let mut lagging = Vec::new();
         let Watch { log, lost, broken, buffer, .. } = self;
+        let mut at = 0;
         self.streams.retain_mut(|stream| {
+            at += 1;
+            if ready.get(at - 1) != Some(&true) {
+                return true;
+            }
             let flow = stream.step(log, buffer, &mut lagging);
             // Asked before the payload hears of it: afterwards it may be gone.
             *broken |=
@@ -361,9 +381,7 @@ impl Watch {
         });
         for id in lagging {
             self.tell(id, &Tell::LetGo, &[]);
-            if let Some(at) = self.clients.iter().position(|client| client.id == id) {
-                self.dismiss(at);
-            }
+            self.clients.dismiss(id, &mut self.streams);
         }
     }
 
@@ -375,18 +393,10 @@ impl Watch {
         }
         let broken = std::mem::take(&mut self.broken) && ended.code != 0;
         (self.kill_at, self.input) = (None, None);
+        self.stopped |= self.sent.take().is_some_and(|number| i32::from(ended.code) == 128 + number);
         Ok(Ended { lost: self.lost.take(), ..if broken { BROKEN_PIPE } else { ended } })
     }
 }
 
-fn connect(client: &Client, streams: &mut [Stream]) {
-    for (stream, to) in streams.iter_mut().zip(&client.outputs) {
-        if let Some(to) = to.as_ref().and_then(|to| duplicate(to.as_fd()).ok()) {
-            stream.attach(client.id, to, client.foreground);
-        }
-    }
-}
-
-fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
-    fcntl_dupfd_cloexec(fd, 3).context("duplicate a descriptor")
-}
+/// Signals that ask for the end, whatever becomes of the process.
+const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGQUIT];

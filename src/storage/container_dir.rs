@@ -4,11 +4,11 @@ use super::{
     ContainerId, Digest,
     small_file::{read, replace},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::{
-    fs::{Mode, OFlags, open},
-    io::Errno,
+    fs::{FlockOperation, Mode, OFlags, flock, fstat, open, stat},
+    io::{Errno, retry_on_intr},
 };
 use std::{
     fs,
@@ -104,23 +104,42 @@ impl ContainerDir {
 
     /// Take the lock of a dead container; `None` while it lives or when it is gone.
     pub fn try_lock(&self) -> Result<Option<Lock>> {
-        let Some(file) = self.open_lock(OFlags::RDWR)? else { return Ok(None) };
-        Lock::take(file).with_context(|| format!("lock container {}", self.id.short()))
+        let doing = || format!("lock container {}", self.id.short());
+        while let Some(file) = self.open_lock(OFlags::RDWR)? {
+            match Lock::take(file).with_context(doing)? {
+                Some(lock) if !is_at(&self.path.join("lock"), &lock) => {}
+                taken => return Ok(taken),
+            }
+        }
+        Ok(None)
     }
 
     /// Wait until the container is dead and take its lock; `None` when it is gone.
     pub fn lock(&self) -> Result<Option<Lock>> {
-        let Some(file) = self.open_lock(OFlags::RDWR)? else { return Ok(None) };
-        let all = whole_file();
-        loop {
-            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&all)) {
-                Ok(_) => return Ok(Some(Lock(file))),
-                Err(nix::errno::Errno::EINTR) => continue,
+        while let Some(file) = self.open_lock(OFlags::RDWR)? {
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&whole_file())) {
+                Ok(_) if is_at(&self.path.join("lock"), &file) => return Ok(Some(Lock(file))),
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(e) => {
                     return Err(e).with_context(|| format!("wait for container {} to end", self.id.short()));
                 }
             }
         }
+        Ok(None)
+    }
+
+    /// Wait for whoever is replacing a file of the container by what it made of the file before, and be the one. Held for a
+    /// moment only, whether the container lives or not.
+    ///
+    /// # Errors
+    /// The container is gone.
+    pub fn lock_changes(&self) -> Result<OwnedFd> {
+        let doing = || format!("change container {}", self.id.short());
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let dir = open(&self.path, flags, Mode::empty()).with_context(doing)?;
+        retry_on_intr(|| flock(&dir, FlockOperation::LockExclusive)).with_context(doing)?;
+        ensure!(is_at(&self.path, &dir), "container {} was removed", self.id.short());
+        Ok(dir)
     }
 
     fn open_lock(&self, access: OFlags) -> Result<Option<OwnedFd>> {
@@ -154,6 +173,12 @@ impl AsFd for Lock {
     }
 }
 
+/// Whether `file` is what lies at `path`: while one waits for its lock, a container is moved to the trash.
+fn is_at(path: &Path, file: impl AsFd) -> bool {
+    let (there, here) = (stat(path), fstat(file));
+    there.is_ok_and(|there| here.is_ok_and(|here| (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)))
+}
+
 fn whole_file() -> libc::flock {
     libc::flock { l_type: libc::F_WRLCK as _, l_whence: libc::SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 }
 }
@@ -171,5 +196,36 @@ mod tests {
         dir.write("exit", b"a long text").unwrap();
         dir.write("exit", b"short").unwrap();
         assert_eq!(dir.read("exit").unwrap().unwrap(), b"short");
+    }
+
+    #[test]
+    fn the_lock_of_a_container_that_is_gone_is_nobodys() {
+        let (_temp, store) = test_store();
+        let (dir, lock) = store.create_container(&ContainerId::random().unwrap(), &[]).unwrap();
+        let change = dir.lock_changes().unwrap();
+        let waiting =
+            [(); 2].map(|()| dir.clone()).map(|dir| std::thread::spawn(move || dir.lock().unwrap()));
+        let late = {
+            let dir = dir.clone();
+            std::thread::spawn(move || dir.lock_changes().map_err(|e| e.to_string()))
+        };
+        // All three wait in the kernel for a file that is on its way to the trash.
+        let sleeping = || {
+            let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+            let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("syscall")).ok());
+            stats
+                .filter(|call| {
+                    [libc::SYS_fcntl, libc::SYS_flock].iter().any(|n| call.starts_with(&format!("{n} ")))
+                })
+                .count()
+        };
+        while sleeping() < 3 {
+            std::thread::yield_now();
+        }
+        store.retire_container(&dir, None).unwrap().unwrap();
+        drop((lock, change));
+        assert!(waiting.into_iter().all(|thread| thread.join().unwrap().is_none()));
+        assert!(late.join().unwrap().unwrap_err().contains("was removed"));
+        assert!(dir.try_lock().unwrap().is_none());
     }
 }

@@ -59,6 +59,12 @@ impl Store {
         Ok(ours.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())
     }
 
+    /// Free all names of container `id` but `kept`: the old one, and what a rename that was killed has left.
+    pub fn release_names_but(&self, kept: &Name, id: &ContainerId) -> Result<()> {
+        let mut others = self.names_of(id)?.into_iter().filter(|name| name != kept);
+        others.try_for_each(|name| self.release_name(&name, id))
+    }
+
     /// Free `name` if it is container `id` that has it.
     pub fn release_name(&self, name: &Name, id: &ContainerId) -> Result<()> {
         let claim = self.claim(name);

@@ -53,6 +53,11 @@ impl Live {
         }
     }
 
+    /// Its stdout.
+    pub fn out(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.child.stdout.as_ref().expect("a pipe").as_fd()
+    }
+
     /// There is something to read on its stdout now.
     pub fn has_said(&mut self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -90,6 +95,13 @@ impl Live {
     /// The process id of `ctr` itself.
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    /// Read all that it says, then wait for its end.
+    pub fn read_to_end(mut self) -> Outcome {
+        let mut pipe = self.child.stdout.take().expect("a pipe");
+        pipe.read_to_end(&mut self.stdout).expect("read what ctr says");
+        self.end()
     }
 
     /// Wait for its end; stdin stays as it is, stdout has what no [`Live::line`] took.
