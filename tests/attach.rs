@@ -290,6 +290,8 @@ fn the_end_comes_first() {
     let asleep = format!("/proc/{}/wchan", client.pid().as_raw_pid());
     while !std::fs::read_to_string(&asleep).unwrap_or_default().contains("skb_wait_for_more_packets") {}
     kill_process(first, Signal::KILL).expect("kill the container");
+    let stat = format!("/proc/{}/stat", first.as_raw_pid());
+    while !std::fs::read_to_string(&stat).expect("read its state").contains(") Z ") {}
     kill_process(monitor, Signal::CONT).expect("let the monitor go on");
     let end = client.end();
     assert_eq!(end.code(), 137, "{end}");

@@ -247,6 +247,14 @@ fn a_client_that_is_killed_takes_it_along() {
             hpids.lines().find_map(|line| line.strip_prefix(&format!("{inside} "))?.trim().parse().ok());
         live.signal(Signal::KILL);
         wait_gone(outside.expect("it is listed"));
+        // And with it what it had started.
+        let mut live = c.live(&[], "sleep 1001 & echo up; sleep 1002");
+        live.says("up");
+        live.signal(Signal::KILL);
+        let began = std::time::Instant::now();
+        while c.0.run(["top", "c", "args"]).ok().contains("sleep 1001") {
+            assert!(began.elapsed().as_secs() < 10, "as {user:?}: it is left");
+        }
         // A signal that can be passed on is.
         let mut live =
             c.live(&[], "trap 'echo caught; exit 9' TERM; echo up; while :; do sleep 1000 & wait; done");

@@ -318,14 +318,127 @@ fn orders_for_the_paused_and_the_initialized() {
     ctr.ok("create --network=none --name set-up box sleep 1000");
     ctr.ok("init set-up");
     ctr.0.run(["init", "set-up"]).fails("not created");
-    ctr.0.run(["start", "--attach", "set-up"]).fails("initialized");
+    ctr.0.run(["pause", "set-up"]).fails("not running").hints("ctr start");
+    ctr.0.run(["exec", "set-up", "true"]).fails("running containers").hints("ctr start");
     assert_eq!(ctr.state("set-up"), "initialized 0", "it was not let go");
     ctr.runs("obeys", "", OBEYS);
     while !ctr.log("obeys").contains("ready") {
         std::thread::yield_now();
     }
     ctr.ok("pause obeys");
-    ctr.0.run(["start", "obeys"]).fails("paused");
+    ctr.0.run(["start", "obeys"]).fails("paused").hints("ctr unpause");
+    ctr.0.run(["attach", "obeys"]).fails("paused").hints("ctr unpause");
+    ctr.0.run(["pause", "obeys"]).fails("paused").hints("ctr unpause");
     ctr.ok("stop obeys");
     assert_eq!(ctr.state("obeys"), "exited 7", "it could obey");
+}
+
+/// Whoever wants a paused one to end: it hears of it at once.
+#[test]
+fn a_paused_one_ends_as_it_is_asked_to() {
+    let ctr = Containers::of(User::Rootless);
+    let began = std::time::Instant::now();
+    for who in ["client", "monitor", "check"] {
+        let options: &[&str] = match who {
+            "check" => &[
+                "--health-cmd=test ! -e /ill",
+                "--health-interval=50ms",
+                "--health-retries=1",
+                "--health-on-failure=stop",
+            ],
+            _ => &[],
+        };
+        let line = [&["run", "--network=none", "--name=a"], options, &["box", "sh", "-c", OBEYS]].concat();
+        let mut live = ctr.0.start(line);
+        live.says("ready");
+        if who == "check" {
+            // One that is paused is not looked at.
+            ctr.ok("pause a");
+            let log = ctr.field("a", "{{len .State.Health.Log}}");
+            for _ in 0..5 {
+                ctr.ok("ps");
+            }
+            assert_eq!(ctr.field("a", "{{len .State.Health.Log}}"), log);
+            ctr.ok("unpause a");
+            ctr.ok("exec a touch /ill");
+            assert_eq!(live.end().code(), 7, "{who}");
+        } else {
+            ctr.ok("pause a");
+            let monitor = ctr.pid("a", "ConmonPid");
+            match who {
+                "client" => live.signal(Signal::KILL),
+                _ => kill_process(monitor, Signal::TERM).expect("ask the monitor"),
+            }
+            wait_gone(monitor.as_raw_pid());
+            assert_eq!(ctr.state("a"), "exited 7", "{who}");
+        }
+        ctr.ok("rm a");
+    }
+    assert!(began.elapsed().as_secs() < 10, "nobody waited for a stop timeout");
+}
+
+#[test]
+fn only_pause_pauses() {
+    let ctr = Containers::of(User::Rootless);
+    ctr.runs("a", "", OBEYS);
+    let stat = format!("/proc/{}/stat", ctr.pid("a", "Pid").as_raw_pid());
+    let is =
+        |state: &str| std::fs::read_to_string(&stat).unwrap_or_default().contains(&format!(") {state} "));
+    kill_process(ctr.pid("a", "Pid"), Signal::STOP).expect("stop it");
+    while !is("T") {}
+    assert_eq!(ctr.state("a"), "running 0", "somebody stopped it, but not us");
+    ctr.0.run(["unpause", "a"]).fails("not paused");
+    ctr.ok("pause a");
+    assert_eq!(ctr.state("a"), "paused 0");
+    kill_process(ctr.pid("a", "Pid"), Signal::CONT).expect("continue it");
+    assert_eq!(ctr.state("a"), "paused 0", "its children are still stopped");
+    ctr.ok("unpause a");
+    assert_eq!(ctr.state("a"), "running 0");
+}
+
+/// strace keeps the first one for a second at its new name, while the second comes.
+#[test]
+fn two_renames_at_once() {
+    let ctr = Containers::of(User::Rootless);
+    ctr.ok("create --network=none --name a box");
+    let slow = [
+        "strace",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=symlink",
+        "-e",
+        "inject=symlink:delay_exit=1000000",
+    ];
+    let mut first = ctr.0.wrapped(&slow, &["rename", "a", "b"]).spawn().expect("start strace");
+    while !ctr.0.list("names").contains(&"b".to_owned()) {
+        std::thread::yield_now();
+    }
+    ctr.0.run(["rename", "a", "c"]).ok();
+    assert!(first.wait().expect("wait for it").success());
+    assert_eq!(ctr.0.list("names"), ["c"]);
+    assert_eq!(ctr.field("c", "{{.Name}}"), "c");
+    // And what a rename that was killed left behind goes with the next.
+    let killed =
+        ["strace", "-qq", "-o", "/dev/null", "-e", "trace=symlink", "-e", "inject=symlink:signal=KILL"];
+    let _ = ctr.0.wrapped(&killed, &["rename", "c", "d"]).status();
+    ctr.ok("rename c e");
+    assert_eq!(ctr.0.list("names"), ["e"]);
+}
+
+#[test]
+fn who_comes_while_a_reader_stalls_hears_of_the_end() {
+    let ctr = Containers::of(User::Rootless);
+    // More than the foreground's pipe holds, less than the container's.
+    let line =
+        ["run", "--network=none", "--name=a", "box", "sh", "-c", "echo up; head -c 200000 /dev/zero; exit 3"];
+    let mut reader = ctr.0.start(line);
+    reader.says("up");
+    let waits = ctr.0.start(["wait", "a"]);
+    assert_eq!(waits.end().ok(), "3");
+    for line in [&["wait", "a"][..], &["logs", "-f", "a"], &["stop", "a"], &["start", "a"]] {
+        ctr.0.start(line).read_to_end().exits(0);
+    }
+    assert!(reader.read_to_end().exits(3).bytes().len() == 200_000);
 }

@@ -94,6 +94,21 @@ fn the_size_at_the_start_and_after_a_change() {
     }
 }
 
+/// Who types nothing decides about the size all the same.
+#[test]
+fn the_size_without_interactive() {
+    let ctr = Ctr::with_box(User::Rootless);
+    let script = "stty size; trap 'stty size; exit 5' WINCH; echo ready; while :; do sleep 1000 & wait; done";
+    let mut terminal = Terminal::start(&ctr, &["-t"], &["sh", "-c", script]);
+    terminal.expect("33 77\r");
+    terminal.expect("ready\r");
+    let mut size = tcgetwinsize(&terminal.slave).expect("the size");
+    (size.ws_row, size.ws_col) = (44, 99);
+    tcsetwinsize(&terminal.master, size).expect("change the size");
+    terminal.expect("44 99\r");
+    assert_eq!(terminal.ends(), 5);
+}
+
 #[test]
 fn the_terminal_is_restored_when_a_signal_ends_the_container() {
     let ctr = Ctr::with_box(User::Rootless);

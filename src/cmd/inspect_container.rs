@@ -41,7 +41,7 @@ pub fn value(container: &Container) -> Value {
         "OCIRuntime": "ctr",
         "ConmonPidFile": record.monitor_pidfile,
         "PidFile": dir.pid_file(),
-        "RestartCount": status.exit().map_or(0, |exit| exit.restart_count),
+        "RestartCount": status.restart_count(),
         "Driver": record.storage_driver,
         "GraphDriver": graph_driver(dir, record),
         "Platform": "linux",

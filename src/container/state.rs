@@ -95,6 +95,12 @@ impl Status {
         }
     }
 
+    /// How often its monitor has started it again.
+    pub fn restart_count(&self) -> u32 {
+        let process = self.process().map(|process| process.restart_count);
+        process.or(self.exit().map(|exit| exit.restart_count)).unwrap_or(0)
+    }
+
     /// How it ended last.
     pub fn exit(&self) -> Option<&Exit> {
         match self {
@@ -231,6 +237,9 @@ pub struct Process {
     /// `pause` stopped it and all its children.
     #[serde(default)]
     pub paused: bool,
+    /// How often it has been started again.
+    #[serde(default)]
+    pub restart_count: u32,
 }
 
 impl Process {
@@ -246,6 +255,7 @@ impl Process {
             monitor,
             waits: false,
             paused: false,
+            restart_count: 0,
         })
     }
 

@@ -79,6 +79,10 @@ impl<'a> Supervision<'a> {
         self.due = None;
         let Some((check, _)) = self.current() else { return };
         let interval = check.interval;
+        if self.is_paused() {
+            self.due = after(interval);
+            return;
+        }
         match Probe::begin(self.dir, self.record, check) {
             Ok(probe) => self.probe = Some(probe),
             Err(_) => self.due = after(interval),
@@ -87,17 +91,19 @@ impl<'a> Supervision<'a> {
 
     /// Take in what the check said.
     pub fn finish(&mut self) -> Option<Verdict> {
-        let outcome = self.probe.take()?.finish()?;
+        let outcome = self.probe.take()?.finish();
         let checks = self.record.health.as_ref()?;
         let (check, counts) = self.current()?;
         let (interval, forgiven) =
             (check.interval, self.since.elapsed() < Duration::from_nanos(check.start_period));
+        self.due = after(interval);
+        // What it saw of a container that is paused, or nothing when it was killed, says nothing.
+        let outcome = outcome.filter(|_| !self.is_paused())?;
         let succeeded = outcome.exit_code == 0;
         let mut health = Health::read(self.dir).ok().flatten().unwrap_or(Health::STARTING);
         let before = health.status;
         health.learn(outcome, counts, forgiven);
         let _ = health.write(self.dir);
-        self.due = after(interval);
         let mut action = OnFailure::None;
         if let (Some((successes, failures)), Some((startup, enough))) = (&mut self.startup, &checks.startup) {
             *(if succeeded { successes } else { &mut *failures }) += 1;
@@ -113,6 +119,10 @@ impl<'a> Supervision<'a> {
             action = checks.on_failure;
         }
         Some(Verdict { changed, action })
+    }
+
+    fn is_paused(&self) -> bool {
+        state::Process::read(self.dir).is_ok_and(|process| process.is_some_and(|process| process.paused))
     }
 
     /// The check whose turn it is, and with how many retries it counts.

@@ -137,7 +137,7 @@ impl Life<'_> {
             Record::change(dir, |record| Record { storage_driver: driver.to_owned(), ..record })?;
         }
         let pid = begun.child.pid;
-        Process::of(pid.as_raw_pid())?.write(dir)?;
+        Process { restart_count: *count, ..Process::of(pid.as_raw_pid())? }.write(dir)?;
         if let Some(mut pidfile) = pidfile {
             write!(pidfile, "{}", pid.as_raw_pid()).context("write the process id to the pidfile")?;
         }

@@ -265,6 +265,15 @@ impl Outcome {
         assert!(!stderr.contains("panicked"), "{self}");
         self
     }
+
+    /// Its hint names `command`.
+    #[track_caller]
+    pub fn hints(self, command: &str) -> Outcome {
+        let stderr = self.stderr();
+        let hint = stderr.lines().find(|line| line.starts_with("hint: ")).unwrap_or_default();
+        assert!(hint.contains(command), "no {command:?} in the hint, {self}");
+        self
+    }
 }
 
 impl std::fmt::Display for Outcome {
