@@ -4,6 +4,7 @@
 mod support;
 
 use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
 use support::{Ctr, Layer, TestImage, User, compile, wait_gone};
 
 /// Removes what a test leaves running.
@@ -431,14 +432,22 @@ fn two_renames_at_once() {
 fn who_comes_while_a_reader_stalls_hears_of_the_end() {
     let ctr = Containers::of(User::Rootless);
     // More than the foreground's pipe holds, less than the container's.
-    let line =
-        ["run", "--network=none", "--name=a", "box", "sh", "-c", "echo up; head -c 200000 /dev/zero; exit 3"];
-    let mut reader = ctr.0.start(line);
+    let script = "echo up; head -c 400000 /dev/zero; exec sleep 1000";
+    let mut reader = ctr.0.start(["run", "--network=none", "--name=a", "box", "sh", "-c", script]);
     reader.says("up");
+    let (first, monitor) = (ctr.pid("a", "Pid"), ctr.pid("a", "ConmonPid"));
+    let of = |pid: Pid, file: &str| fs::read_to_string(format!("/proc/{}/{file}", pid.as_raw_pid()));
+    while !of(first, "cmdline").expect("its command").starts_with("sleep") {}
+    // The monitor hears of the client and of the end at once.
+    kill_process(monitor, Signal::STOP).expect("stop the monitor");
     let waits = ctr.0.start(["wait", "a"]);
-    assert_eq!(waits.end().ok(), "3");
+    while !of(waits.pid(), "wchan").unwrap_or_default().contains("skb_wait_for_more_packets") {}
+    kill_process(first, Signal::KILL).expect("kill the container");
+    while !of(first, "stat").expect("its state").contains(") Z ") {}
+    kill_process(monitor, Signal::CONT).expect("let the monitor go on");
+    assert_eq!(waits.end().ok(), "137");
     for line in [&["wait", "a"][..], &["logs", "-f", "a"], &["stop", "a"], &["start", "a"]] {
         ctr.0.start(line).read_to_end().exits(0);
     }
-    assert!(reader.read_to_end().exits(3).bytes().len() == 200_000);
+    assert_eq!(reader.read_to_end().exits(137).bytes().len(), 400_000);
 }

@@ -3,7 +3,7 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 use memchr::memchr;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::{borrow::Cow, cell::OnceCell, fmt::Write as _};
 
 /// Which of the two.
@@ -59,7 +59,7 @@ impl Entry {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Docker<'a> {
     #[serde(borrow)]
     log: Cow<'a, str>,
@@ -89,11 +89,22 @@ impl Format {
                 }
             }
             Format::Docker => {
-                let log = String::from_utf8_lossy(line);
-                let line = Docker { log, stream: kind.word().into(), time: stamp.into() };
-                // Writing to memory doesn't fail.
-                let _ = serde_json::to_writer(&mut *out, &line);
-                out.push(b'\n');
+                let (line, feed) = line.strip_suffix(b"\n").map_or((line, ""), |line| (line, "\\n"));
+                // Most lines are plain: valid as they are, and nothing in them is to be escaped.
+                let text =
+                    std::str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::from);
+                out.extend_from_slice(b"{\"log\":");
+                match text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+                    true => [b"\"", text.as_bytes()].into_iter().for_each(|part| out.extend_from_slice(part)),
+                    false => {
+                        // Writing to memory doesn't fail. The quote at its end comes after the line feed.
+                        let _ = serde_json::to_writer(&mut *out, &text);
+                        out.pop();
+                    }
+                }
+                for part in [feed, "\",\"stream\":\"", kind.word(), "\",\"time\":\"", stamp, "\"}\n"] {
+                    out.extend_from_slice(part.as_bytes());
+                }
             }
         }
     }
@@ -141,6 +152,11 @@ impl Format {
             }
         }
     }
+}
+
+/// Whether JSON has `byte` as it is within a string.
+fn is_plain(byte: u8) -> bool {
+    byte >= b' ' && byte != b'"' && byte != b'\\'
 }
 
 /// Bytes at a line's edges that say whether it is whole.

@@ -23,7 +23,7 @@ pub struct Ends {
 }
 
 /// Bytes that a payload may be ahead of its monitor.
-const PIPE: usize = 256 << 10;
+pub const PIPE: usize = 256 << 10;
 
 /// Pipes for a payload: its ends and ours. Without `interactive` its stdin is /dev/null.
 pub fn pipes(interactive: bool) -> Result<(Stdio, Ends)> {

@@ -3,14 +3,18 @@
 //! The one who started the container in the foreground is waited for: while it takes nothing, the container's pipe fills
 //! up, as in any pipeline. Nobody waits for others: one that is behind by [`BEHIND`] bytes is let go.
 
-use super::{log::Log, log_line::Kind, pump::is_pipe};
+use super::{
+    log::Log,
+    log_line::Kind,
+    pump::{PIPE, is_pipe},
+};
 use anyhow::Error;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, FileType, Mode, OFlags, fstat, openat},
     io::{Errno, read, write},
     net::{SendFlags, send},
-    pipe::{SpliceFlags, splice},
+    pipe::{SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, splice},
 };
 use std::{
     collections::VecDeque,
@@ -26,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MOST_LEFT: usize = 2 << 20;
 /// Bytes read at once.
 const CHUNK: usize = 128 << 10;
+/// Bytes that a pipe holds unless somebody changed that.
+const USUAL: usize = 64 << 10;
 /// Bytes moved at once from pipe to pipe: what the largest holds.
 const STRAIGHT: usize = 1 << 20;
 /// What a pipe that polls as writable takes at least without blocking (pipe(7), PIPE_BUF).
@@ -158,6 +164,9 @@ impl Stream {
             Err(Errno::AGAIN) => is_ready(self.from.as_fd(), PollFlags::IN),
             _ => false,
         };
+        if sink.full {
+            sink.widen();
+        }
         match moved {
             // What is left is read and found to be too much for a reader that is gone.
             Err(Errno::PIPE) => None,
@@ -214,6 +223,7 @@ struct Sink {
     queue: VecDeque<u8>,
     /// It is a pipe that took no more.
     full: bool,
+    widened: bool,
     /// When it took something last.
     since: Instant,
     failed: Option<Errno>,
@@ -251,7 +261,7 @@ impl Sink {
         };
         let pipe = way == Way::Own && kind == Ok(FileType::Fifo);
         let (queue, since) = (VecDeque::new(), Instant::now());
-        Sink { client, to, way, pipe, foreground, queue, full: false, since, failed: None }
+        Sink { client, to, way, pipe, foreground, queue, full: false, widened: false, since, failed: None }
     }
 
     /// Whether the container has to wait for this reader.
@@ -300,6 +310,15 @@ impl Sink {
         }
     }
 
+    /// It took no more: a pipe of the usual size (pipe(7)) becomes as wide as the container's own, so that each side is
+    /// woken up less often. One that somebody made another size stays so.
+    fn widen(&mut self) {
+        if self.pipe && self.foreground && !std::mem::replace(&mut self.widened, true) {
+            let usual = fcntl_getpipe_size(&self.to) == Ok(USUAL);
+            let _ = usual.then(|| fcntl_setpipe_size(&self.to, PIPE));
+        }
+    }
+
     /// How much of `text` the reader took.
     fn take(&mut self, text: &[u8]) -> usize {
         let mut taken = 0;
@@ -316,7 +335,10 @@ impl Sink {
             match written {
                 Ok(count) => taken += count,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
+                Err(Errno::AGAIN) => {
+                    self.widen();
+                    break;
+                }
                 Err(errno) => self.failed = Some(errno),
             }
         }
