@@ -432,7 +432,7 @@ fn two_renames_at_once() {
 fn who_comes_while_a_reader_stalls_hears_of_the_end() {
     let ctr = Containers::of(User::Rootless);
     // More than the foreground's pipe holds, less than the container's.
-    let script = "echo up; head -c 400000 /dev/zero; exec sleep 1000";
+    let script = "echo up; head -c 300000 /dev/zero; exec sleep 1000";
     let mut reader = ctr.0.start(["run", "--network=none", "--name=a", "box", "sh", "-c", script]);
     reader.says("up");
     let (first, monitor) = (ctr.pid("a", "Pid"), ctr.pid("a", "ConmonPid"));
@@ -449,5 +449,5 @@ fn who_comes_while_a_reader_stalls_hears_of_the_end() {
     for line in [&["wait", "a"][..], &["logs", "-f", "a"], &["stop", "a"], &["start", "a"]] {
         ctr.0.start(line).read_to_end().exits(0);
     }
-    assert_eq!(reader.read_to_end().exits(137).bytes().len(), 400_000);
+    assert_eq!(reader.read_to_end().exits(137).bytes().len(), 300_000);
 }

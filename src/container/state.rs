@@ -14,7 +14,12 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{fs, os::fd::OwnedFd, sync::OnceLock};
+use std::{
+    fs,
+    os::fd::OwnedFd,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 /// What a container is doing.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,18 +41,36 @@ pub enum Status {
 impl Status {
     /// What container `dir` is doing right now.
     pub fn of(dir: &ContainerDir) -> Result<Status> {
+        let due = Instant::now() + SOON;
+        loop {
+            match Status::look(dir)? {
+                (_, true) if Instant::now() < due => std::thread::yield_now(),
+                (status, _) => return Ok(status),
+            }
+        }
+    }
+
+    /// The same, and whether its first process has ended and its monitor is about to say how.
+    fn look(dir: &ContainerDir) -> Result<(Status, bool)> {
         // The lock first: whoever lets go of it has said before how the container ended.
         let monitored = dir.is_alive()?;
         let process = Process::read(dir)?;
         // One whose monitor was killed may live on, and is no less alive for that.
+        let had_one = process.is_some();
         if let Some(process) = process.filter(Process::is_same) {
-            return Ok(match process {
+            let status = match process {
                 Process { waits: true, .. } => Status::Initialized(process),
                 Process { paused: true, .. } => Status::Paused(process),
                 _ => Status::Running(process),
-            });
+            };
+            return Ok((status, false));
         }
-        Ok(match parse::<Exit>("exit", dir.read("exit")?)? {
+        let mut soon = false;
+        let status = match parse::<Exit>("exit", dir.read("exit")?)? {
+            Some(exit) if monitored && exit.finished.is_none() && had_one => {
+                soon = true;
+                Status::Exited(exit)
+            }
             // It is being started: so far nothing else is true than before.
             Some(exit) if monitored && exit.finished.is_none() => match exit.previous {
                 Some(previous) if previous.restarts => Status::Restarting(*previous),
@@ -57,7 +80,8 @@ impl Status {
             Some(exit) if monitored && exit.restarts => Status::Restarting(exit),
             Some(exit) => Status::Exited(exit),
             None => Status::Created,
-        })
+        };
+        Ok((status, soon))
     }
 
     /// The one command after which container `name` runs.
@@ -109,6 +133,9 @@ impl Status {
         }
     }
 }
+
+/// A monitor that lives records an end within less.
+const SOON: Duration = Duration::from_millis(100);
 
 /// What became of the wish to act on a container that has ended.
 #[derive(Debug)]
@@ -213,7 +240,8 @@ impl Exit {
     pub fn foresee(dir: &ContainerDir, started: Timestamp, count: u32) -> Result<()> {
         let previous = parse::<Exit>("exit", dir.read("exit")?)?.map(|exit| Exit { previous: None, ..exit });
         let previous = previous.map(Box::new);
-        Exit { restart_count: count, previous, ..Exit::abandoned(started) }.write(dir)
+        let exit = Exit { restart_count: count, previous, ..Exit::abandoned(started) };
+        dir.write("exit", &serde_json::to_vec(&exit).context("encode the exit status")?)
     }
 }
 

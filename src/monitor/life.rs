@@ -115,6 +115,8 @@ impl Life<'_> {
     fn once(&mut self, started: Timestamp) -> Result<Option<Ended>> {
         let Life { store, container, mapping, watch, first, count, renew, .. } = self;
         let Container { dir, record, .. } = &*container;
+        // One of a monitor that was killed.
+        dir.remove_pid_file();
         let pidfile = record.pidfile.as_deref().map(create_pidfile).transpose()?;
         let mut goes = true;
         let gate = |child: &Child| {

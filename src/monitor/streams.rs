@@ -259,7 +259,7 @@ impl Sink {
             }
             _ => (to, Way::Careful),
         };
-        let pipe = way == Way::Own && kind == Ok(FileType::Fifo);
+        let pipe = kind == Ok(FileType::Fifo);
         let (queue, since) = (VecDeque::new(), Instant::now());
         Sink { client, to, way, pipe, foreground, queue, full: false, widened: false, since, failed: None }
     }

@@ -233,16 +233,15 @@ impl Watch {
         }
     }
 
-    fn wait<'a>(&'a self, subject: Option<Subject<'_>>, due: Option<Instant>) -> Result<Ready> {
+    fn wait(&self, subject: Option<Subject<'_>>, due: Option<Instant>) -> Result<Ready> {
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.door, PollFlags::IN)];
         fds.extend(self.clients.all.iter().map(|client| PollFd::new(&client.channel, PollFlags::IN)));
         fds.extend(subject.iter().map(|s| PollFd::from_borrowed_fd(s.pidfd, PollFlags::IN)));
         let check = subject.and_then(|subject| subject.check);
         fds.extend(check.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         let first = fds.len();
-        let of_stream = |(at, stream): (usize, &'a Stream)| stream.waits_for().map(move |waits| (at, waits));
-        let waits: Vec<_> = self.streams.iter().enumerate().flat_map(of_stream).collect();
-        fds.extend(waits.iter().map(|(_, (fd, flags))| PollFd::from_borrowed_fd(*fd, *flags)));
+        let waits: Vec<Vec<_>> = self.streams.iter().map(|stream| stream.waits_for().collect()).collect();
+        fds.extend(waits.iter().flatten().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
         let next = self.kill_at.filter(|_| subject.is_some()).into_iter().chain(due);
         match poll(&mut fds, next.min().map(remaining).as_ref()) {
             Ok(_) => {}
@@ -250,17 +249,16 @@ impl Watch {
             Err(errno) => return Err(errno).context("poll"),
         }
         let ready = |at: usize| !fds[at].revents().is_empty();
-        let clients = 2 + self.clients.all.len();
+        let (clients, mut each) = (2 + self.clients.all.len(), (first..fds.len()).map(ready));
         Ok(Ready {
             signals: ready(0),
             door: ready(1),
             clients: (2..clients).map(ready).collect(),
             ended: subject.is_some() && ready(clients),
             checked: check.is_some() && ready(clients + 1),
-            streams: (0..self.streams.len())
-                .map(|stream| {
-                    waits.iter().enumerate().any(|(at, (of, _))| *of == stream && ready(first + at))
-                })
+            streams: waits
+                .iter()
+                .map(|of| each.by_ref().take(of.len()).filter(|ready| *ready).count() > 0)
                 .collect(),
         })
     }
