@@ -153,11 +153,12 @@ impl Life<'_> {
         }
         let subject = Subject { pid, pidfd: begun.child.pidfd.as_fd(), check: None };
         events::record(store, "start", record);
+        // Before anybody hears that it runs: then its health is there to be asked for.
+        let mut health = Supervision::new(dir, record)?;
         match first.take() {
             Some((client, manner)) => introduce(watch, client, manner, record.tty, subject)?,
             None => watch.introduce(None, subject),
         }
-        let mut health = Supervision::new(dir, record)?;
         loop {
             let event = watch.until(Some(Subject { check: health.event(), ..subject }), health.due())?;
             match event {
