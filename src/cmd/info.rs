@@ -89,7 +89,7 @@ fn user_namespaces(mapping: &Mapping) -> Value {
     match run_inside(mapping, || Ok(())) {
         Ok(()) => json!("work"),
         Err(e) => {
-            json!({"error": format!("{e:#}"), "hint": crate::error::hint(&e).unwrap_or(namespaces::NO_USER_NAMESPACES)})
+            json!({"error": format!("{e:#}"), "hint": crate::error::hint(&e).map_or_else(namespaces::mend, str::to_owned)})
         }
     }
 }

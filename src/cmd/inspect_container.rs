@@ -47,7 +47,7 @@ pub fn value(container: &Container) -> Value {
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": record.apparmor,
         "EffectiveCaps": record.capabilities,
         "BoundingCaps": record.capabilities,
         "ExecIDs": [],

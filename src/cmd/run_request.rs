@@ -12,7 +12,7 @@ use crate::{
         sysctl, timezone, tmpfs,
     },
     error::Explain,
-    security::capabilities,
+    security::{apparmor, capabilities},
     sys::fork::is_open,
 };
 use anyhow::{Context, Result, anyhow, bail};
@@ -41,7 +41,7 @@ impl Args {
         }
         let own_network = network != NetworkMode::Host;
         let (ulimits, inherit_limits) = self.ulimits()?;
-        let (seccomp, no_new_privileges) = self.security_options()?;
+        let (seccomp, apparmor, no_new_privileges) = self.security_options()?;
         Ok(Request {
             source: self.source(image)?,
             command: words.collect(),
@@ -84,6 +84,7 @@ impl Args {
             added_capabilities: self.added_capabilities()?,
             no_new_privileges,
             seccomp,
+            apparmor,
             ulimits,
             inherit_limits,
             sysctls: each("--sysctl", &self.sysctl, "--sysctl net.ipv4.ip_forward=1", |text| {
@@ -217,15 +218,25 @@ impl Args {
         Ok((parsed.into_iter().flatten().collect(), inherit))
     }
 
-    fn security_options(&self) -> Result<(SeccompChoice, bool)> {
+    fn security_options(&self) -> Result<(SeccompChoice, apparmor::Choice, bool)> {
         let hint = "--security-opt no-new-privileges or --security-opt seccomp=FILE";
-        let preset = if self.privileged { SeccompChoice::Unconfined } else { SeccompChoice::Default };
-        let (mut seccomp, mut no_new_privileges) = (preset, false);
+        let (mut seccomp, mut apparmor) = match self.privileged {
+            true => (SeccompChoice::Unconfined, apparmor::Choice::Unconfined),
+            false => (SeccompChoice::Default, apparmor::Choice::Default),
+        };
+        let mut no_new_privileges = false;
         let options: Vec<SecurityOption> =
             each("--security-opt", &self.security_opt, hint, grammar::parse_security_option)?;
         for option in options {
             match option {
                 SecurityOption::NoNewPrivileges(on) => no_new_privileges = on,
+                SecurityOption::AppArmor(choice) => apparmor = choice,
+                // As podman-run(1) has it: without SELinux there is nothing to label.
+                SecurityOption::Label(true) if Path::new("/sys/fs/selinux/enforce").exists() => {
+                    return Err(anyhow!("--security-opt label: SELinux labels are not built yet"))
+                        .hint("--security-opt label=disable runs without a label of its own");
+                }
+                SecurityOption::Label(_) => {}
                 SecurityOption::SeccompUnconfined => seccomp = SeccompChoice::Unconfined,
                 SecurityOption::SeccompFile(path) => {
                     let json = read_bounded("--security-opt seccomp", &path, request::SECCOMP_LIMIT)?;
@@ -233,7 +244,7 @@ impl Args {
                 }
             }
         }
-        Ok((seccomp, no_new_privileges))
+        Ok((seccomp, apparmor, no_new_privileges))
     }
 
     fn devices(&self) -> Result<Vec<devices::Device>> {

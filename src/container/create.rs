@@ -243,6 +243,7 @@ fn record(
         volumes: defaults.volumes.iter().map(|volume| (*volume).to_owned()).collect(),
         devices: request.devices.iter().map(|d| (d.host.clone(), d.container.clone())).collect(),
         added_capabilities: request.added_capabilities.iter().map(|c| c.to_string()).collect(),
+        apparmor: process.apparmor_profile().clone().unwrap_or_default(),
         seccomp: match request.seccomp {
             SeccompChoice::Default => Seccomp::Default,
             SeccompChoice::Unconfined => Seccomp::Unconfined,

@@ -2,7 +2,7 @@
 
 use super::record::Restart;
 use super::request::NetworkMode;
-use crate::registry::PullPolicy;
+use crate::{registry::PullPolicy, security::apparmor::Choice};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
@@ -15,6 +15,10 @@ pub enum SecurityOption {
     SeccompUnconfined,
     /// `seccomp=FILE`
     SeccompFile(PathBuf),
+    /// `apparmor=PROFILE` and `apparmor=unconfined`
+    AppArmor(Choice),
+    /// `label=…`: whether a label is asked for.
+    Label(bool),
 }
 
 /// `none`, `host` or `private`.
@@ -50,7 +54,8 @@ pub fn parse_restart(text: &str) -> Result<Restart> {
     })
 }
 
-/// `no-new-privileges[:BOOL]`, `seccomp=unconfined`, `seccomp=FILE`.
+/// `no-new-privileges[:BOOL]`, `seccomp=unconfined`, `seccomp=FILE`, `apparmor=unconfined`, `apparmor=PROFILE`,
+/// `label=disable` and the parts of an SELinux label.
 pub fn parse_security_option(text: &str) -> Result<SecurityOption> {
     let (key, value) = match text.split_once(['=', ':']) {
         Some((key, value)) => (key, Some(value)),
@@ -61,10 +66,28 @@ pub fn parse_security_option(text: &str) -> Result<SecurityOption> {
         ("no-new-privileges", Some("false")) => SecurityOption::NoNewPrivileges(false),
         ("seccomp", Some("unconfined")) => SecurityOption::SeccompUnconfined,
         ("seccomp", Some(path)) if !path.is_empty() => SecurityOption::SeccompFile(path.into()),
-        ("apparmor" | "label" | "mask" | "unmask" | "proc-opts" | "systempaths", _) => {
+        ("apparmor", Some("unconfined")) => SecurityOption::AppArmor(Choice::Unconfined),
+        ("apparmor", Some(name)) if is_profile(name) => {
+            SecurityOption::AppArmor(Choice::Profile(name.to_owned()))
+        }
+        ("label", Some("disable" | "nested")) => SecurityOption::Label(false),
+        ("label", Some(label)) if is_label(label) => SecurityOption::Label(true),
+        ("mask" | "unmask" | "proc-opts" | "systempaths", _) => {
             bail!("{key} is not built yet")
         }
         _ => bail!("no such security option"),
+    })
+}
+
+/// A name that the kernel takes behind "exec ".
+fn is_profile(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 255 && name.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// One part of a label: `user:`, `role:`, `type:`, `level:` or `filetype:` and its value.
+fn is_label(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(part, value)| {
+        matches!(part, "user" | "role" | "type" | "level" | "filetype") && is_profile(value)
     })
 }
 
@@ -159,13 +182,25 @@ mod tests {
             ("no-new-privileges:true", SecurityOption::NoNewPrivileges(true)),
             ("no-new-privileges=false", SecurityOption::NoNewPrivileges(false)),
             ("seccomp=unconfined", SecurityOption::SeccompUnconfined),
+            ("apparmor=unconfined", SecurityOption::AppArmor(Choice::Unconfined)),
+            ("apparmor=my//profile", SecurityOption::AppArmor(Choice::Profile("my//profile".into()))),
+            ("label=disable", SecurityOption::Label(false)),
+            ("label=type:spc_t", SecurityOption::Label(true)),
+            ("label:level:s0:c1,c2", SecurityOption::Label(true)),
             ("seccomp=/a=b.json", SecurityOption::SeccompFile("/a=b.json".into())),
         ] {
             assert_eq!(parse_security_option(text).unwrap(), option);
         }
-        for bad in
-            ["", "seccomp", "seccomp=", "no-new-privileges:maybe", "label=disable", "apparmor=unconfined"]
-        {
+        for bad in [
+            "",
+            "seccomp",
+            "seccomp=",
+            "no-new-privileges:maybe",
+            "label=x",
+            "apparmor=",
+            "apparmor=a b",
+            "mask=/x",
+        ] {
             assert!(parse_security_option(bad).is_err(), "{bad}");
         }
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     namespaces::target::open_in_root,
-    security::CapSet,
+    security::{CapSet, apparmor},
     sys::{exec::Failure, keyring, seccomp},
 };
 use rustix::{
@@ -55,6 +55,9 @@ pub(super) fn give_up(
     // The last time that our starter's death could go unheard was just now.
     link.is_open().step(Step::Wait)?;
     let command = program.command.find().step(Step::Find)?;
+    if let Some(profile) = &program.apparmor {
+        apparmor::on_exec(profile).step(Step::AppArmor)?;
+    }
     if program.no_new_privileges {
         set_no_new_privs(true).step(Step::Credentials)?;
         keep(kept, ambient, CapSet::EMPTY).step(Step::Credentials)?;

@@ -34,6 +34,8 @@ pub struct Program {
     pub bounding_drop: CapSet,
     /// no_new_privs.
     pub no_new_privileges: bool,
+    /// The AppArmor profile.
+    pub apparmor: Option<CString>,
     /// The system call filter.
     pub filter: Option<Vec<libc::sock_filter>>,
     /// It is killed when its parent is.
@@ -70,6 +72,7 @@ impl Program {
             let value = |n: u64| (n != u64::MAX).then_some(n);
             Some((resource(limit.typ())?, value(limit.soft()), value(limit.hard())))
         });
+        let apparmor = process.apparmor_profile().as_deref();
         Ok(Program {
             set_groups,
             rlimits: rlimits.collect(),
@@ -79,6 +82,7 @@ impl Program {
             capabilities_of_others,
             bounding_drop: CapSet::from_bits(!capabilities.bits()),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            apparmor: apparmor.map(|name| c_string(name, "the AppArmor profile")).transpose()?,
             filter,
             follows_parent: true,
             command: command(process)?,
@@ -120,6 +124,7 @@ impl Program {
             (Step::Terminal, "open a terminal"),
             (Step::Stdio, "connect stdin, stdout and stderr"),
             (Step::Credentials, "give up privileges"),
+            (Step::AppArmor, "take on the AppArmor profile"),
             (Step::Seccomp, "install the system call filter"),
         ];
         known.iter().find(|(step, _)| is(*step)).map(|(_, name)| (*name).to_owned())

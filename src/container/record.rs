@@ -115,6 +115,9 @@ pub struct Record {
     /// The system call filter.
     #[serde(default)]
     pub seccomp: Seccomp,
+    /// The AppArmor profile; empty without one.
+    #[serde(default)]
+    pub apparmor: String,
     /// Seconds from the start to SIGKILL; 0: never.
     #[serde(default)]
     pub timeout: u64,
@@ -245,6 +248,7 @@ impl Record {
             devices: Vec::new(),
             added_capabilities: Vec::new(),
             seccomp: Seccomp::Default,
+            apparmor: String::new(),
             timeout: 0,
             pidfile: None,
             monitor_pidfile: None,

@@ -12,7 +12,11 @@ use super::{
     tmpfs::Tmpfs,
     users::{UserSpec, Who},
 };
-use crate::{registry::PullPolicy, security::CapSet, storage::Name};
+use crate::{
+    registry::PullPolicy,
+    security::{CapSet, apparmor},
+    storage::Name,
+};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// Everything a new container is made from, beside its image.
@@ -78,6 +82,8 @@ pub struct Request {
     pub no_new_privileges: bool,
     /// System call filter.
     pub seccomp: SeccompChoice,
+    /// The AppArmor profile.
+    pub apparmor: apparmor::Choice,
     /// Resource limits.
     pub ulimits: Vec<Ulimit>,
     /// The session's limits stay as they are but for `ulimits`.
@@ -238,6 +244,7 @@ pub mod tests {
             added_capabilities: CapSet::EMPTY,
             no_new_privileges: false,
             seccomp: SeccompChoice::Default,
+            apparmor: apparmor::Choice::Default,
             ulimits: Vec::new(),
             inherit_limits: false,
             sysctls: BTreeMap::new(),

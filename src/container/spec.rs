@@ -96,6 +96,7 @@ fn process(request: &Request, image: &ImageDefaults<'_>, hostname: &str) -> Resu
         .set_cwd(working_directory(request, image))
         .set_capabilities(Some(capabilities(request.capabilities)))
         .set_rlimits(Some(rlimits(request)?))
+        .set_apparmor_profile(request.apparmor.profile()?)
         .set_no_new_privileges(Some(request.no_new_privileges));
     Ok(process)
 }

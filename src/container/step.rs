@@ -41,6 +41,8 @@ pub enum Step {
     Credentials,
     /// The command.
     Find,
+    /// The AppArmor profile.
+    AppArmor,
     /// The system call filter.
     Seccomp,
     /// The reaper's fork.

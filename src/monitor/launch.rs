@@ -8,7 +8,7 @@ use crate::{
         step::Step,
     },
     error::{CANNOT_INVOKE, Explain, NOT_FOUND},
-    namespaces::{Mapping, NO_USER_NAMESPACES},
+    namespaces::{self, Mapping},
     sys::{
         exec::Failure,
         fork::{self, Child},
@@ -72,7 +72,7 @@ pub fn start(
     let namespaces = libc::CLONE_NEWPID | if plan.rootless { libc::CLONE_NEWUSER } else { 0 };
     let child = fork::clone_into(namespaces as u64)
         .context("make a process in new namespaces")
-        .hint(NO_USER_NAMESPACES)
+        .hint(namespaces::mend())
         .map_err(Failed::Other)?;
     let Some(child) = child else {
         // Here: the child. Were our end open here too, it would never hear that its starter is gone.
@@ -160,7 +160,7 @@ fn explain(plan: &Plan, failure: Failure) -> Failed {
         return Failed::Root(Error::new(reason).context(what));
     }
     if failure.step == Step::Unshare as u32 {
-        return Failed::Other(or_itself(Err(reason).context(what).hint(NO_USER_NAMESPACES)));
+        return Failed::Other(or_itself(Err(reason).context(what).hint(namespaces::mend())));
     }
     if failure.step == Step::Credentials as u32 && errno == Errno::INVAL {
         return Failed::Other(or_itself(Err(anyhow!("{what}: the user or a group is beyond the ids mapped here")).hint(

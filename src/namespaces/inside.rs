@@ -137,7 +137,7 @@ impl Drop for Inside {
 fn enter(mapping: &Mapping, tell_ready: OwnedFd, mapped: OwnedFd) -> Result<()> {
     follow_parent()?;
     let user = if mapping.is_rootless() { UnshareFlags::NEWUSER } else { UnshareFlags::empty() };
-    unshare(user | UnshareFlags::NEWNS).context("make a user namespace").hint(super::NO_USER_NAMESPACES)?;
+    unshare(user | UnshareFlags::NEWNS).context("make a user namespace").hint(super::mend())?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)
         .context("keep mounts to ourselves")?;
     rustix::io::write(&tell_ready, &[1]).context("report to our parent")?;
