@@ -1,6 +1,9 @@
 //! `ctr mount` and `ctr unmount`: a container's root file system in the host's tree (podman-mount(1), podman-unmount(1)).
 
-use super::{Globals, each, output, targets};
+use super::{
+    Globals, each, output,
+    targets::{self, Choice},
+};
 use crate::{
     container::{
         files::{Reached, mounts},
@@ -19,43 +22,36 @@ pub struct MountArgs {
     /// Mount all containers
     #[arg(short, long)]
     all: bool,
-    /// json: list what is mounted that way
-    #[arg(long, value_name = "FORMAT", value_parser = ["json"], hide_possible_values = true)]
-    format: Option<String>,
-    /// List whole ids
-    #[arg(long, alias = "notruncate")]
-    no_trunc: bool,
     /// The newest container
     #[arg(short, long, conflicts_with = "all")]
     latest: bool,
     /// Name, id or the beginning of an id; none: list what is mounted
     #[arg(value_name = "CONTAINER", conflicts_with_all = ["all", "latest"])]
     containers: Vec<String>,
+    /// json: list what is mounted that way
+    #[arg(long, value_name = "FORMAT", value_parser = ["json"], hide_possible_values = true)]
+    format: Option<String>,
+    /// List whole ids
+    #[arg(long, alias = "notruncate")]
+    no_trunc: bool,
 }
 
 #[derive(clap::Args, Debug)]
 pub struct UnmountArgs {
-    /// Unmount all containers
-    #[arg(short, long)]
-    all: bool,
+    #[command(flatten)]
+    choice: Choice,
     /// Even while somebody is in them
     #[arg(short, long)]
     force: bool,
-    /// The newest container
-    #[arg(short, long, conflicts_with = "all")]
-    latest: bool,
-    /// Name, id or the beginning of an id
-    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "latest"], conflicts_with_all = ["all", "latest"])]
-    containers: Vec<String>,
 }
 
 /// Mount them and print where; without any, list those that are mounted.
 pub fn mount(args: &MountArgs, globals: &Globals) -> Result<u8> {
     let store = root_only("mount", globals)?;
-    let all = if args.all { store.containers()? } else { Vec::new() };
     if !args.all && !args.latest && args.containers.is_empty() {
         return list(args, &store).map(|()| 0);
     }
+    let all = if args.all { store.containers()? } else { Vec::new() };
     let latest = newest(&store, args.latest)?;
     let names = all.iter().chain(&latest).map(|id| id.as_str());
     let names = names.chain(args.containers.iter().map(String::as_str));
@@ -68,10 +64,11 @@ pub fn mount(args: &MountArgs, globals: &Globals) -> Result<u8> {
 /// Unmount them and print which.
 pub fn unmount(args: &UnmountArgs, globals: &Globals) -> Result<u8> {
     let store = root_only("unmount", globals)?;
-    let all = if args.all { mounts::list(&store)? } else { Vec::new() };
-    let latest = newest(&store, args.latest)?;
+    let choice = &args.choice;
+    let all = if choice.all { mounts::list(&store)? } else { Vec::new() };
+    let latest = newest(&store, choice.latest)?;
     let names = all.iter().map(|(id, _)| id).chain(&latest).map(|id| id.as_str());
-    let names = names.chain(args.containers.iter().map(String::as_str));
+    let names = names.chain(choice.containers.iter().map(String::as_str));
     Ok(each(names, |name| {
         // A mount may outlive its container.
         let id = all.iter().map(|(id, _)| id).find(|id| id.as_str() == name);

@@ -1,57 +1,49 @@
 //! `ctr rm`: containers by name, id, or all of them.
 
 use super::{
-    Globals, each, output,
-    targets::{self, Targets},
+    Globals,
+    container_filter::Filter,
+    each, output,
+    targets::{self, Choice, Selection},
 };
 use crate::{
     container::{remove, state::Status},
     monitor,
     storage::{ContainerDir, Store},
 };
-use anyhow::Result;
-use std::{path::PathBuf, time::Duration};
+use anyhow::{Result, bail};
+use std::{str::FromStr, time::Duration};
 
 #[derive(clap::Args, Debug)]
+#[command(mut_arg("filter", |filter| filter.short(None)))]
 pub struct Args {
-    /// Remove all containers
-    #[arg(short, long)]
-    all: bool,
+    #[command(flatten)]
+    selection: Selection,
     /// Kill running containers first
     #[arg(short, long)]
     force: bool,
     /// Don't complain about containers that don't exist
     #[arg(short, long)]
     ignore: bool,
-    /// The newest container
-    #[arg(short, long, conflicts_with = "all")]
-    latest: bool,
-    /// Read the container's id from a file
-    #[arg(long, value_name = "FILE")]
-    cidfile: Vec<PathBuf>,
-    /// Remove its anonymous volumes, too; there are none yet
+    /// Remove its anonymous volumes, too: without effect, as containers have none
     #[arg(short, long)]
     volumes: bool,
-    /// Name, id or the beginning of an id
-    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "latest", "cidfile"], conflicts_with_all = ["all", "latest"])]
-    containers: Vec<String>,
 }
 
 /// Remove them and print what each was called by.
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
-    if args.all {
+    let Args { selection, force, .. } = args;
+    if selection.choice.all && selection.filter.is_empty() {
         // By their directories: one that is damaged is to go, too.
         return Ok(each(store.containers()?, |id| {
-            remove(&store, &store.container(&id), args.force)?;
+            remove(&store, &store.container(&id), *force)?;
             output::line(id)
         }));
     }
-    let Args { latest, force, .. } = *args;
     // podman-rm(1): --force, too, is content with a container that is gone.
-    let ignore = args.ignore || force;
-    let targets = Targets { names: &args.containers, cidfiles: &args.cidfile, latest, ignore, all: false };
-    targets::for_each(&store, &targets, |_| true, |dir| remove(&store, dir, force))
+    let ignore = args.ignore || *force;
+    targets::for_each(&store, selection, ignore, &|_| true, &mut |dir| remove(&store, dir, *force))
 }
 
 /// Remove one; `force`: kill it first.
@@ -68,6 +60,9 @@ pub struct PruneArgs {
     /// Don't ask
     #[arg(short, long)]
     force: bool,
+    /// Of those only the ones with until=TIME (made before), label=KEY[=VALUE] or label!=KEY[=VALUE]
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<PruneFilter>,
 }
 
 /// `ctr container prune`: remove all that don't run.
@@ -77,6 +72,23 @@ pub fn prune(args: &PruneArgs, globals: &Globals) -> Result<u8> {
     }
     let store = globals.store()?;
     let stopped = |status: &Status| matches!(status, Status::Created | Status::Exited(_));
-    let targets = Targets { all: true, ..Targets::default() };
-    targets::for_each(&store, &targets, stopped, |dir| remove(&store, dir, false))
+    let choice = Choice { all: true, ..Choice::default() };
+    let filter = args.filter.iter().map(|PruneFilter(filter)| filter.clone()).collect();
+    let selection = Selection { choice, filter, ..Selection::default() };
+    targets::for_each(&store, &selection, false, &stopped, &mut |dir| remove(&store, dir, false))
+}
+
+/// One of the few filters that `prune` takes.
+#[derive(Clone, Debug)]
+struct PruneFilter(Filter);
+
+impl FromStr for PruneFilter {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<PruneFilter> {
+        match text.parse()? {
+            filter @ (Filter::Label(..) | Filter::NotLabel(..) | Filter::Until(_)) => Ok(PruneFilter(filter)),
+            _ => bail!("prune knows the filters until, label and label! only"),
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! `ctr start`: containers that were made earlier.
 
 use super::{
-    Globals, attach, foreground,
-    targets::{self, Targets},
+    Globals, attach,
+    container_filter::Filter,
+    foreground,
+    targets::{self, Choice, Selection},
 };
 use crate::{
     container::{
@@ -17,6 +19,7 @@ use crate::{
 use anyhow::{Result, anyhow};
 
 #[derive(clap::Args, Debug)]
+#[command(mut_arg("all", |all| all.short(None)))]
 pub struct Args {
     /// Show its output and pass signals on; the exit status is the container's
     #[arg(short, long)]
@@ -30,43 +33,27 @@ pub struct Args {
     /// Pass signals on when attached [default: true]
     #[arg(long, default_value = "true", hide_default_value = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL", hide_possible_values = true)]
     sig_proxy: bool,
-    /// All containers that don't run
-    #[arg(long)]
-    all: bool,
-    /// The newest container
-    #[arg(short, long, conflicts_with = "all")]
-    latest: bool,
-    /// Name, id or the beginning of an id
-    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "latest"], conflicts_with_all = ["all", "latest"])]
-    containers: Vec<String>,
-}
-
-#[derive(clap::Args, Debug)]
-pub struct InitArgs {
-    /// All created containers
-    #[arg(short, long)]
-    all: bool,
-    /// The newest container
-    #[arg(short, long, conflicts_with = "all")]
-    latest: bool,
-    /// Name, id or the beginning of an id
-    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "latest"], conflicts_with_all = ["all", "latest"])]
-    containers: Vec<String>,
+    #[command(flatten)]
+    choice: Choice,
+    /// Those with KEY=VALUE, as `ctr ps` has it
+    #[arg(short, long, value_name = "FILTER", group = targets::WITHOUT_NAMES, conflicts_with = "latest")]
+    filter: Vec<Filter>,
 }
 
 /// Start them. One that runs is left alone.
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
     if args.attach || args.interactive {
-        if args.all || args.containers.len() > 1 {
+        if args.choice.all || !args.filter.is_empty() || args.choice.containers.len() > 1 {
             return Err(anyhow!("you cannot start and attach multiple containers at once"))
                 .hint("start them without --attach, then `ctr attach` to one");
         }
         return attached(args, &store);
     }
-    let targets =
-        Targets { names: &args.containers, all: args.all, latest: args.latest, ..Targets::default() };
-    targets::for_each(&store, &targets, |status| status.process().is_none(), |dir| in_background(&store, dir))
+    let Args { choice, filter, .. } = args;
+    let selection = Selection { choice: choice.clone(), filter: filter.clone(), ..Selection::default() };
+    let rests = |status: &Status| status.process().is_none();
+    targets::for_each(&store, &selection, false, &rests, &mut |dir| in_background(&store, dir))
 }
 
 /// Start it and leave it alone.
@@ -78,27 +65,21 @@ pub fn in_background(store: &Store, dir: &ContainerDir) -> Result<()> {
 }
 
 /// `ctr init`: set them up, so that `start` has nothing left to do but to let them go.
-pub fn init(args: &InitArgs, globals: &Globals) -> Result<u8> {
+pub fn init(choice: &Choice, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
-    let targets =
-        Targets { names: &args.containers, all: args.all, latest: args.latest, ..Targets::default() };
-    targets::for_each(
-        &store,
-        &targets,
-        |status| *status == Status::Created,
-        |dir| {
-            let status = Status::of(dir)?;
-            if status != Status::Created {
-                return Err(anyhow!("container {} is {}, not created", dir.id().short(), status.word()))
-                    .hint("init is for containers that have never been started");
-            }
-            let manner = Manner { hold: true, ..Manner::BACKGROUND };
-            match prepare(dir)? {
-                Some(container) => monitor::begin(&store, container, &Mapping::detect(), manner).map(drop),
-                None => Ok(()),
-            }
-        },
-    )
+    let selection = Selection { choice: choice.clone(), ..Selection::default() };
+    targets::for_each(&store, &selection, false, &|status| *status == Status::Created, &mut |dir| {
+        let status = Status::of(dir)?;
+        if status != Status::Created {
+            return Err(anyhow!("container {} is {}, not created", dir.id().short(), status.word()))
+                .hint("init is for containers that have never been started");
+        }
+        let manner = Manner { hold: true, ..Manner::BACKGROUND };
+        match prepare(dir)? {
+            Some(container) => monitor::begin(&store, container, &Mapping::detect(), manner).map(drop),
+            None => Ok(()),
+        }
+    })
 }
 
 /// The container, ours to start; None when it runs.
@@ -135,7 +116,7 @@ fn prepare(dir: &ContainerDir) -> Result<Option<Container>> {
 }
 
 fn attached(args: &Args, store: &Store) -> Result<u8> {
-    let found = targets::one(store, args.containers.first(), args.latest)?;
+    let found = targets::one(store, args.choice.containers.first(), args.choice.latest)?;
     let keys = foreground::keys(args.detach_keys.as_deref().or(found.record.detach_keys.as_deref()))?;
     if let Status::Initialized(_) = found.status {
         let manner = attach::Manner {

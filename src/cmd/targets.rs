@@ -1,6 +1,9 @@
 //! Which containers a verb acts on: those named, the latest, or all that fit.
 
-use super::{each, output};
+use super::{
+    container_filter::{Filter, passes, resolve},
+    each, output,
+};
 use crate::{
     container::{
         find,
@@ -11,34 +14,54 @@ use crate::{
 use anyhow::{Context, Result, anyhow};
 use std::path::PathBuf;
 
-/// How they are chosen.
-#[derive(Debug, Default)]
-pub struct Targets<'a> {
-    /// Names, ids, beginnings of ids.
-    pub names: &'a [String],
-    /// Files that hold an id each.
-    pub cidfiles: &'a [PathBuf],
-    /// All that fit.
+// No docs on these two: a verb that flattens one would show them as its own help.
+
+// Names, the newest, or all: what most verbs take.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(group = clap::ArgGroup::new(WITHOUT_NAMES).multiple(true))]
+pub struct Choice {
+    /// All containers that it applies to
+    #[arg(short, long, group = WITHOUT_NAMES)]
     pub all: bool,
-    /// The newest one.
+    /// The newest container
+    #[arg(short, long, group = WITHOUT_NAMES, conflicts_with = "all")]
     pub latest: bool,
-    /// What doesn't exist is no error.
-    pub ignore: bool,
+    /// Name, id or the beginning of an id
+    #[arg(value_name = "CONTAINER", required_unless_present = WITHOUT_NAMES, conflicts_with = WITHOUT_NAMES)]
+    pub containers: Vec<String>,
 }
 
-/// Do `work` with each; prints what each was called by. `fits`: which of `all` are meant.
+// That, and what some verbs take beside it.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Selection {
+    #[command(flatten)]
+    pub choice: Choice,
+    /// Read the container's id from a file
+    #[arg(long, value_name = "FILE", group = WITHOUT_NAMES, conflicts_with_all = ["all", "latest"])]
+    pub cidfile: Vec<PathBuf>,
+    /// Those with KEY=VALUE, as `ctr ps` has it
+    #[arg(short, long, value_name = "FILTER", group = WITHOUT_NAMES, conflicts_with_all = ["latest", "cidfile"])]
+    pub filter: Vec<Filter>,
+}
+
+/// The options that say which containers in place of names.
+pub const WITHOUT_NAMES: &str = "chosen";
+
+/// Do `work` with each; prints what each was called by. `fits`: which are meant when no names say so. `ignore`: what doesn't
+/// exist is no error.
 pub fn for_each(
     store: &Store,
-    targets: &Targets<'_>,
-    fits: impl Fn(&Status) -> bool,
-    mut work: impl FnMut(&ContainerDir) -> Result<()>,
+    selection: &Selection,
+    ignore: bool,
+    fits: &dyn Fn(&Status) -> bool,
+    work: &mut dyn FnMut(&ContainerDir) -> Result<()>,
 ) -> Result<u8> {
-    let chosen = choose(store, targets, fits)?;
+    let chosen = choose(store, selection, ignore, fits)?;
     Ok(each(chosen, |(called, dir)| {
         let dir = match dir {
             Some(dir) => dir,
             None => match find::lookup(store, &called)? {
-                None if targets.ignore => return Ok(()),
+                None if ignore => return Ok(()),
                 Some(dir) => dir,
                 None => find::find(store, &called)?,
             },
@@ -60,22 +83,24 @@ pub fn one(store: &Store, name: Option<&String>, latest: bool) -> Result<Contain
 
 fn choose(
     store: &Store,
-    targets: &Targets<'_>,
-    fits: impl Fn(&Status) -> bool,
+    Selection { choice, cidfile, filter }: &Selection,
+    ignore: bool,
+    fits: &dyn Fn(&Status) -> bool,
 ) -> Result<Vec<(String, Option<ContainerDir>)>> {
     let by_id = |container: Container| (container.record.id.to_string(), Some(container.dir));
-    if targets.all {
-        let (containers, _) = state::list(store)?;
-        return Ok(containers.into_iter().filter(|c| fits(&c.status)).map(by_id).collect());
+    if choice.all || !filter.is_empty() {
+        let filter = resolve(filter, store)?;
+        let meant = |container: &Container| fits(&container.status) && passes(&filter, container);
+        return Ok(state::list(store)?.0.into_iter().filter(meant).map(by_id).collect());
     }
-    if targets.latest {
+    if choice.latest {
         return Ok(vec![by_id(newest(store)?)]);
     }
-    let mut chosen: Vec<_> = targets.names.iter().map(|name| (name.clone(), None)).collect();
-    for file in targets.cidfiles {
+    let mut chosen: Vec<_> = choice.containers.iter().map(|name| (name.clone(), None)).collect();
+    for file in cidfile {
         let id = std::fs::read_to_string(file);
         match id {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && targets.ignore => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && ignore => {}
             id => {
                 let id = id.with_context(|| format!("read a container's id from {}", file.display()))?;
                 chosen.push((id.trim().to_owned(), None));

@@ -191,6 +191,10 @@ impl Ctr {
 
 impl Drop for Ctr {
     fn drop(&mut self) {
+        // A test that fails leaves its containers running; what lies here says that there may be some.
+        if fs::read_dir(self.home().join("run/ctr")).is_ok_and(|mut entries| entries.next().is_some()) {
+            let _ = self.command(["rm", "-af"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
         // An ordinary user's subordinate ids own what containers wrote: only root of such a namespace can remove it.
         if !rustix::process::getuid().is_root() {
             let _ = Command::new("unshare")
