@@ -3,25 +3,8 @@
 mod support;
 
 use serde_json::json;
-use std::{fs, path::PathBuf};
-use support::{Compression, Ctr, Fault, Faults, Layer, Pushed, Registry, TestImage, User};
-
-/// An image that is small and, by `content`, unlike any other.
-fn tiny(content: &str) -> TestImage {
-    TestImage::new([Layer::new(Compression::Gzip).file("hello", content)])
-}
-
-/// Where the store unpacked layer `number` of `image`.
-fn layer(ctr: &Ctr, image: &Pushed, number: usize) -> PathBuf {
-    ctr.data().join("layers").join(&image.diff_ids[number]["sha256:".len()..]).join("fs")
-}
-
-/// The one image's id as the store lists it.
-fn ids(ctr: &Ctr) -> Vec<String> {
-    let mut ids: Vec<String> = ctr.run(["images", "-q"]).ok().lines().map(str::to_owned).collect();
-    ids.dedup();
-    ids
-}
+use std::fs;
+use support::{Ctr, Fault, Faults, Registry, User, ids, layer, tiny};
 
 #[test]
 fn pull_prints_the_id_and_images_lists_it() {

@@ -3,24 +3,7 @@
 mod support;
 
 use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, process::Stdio};
-use support::{Compression, Ctr, Faults, Flavour, Layer, Pushed, Registry, TestImage, User, index};
-
-/// An image that is small and, by `content`, unlike any other.
-fn tiny(content: &str) -> TestImage {
-    TestImage::new([Layer::new(Compression::Gzip).file("hello", content)])
-}
-
-/// Where the store unpacked layer `number` of `image`.
-fn layer(ctr: &Ctr, image: &Pushed, number: usize) -> PathBuf {
-    ctr.data().join("layers").join(&image.diff_ids[number]["sha256:".len()..]).join("fs")
-}
-
-/// The one image's id as the store lists it.
-fn ids(ctr: &Ctr) -> Vec<String> {
-    let mut ids: Vec<String> = ctr.run(["images", "-q"]).ok().lines().map(str::to_owned).collect();
-    ids.dedup();
-    ids
-}
+use support::{Compression, Ctr, Faults, Flavour, Layer, Registry, TestImage, User, ids, index, layer, tiny};
 
 #[test]
 fn both_flavours_and_every_compression() {

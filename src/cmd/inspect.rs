@@ -99,7 +99,17 @@ fn one(store: &Store, name: &str, args: &Args) -> Result<Value> {
         Kind::Image => ("image", "`ctr images` lists"),
     };
     let shown: String = name.chars().take(80).collect();
-    Err(anyhow!("no {what} has the name or id {shown:?}")).hint(format!("{list} what there is"))
+    let other = match args.kind {
+        Kind::Image if find::lookup(store, name)?.is_some() => Some(("a container", "ctr container inspect")),
+        Kind::Container if registry::find(store, store.dirs(), name)?.is_some() => {
+            Some(("an image", "ctr image inspect"))
+        }
+        _ => None,
+    };
+    Err(anyhow!("no {what} has the name or id {shown:?}")).hint(match other {
+        Some((kind, command)) => format!("{shown:?} is {kind}: `{command}` shows it"),
+        None => format!("{list} what there is"),
+    })
 }
 
 fn of_container(store: &Store, container: &Container, size: bool) -> Result<Value> {

@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod export;
 mod foreground;
+mod health_args;
 mod healthcheck;
 mod image_filter;
 mod images;

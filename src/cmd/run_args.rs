@@ -1,8 +1,7 @@
 //! The options of `ctr run`, spelled as podman-run(1) spells them. What they mean is decided in [`super::run_request`].
 
+use super::health_args::HealthArgs;
 use std::path::PathBuf;
-
-const HEALTH: &str = "Health checks";
 
 /// Run a command in a new container.
 #[derive(clap::Args, Debug)]
@@ -71,39 +70,8 @@ pub struct Args {
     /// Run with additional groups
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     pub group_add: Vec<String>,
-    /// Check with this command whether the container is well: for a shell, or a JSON array; `none` for no check
-    #[arg(long, value_name = "COMMAND", help_heading = HEALTH)]
-    pub health_cmd: Option<String>,
-    /// Time between checks, `disable` for none [default: 30s]
-    #[arg(long, value_name = "TIME", help_heading = HEALTH)]
-    pub health_interval: Option<String>,
-    /// What to do when it gets unhealthy: none, kill, restart or stop
-    #[arg(long, value_name = "ACTION", help_heading = HEALTH)]
-    pub health_on_failure: Option<String>,
-    /// Failures in a row that make it unhealthy [default: 3]
-    #[arg(long, value_name = "COUNT", help_heading = HEALTH)]
-    pub health_retries: Option<u32>,
-    /// Time after the start in which failures don't count [default: 0s]
-    #[arg(long, value_name = "TIME", help_heading = HEALTH)]
-    pub health_start_period: Option<String>,
-    /// Check with this command first, until it succeeds
-    #[arg(long, value_name = "COMMAND", help_heading = HEALTH)]
-    pub health_startup_cmd: Option<String>,
-    /// Time between those checks [default: 30s]
-    #[arg(long, value_name = "TIME", help_heading = HEALTH)]
-    pub health_startup_interval: Option<String>,
-    /// Failures of those after which the container is restarted; 0 for never
-    #[arg(long, value_name = "COUNT", help_heading = HEALTH)]
-    pub health_startup_retries: Option<u32>,
-    /// How often it has to succeed [default: 1]
-    #[arg(long, value_name = "COUNT", help_heading = HEALTH)]
-    pub health_startup_success: Option<u32>,
-    /// Time after which one of those has failed [default: 30s]
-    #[arg(long, value_name = "TIME", help_heading = HEALTH)]
-    pub health_startup_timeout: Option<String>,
-    /// Time after which a check has failed [default: 30s]
-    #[arg(long, value_name = "TIME", help_heading = HEALTH)]
-    pub health_timeout: Option<String>,
+    #[command(flatten)]
+    pub health: HealthArgs,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     pub help: Option<bool>,
@@ -203,9 +171,6 @@ pub struct Args {
     /// Set a resource limit; `host` keeps this session's limits
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_delimiter = ',')]
     pub ulimit: Vec<String>,
-    /// No health check, whatever the image says
-    #[arg(long, help_heading = HEALTH)]
-    pub no_healthcheck: bool,
     /// File mode creation mask, in octal [default: 0022]
     #[arg(long, value_name = "MODE")]
     pub umask: Option<String>,

@@ -6,7 +6,7 @@ use crate::{
         devices, environment,
         etc_files::{self, Dns},
         grammar::{self, SecurityOption},
-        health, limits,
+        limits,
         record::Restart,
         request::{self, NetworkMode, Pull, Request, Rootfs, SeccompChoice, Source},
         sysctl, timezone, tmpfs,
@@ -104,51 +104,8 @@ impl Args {
                 .map(|_| self.detach_keys.clone())?,
             replace: self.replace,
             remove_image: self.rmi,
-            health: self.health()?,
+            health: self.health.options()?,
             preserve_fds: preserved(self.preserve_fds)?,
-        })
-    }
-
-    fn health(&self) -> Result<health::Options> {
-        let time = |option: &str, given: &Option<String>, disable: bool| {
-            let read = |text: &str| match text {
-                "disable" if disable => Ok(0),
-                text => health::parse_duration(text),
-            };
-            let parsed = given.as_deref().map(read).transpose();
-            parsed
-                .with_context(|| format!("{option} {}", given.as_deref().unwrap_or_default()))
-                .hint(format!("write it as {option} 30s or {option} 1m30s"))
-        };
-        let on_failure =
-            one("--health-on-failure", &self.health_on_failure, "none, kill, restart or stop", |text| {
-                text.parse::<health::OnFailure>()
-            })?;
-        if self.health_retries == Some(0) {
-            return Err(anyhow!("--health-retries must be greater than 0")).hint("leave it out for 3");
-        }
-        if self.no_healthcheck && self.health_cmd.is_some() {
-            return Err(anyhow!("cannot specify both --no-healthcheck and --health-cmd"))
-                .hint("drop one of the two");
-        }
-        Ok(health::Options {
-            none: self.no_healthcheck,
-            regular: health::Overrides {
-                cmd: self.health_cmd.clone(),
-                interval: time("--health-interval", &self.health_interval, true)?,
-                timeout: time("--health-timeout", &self.health_timeout, false)?,
-                start_period: time("--health-start-period", &self.health_start_period, false)?,
-                retries: self.health_retries,
-            },
-            startup: health::Overrides {
-                cmd: self.health_startup_cmd.clone(),
-                interval: time("--health-startup-interval", &self.health_startup_interval, true)?,
-                timeout: time("--health-startup-timeout", &self.health_startup_timeout, false)?,
-                start_period: None,
-                retries: self.health_startup_retries,
-            },
-            startup_success: self.health_startup_success,
-            on_failure: on_failure.unwrap_or_default(),
         })
     }
 
@@ -269,7 +226,7 @@ impl Args {
     }
 }
 
-fn one<T>(
+pub fn one<T>(
     option: &str,
     value: &Option<String>,
     example: &str,

@@ -7,10 +7,7 @@ use super::{
     targets::{self, Choice, Selection},
 };
 use crate::{
-    container::{
-        create::Container,
-        state::{Claim, Status},
-    },
+    container::{claim::Claim, create::Container, state::Status},
     error::Explain,
     monitor::{self, Manner, Readiness},
     namespaces::Mapping,
@@ -85,33 +82,25 @@ pub fn init(choice: &Choice, globals: &Globals) -> Result<u8> {
 /// The container, ours to start; None when it runs.
 ///
 /// # Errors
-/// Somebody else is just starting or removing it.
+/// It is paused; or a copy of its files takes long.
 fn prepare(dir: &ContainerDir) -> Result<Option<Container>> {
     match Status::of(dir)? {
         Status::Initialized(_) => {
             monitor::go(dir)?;
-            return Ok(None);
+            Ok(None)
         }
-        Status::Running(_) | Status::Restarting(_) => return Ok(None),
+        Status::Running(_) | Status::Restarting(_) => Ok(None),
         Status::Paused(_) => {
             let short = dir.id().short();
-            return Err(anyhow!("container {short} is paused: container state improper"))
-                .hint(Status::of(dir)?.hint(short));
+            Err(anyhow!("container {short} is paused: container state improper"))
+                .hint(Status::of(dir)?.hint(short))
         }
-        Status::Exited(_) => {
-            return match Claim::of(dir)? {
-                Claim::Ours(lock) => Container::load(dir.clone(), lock).map(Some),
-                Claim::Gone => Err(anyhow!("container {} was removed", dir.id().short()))
-                    .hint("`ctr ps -a` lists those that there are"),
-                Claim::Alive(_) => Ok(None),
-            };
-        }
-        Status::Created => {}
-    }
-    match dir.try_lock()? {
-        Some(lock) => Container::load(dir.clone(), lock).map(Some),
-        None => Err(anyhow!("container {} is just being started", dir.id().short()))
-            .hint("`ctr ps -a` shows what it is doing"),
+        Status::Created | Status::Exited(_) => match Claim::of(dir)? {
+            Claim::Ours(lock) => Container::load(dir.clone(), lock).map(Some),
+            Claim::Gone => Err(anyhow!("container {} was removed", dir.id().short()))
+                .hint("`ctr ps -a` lists those that there are"),
+            Claim::Alive(_) => Ok(None),
+        },
     }
 }
 

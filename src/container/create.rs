@@ -17,7 +17,7 @@ use crate::{
     error::Explain,
     namespaces::Mapping,
     security::seccomp,
-    storage::{ContainerDir, ContainerId, Digest, Image, Lock, Store},
+    storage::{ByErrno, ContainerDir, ContainerId, Digest, Image, Lock, Store},
 };
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
@@ -149,7 +149,9 @@ fn furnish(
     );
     for file in files {
         let path = dir.path().join(file.name);
-        fs::write(&path, file.contents).with_context(|| format!("write {}", path.display()))?;
+        fs::write(&path, file.contents)
+            .with_context(|| format!("write {}", path.display()))
+            .hint_by_errno()?;
         // Readable by every user of the container whatever the umask was.
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
             .with_context(|| format!("set the mode of {}", path.display()))?;

@@ -63,7 +63,7 @@ pub struct Options {
     /// `--health-startup-success`.
     pub startup_success: Option<u32>,
     /// `--health-on-failure`.
-    pub on_failure: OnFailure,
+    pub on_failure: Option<OnFailure>,
 }
 
 /// Parts of a check.
@@ -87,12 +87,13 @@ impl Options {
     /// # Errors
     /// Something is said of a check that nobody has defined.
     pub fn settle(&self, image: Option<&Check>) -> Result<Option<Checks>> {
-        if self.none || self.regular.cmd.as_deref() == Some("none") {
+        if self.forbids_checks()? {
             return Ok(None);
         }
         let Some(regular) = self.regular.over(image.cloned(), 3) else {
-            let unused = Options { on_failure: OnFailure::None, ..Options::default() };
-            if *self == unused {
+            if matches!(self.on_failure, None | Some(OnFailure::None))
+                && *self == (Options { on_failure: self.on_failure, ..Options::default() })
+            {
                 return Ok(None);
             }
             return Err(anyhow!("must define a healthcheck command for all healthchecks"))
@@ -100,11 +101,55 @@ impl Options {
         };
         let startup =
             self.startup.over(None, 0).map(|check| (check, self.startup_success.unwrap_or(1).max(1)));
-        Ok(Some(Checks { regular, startup, on_failure: self.on_failure }))
+        Ok(Some(Checks { regular, startup, on_failure: self.on_failure.unwrap_or_default() }))
+    }
+
+    /// `checks` of a container with what is said here in place of what was (podman-update(1)).
+    ///
+    /// # Errors
+    /// Something is said of a check that nobody has defined.
+    pub fn change(&self, checks: Option<Checks>) -> Result<Option<Checks>> {
+        let Some(before) = checks.filter(|_| !self.none) else { return self.settle(None) };
+        if self.forbids_checks()? {
+            return Ok(None);
+        }
+        let startup = match before.startup {
+            Some((check, enough)) => {
+                Some((self.startup.replace(check), self.startup_success.unwrap_or(enough).max(1)))
+            }
+            None if self.startup.cmd.is_none()
+                && (self.startup != Overrides::default() || self.startup_success.is_some()) =>
+            {
+                return Err(anyhow!("startup healthcheck command is not set"))
+                    .hint("add --health-startup-cmd COMMAND");
+            }
+            None => self.startup.over(None, 0).map(|check| (check, self.startup_success.unwrap_or(1).max(1))),
+        };
+        let on_failure = self.on_failure.unwrap_or(before.on_failure);
+        Ok(Some(Checks { regular: self.regular.replace(before.regular), startup, on_failure }))
+    }
+
+    fn forbids_checks(&self) -> Result<bool> {
+        if self.none && *self != (Options { none: true, ..Options::default() }) {
+            return Err(anyhow!("cannot specify both --no-healthcheck and other health check options"))
+                .hint("drop one of the two");
+        }
+        Ok(self.none || self.regular.cmd.as_deref() == Some("none"))
     }
 }
 
 impl Overrides {
+    /// `check` with what is said here.
+    fn replace(&self, check: Check) -> Check {
+        Check {
+            test: self.cmd.as_deref().map_or(check.test, test),
+            interval: self.interval.unwrap_or(check.interval),
+            timeout: self.timeout.unwrap_or(check.timeout),
+            start_period: self.start_period.unwrap_or(check.start_period),
+            retries: self.retries.unwrap_or(check.retries),
+        }
+    }
+
     fn over(&self, base: Option<Check>, retries: u32) -> Option<Check> {
         let base = base.filter(|check| check.command().is_some());
         let test = self.cmd.as_deref().map(test).or(base.as_ref().map(|check| check.test.clone()))?;
@@ -315,7 +360,7 @@ mod tests {
         assert_eq!(of(&Options { none: true, ..Options::default() }, Some(&image)), None);
         let nothing = Check { test: vec!["NONE".into()], ..Check::default() };
         assert_eq!(of(&Options::default(), Some(&nothing)), None);
-        let alone = Options { on_failure: OnFailure::Kill, ..Options::default() };
+        let alone = Options { on_failure: Some(OnFailure::Kill), ..Options::default() };
         assert!(alone.settle(None).is_err());
     }
 

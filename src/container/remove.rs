@@ -1,8 +1,10 @@
 //! Removing containers: killed if need be, out of the listing by one rename, then deleted.
 
 use super::{
+    claim::Claim,
     events,
-    state::{self, Claim, Process, Record, Status},
+    files::mounts,
+    state::{self, Process, Record, Status},
 };
 use crate::{
     error::Explain,
@@ -29,6 +31,7 @@ pub fn remove(store: &Store, dir: &ContainerDir, force: bool) -> Result<()> {
 /// Remove the container whose lock the caller holds: dead, or the caller is its monitor and its processes are gone.
 /// `record` is the one it has, when the caller knows.
 pub fn retire(store: &Store, dir: &ContainerDir, _lock: &Lock, record: Option<&Record>) -> Result<()> {
+    mounts::let_go(store, dir.id())?;
     // A record that can't be read is no reason to keep the container.
     let record = record.cloned().or_else(|| Record::read(dir).ok().flatten());
     let Some(trash) = store.retire_container(dir, record.as_ref().map(|record| &record.name))? else {

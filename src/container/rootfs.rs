@@ -24,12 +24,18 @@ pub struct Layers {
     pub merged: PathBuf,
     /// Changes are thrown away at the end, so nothing has to reach the disk.
     pub ephemeral: bool,
+    /// Where root has mounted it already (podman-mount(1)): an overlay over an upper directory that is another's, too, is
+    /// undefined.
+    pub mounted: Option<PathBuf>,
 }
 
 impl Layers {
-    /// As a native overlay. The directories are held open and named by descriptor: a name in the options could be too
-    /// long (127 layers have to fit in a page) or hold a comma.
+    /// As a native overlay, or what is mounted already. The directories are held open and named by descriptor: a name in the
+    /// options could be too long (127 layers have to fit in a page) or hold a comma.
     pub fn overlay(&self, rootless: bool) -> Result<Root> {
+        if let Some(place) = &self.mounted {
+            return directory(place);
+        }
         let hold = |dir: &PathBuf| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let held = open(dir, flags, Mode::empty()).with_context(|| format!("open {}", dir.display()))?;

@@ -4,7 +4,7 @@
 pub use super::record::Record;
 use crate::{
     error,
-    storage::{ContainerDir, Lock, Store},
+    storage::{ContainerDir, Store},
     sys::fork::Child,
 };
 use anyhow::{Context, Result};
@@ -136,36 +136,6 @@ impl Status {
 
 /// A monitor that lives records an end within less.
 const SOON: Duration = Duration::from_millis(100);
-
-/// What became of the wish to act on a container that has ended.
-#[derive(Debug)]
-pub enum Claim {
-    /// It is ours.
-    Ours(Lock),
-    /// It was removed.
-    Gone,
-    /// Somebody was faster: this is what it is doing.
-    Alive(Status),
-}
-
-impl Claim {
-    /// Claim container `dir`, which has ended or is about to say so: its monitor lets go at any moment. Never waits for the
-    /// life of one that somebody else starts meanwhile.
-    pub fn of(dir: &ContainerDir) -> Result<Claim> {
-        loop {
-            if let Some(lock) = dir.try_lock()? {
-                return Ok(Claim::Ours(lock));
-            }
-            if !dir.path().exists() {
-                return Ok(Claim::Gone);
-            }
-            match Status::of(dir)? {
-                Status::Exited(_) | Status::Created => std::thread::yield_now(),
-                alive => return Ok(Claim::Alive(alive)),
-            }
-        }
-    }
-}
 
 /// `exit`: how a container ended. Its monitor writes the worst right before the payload runs ([`Exit::abandoned`]) and the truth at the end,
 /// before it lets go of the lock: whatever kills the monitor in between has killed the container too, or its process is

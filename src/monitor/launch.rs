@@ -70,10 +70,11 @@ pub fn start(
     let other = |errno| Failed::Other(Error::new(errno).context("talk to the container's first process"));
     let (link, theirs) = Link::pair().map_err(other)?;
     let namespaces = libc::CLONE_NEWPID | if plan.rootless { libc::CLONE_NEWUSER } else { 0 };
-    let child = fork::clone_into(namespaces as u64)
-        .context("make a process in new namespaces")
-        .hint(namespaces::mend())
-        .map_err(Failed::Other)?;
+    let child = fork::clone_into(namespaces as u64).map_err(|error| {
+        let missing = error.raw_os_error() == Some(libc::ENOSYS);
+        let hint = if missing { NO_CLONE3.to_owned() } else { namespaces::mend() };
+        Failed::Other(or_itself(Err(error).context("make a process in new namespaces").hint(hint)))
+    })?;
     let Some(child) = child else {
         // Here: the child. Were our end open here too, it would never hear that its starter is gone.
         drop(link);
@@ -168,12 +169,27 @@ fn explain(plan: &Plan, failure: Failure) -> Failed {
              $USER` gives more",
         )));
     }
-    let refused_link = errno == Errno::LOOP && failure.step == Step::Operation as u32;
-    Failed::Other(match refused_link {
-        true => anyhow!("{what}: the image has a symbolic link there"),
-        false => Error::new(reason).context(what),
-    })
+    let is = |step: Step| failure.step == step as u32;
+    let (failed, hint) = match errno {
+        Errno::LOOP if is(Step::Operation) => (
+            anyhow!("{what}: the image has a symbolic link there"),
+            "name the place that the link leads to, or use another image",
+        ),
+        _ if is(Step::Operation) => (
+            Error::new(reason).context(what),
+            "name another place, or look at what the image has there: `ctr run --rm IMAGE ls -la PATH`",
+        ),
+        _ if is(Step::WorkingDirectory) => {
+            (Error::new(reason).context(what), "name a directory that the user may enter with --workdir")
+        }
+        _ => return Failed::Other(Error::new(reason).context(what)),
+    };
+    Failed::Other(or_itself(Err(failed).hint(hint)))
 }
+
+/// A kernel, or a filter of system calls, that lacks what is asked for.
+const NO_CLONE3: &str = "clone3(2) needs Linux 5.5; inside another container: start that one with --security-opt \
+     seccomp=unconfined";
 
 /// The payload `name` can't be executed: what the user hears, with exit status 126 or 127.
 pub fn command_failed(name: &str, errno: Errno) -> Error {

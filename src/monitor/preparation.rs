@@ -8,6 +8,7 @@ use super::{
 use crate::{
     container::{
         create::Container,
+        files::mounts,
         filter,
         fuse::{self, FuseOverlay},
         link,
@@ -86,10 +87,11 @@ impl<'a> Preparation<'a> {
                 Err(Failed::Root(refused)) => {
                     let choice = !record.storage_driver_chosen && !fuse && record.rootfs.is_none();
                     if !choice || fuse::find().is_none() {
-                        return Err(refused).hint(
-                            "rootless overlay needs Linux 5.11 and a data directory on ext4, xfs, btrfs or tmpfs (choose one \
-                             with --root); else install fuse-overlayfs (Debian: apt install fuse-overlayfs)",
-                        );
+                        let kernel = if self.mapping.is_rootless() { "Linux 5.11 and " } else { "" };
+                        return Err(refused).hint(format!(
+                            "overlay needs {kernel}a data directory on ext4, xfs, btrfs or tmpfs (choose one with --root); else \
+                             install fuse-overlayfs (Debian: apt install fuse-overlayfs)"
+                        ));
                     }
                     fuse = true;
                 }
@@ -217,7 +219,8 @@ fn layers(store: &Store, container: &Container) -> Result<Layers> {
     };
     // A volatile overlay can't be mounted a second time.
     let ephemeral = record.auto_remove && record.restart == Restart::No;
-    Ok(Layers { lower, upper: dir.upper(), work: dir.work(), merged: store.mount_point(), ephemeral })
+    let (merged, mounted) = (store.mount_point(), mounts::place_of(store, dir.id())?);
+    Ok(Layers { lower, upper: dir.upper(), work: dir.work(), merged, ephemeral, mounted })
 }
 
 /// The caller's own streams.

@@ -6,7 +6,8 @@ use rustix::io::Errno;
 use std::io;
 
 /// Adds the hint that mends it to an error of writing.
-pub(super) trait ByErrno<T> {
+pub trait ByErrno<T> {
+    /// With that hint, if there is one.
     fn hint_by_errno(self) -> Result<T>;
 }
 

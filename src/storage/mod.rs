@@ -35,6 +35,7 @@ pub use decompress::Compression;
 pub use delete::delete_tree;
 pub use digest::Digest;
 pub use dirs::Dirs;
+pub use disk::ByErrno;
 pub use gc::Freed;
 pub use id::{ContainerId, Name};
 pub use images::{Image, Listing};

@@ -1,6 +1,7 @@
 //! The one way to a container's files: a process of ours inside its root. A running container is entered by its pid; the
 //! root file system of a stopped one is mounted for us alone. Inside, no path leads out, whatever races there are.
 
+use super::mounts;
 use crate::{
     container::{
         find,
@@ -164,8 +165,8 @@ pub fn layers(store: &Store, dir: &ContainerDir, record: &Record) -> Result<Laye
             layers.iter().rev().map(|layer| store.layer_path(layer)).chain([store.skeleton()]).collect()
         }
     };
-    let merged = store.mount_point();
-    Ok(Layers { lower, upper: dir.upper(), work: dir.work(), merged, ephemeral: false })
+    let (merged, mounted) = (store.mount_point(), mounts::place_of(store, dir.id())?);
+    Ok(Layers { lower, upper: dir.upper(), work: dir.work(), merged, ephemeral: false, mounted })
 }
 
 /// Longer than a start or a stop keeps the lock without saying which process it is about, and than another copy takes that

@@ -86,6 +86,21 @@ pub fn unmount(store: &Store, dir: &ContainerDir, force: bool) -> Result<()> {
     Ok(())
 }
 
+/// Where container `id` is mounted, if it is.
+pub fn place_of(store: &Store, id: &ContainerId) -> Result<Option<PathBuf>> {
+    let place = place(store, id);
+    Ok(is_mounted(&place)?.then_some(place))
+}
+
+/// Unmount container `id`, which is removed; whoever is in it keeps what he sees (podman-rm(1) does so, too).
+pub fn let_go(store: &Store, id: &ContainerId) -> Result<()> {
+    let Some(place) = place_of(store, id)? else { return Ok(()) };
+    rustix::mount::unmount(&place, UnmountFlags::DETACH)
+        .with_context(|| format!("unmount container {}", id.short()))?;
+    let _ = fs::remove_dir(&place);
+    Ok(())
+}
+
 /// The containers that are mounted, and where.
 pub fn list(store: &Store) -> Result<Vec<(ContainerId, PathBuf)>> {
     let holder = store.dirs().runtime.join(DIRECTORY);
