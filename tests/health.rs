@@ -188,3 +188,42 @@ fn bad_options() {
     }
     assert!(ctr.list("containers").is_empty());
 }
+
+/// The monitor hears of it: a check that was a long way off, or none at all, is there at once.
+#[test]
+fn update_of_one_that_runs() {
+    let home = Home(Ctr::with_box(User::Rootless));
+    home.runs("box", &[]);
+    assert_eq!(home.json(".State.Health"), Value::Null);
+    let update = |options: &[&str]| home.0.run([&["update"], options, &["c"]].concat());
+    update(&["--health-interval=1s"]).fails("must define a healthcheck command");
+    update(&["--health-cmd=exit 0", "--health-interval=1h"]).ok();
+    home.until(STATUS, "healthy");
+    update(&["--health-cmd=exit 1", "--health-retries=1"]).ok();
+    home.until(STATUS, "unhealthy");
+    let said = home.json(".Config.Healthcheck");
+    assert_eq!(
+        (&said["Interval"], &said["Retries"]),
+        (&json!(3_600_000_000_000_u64), &json!(1)),
+        "what was, stays"
+    );
+    update(&["--no-healthcheck", "--health-retries=2"]).fails("cannot specify both --no-healthcheck");
+    update(&["--no-healthcheck", "--restart=always"]).ok();
+    assert_eq!(home.json(".State.Health"), Value::Null);
+    home.0.run(["healthcheck", "run", "c"]).fails("no defined healthcheck");
+    update(&["--health-cmd=exit 1", "--health-retries=1", "--health-on-failure=stop"]).ok();
+    home.0.run(["wait", "c"]).ok();
+}
+
+#[test]
+fn update_of_one_that_is_stopped() {
+    let home = Home(Ctr::with_box(User::Rootless));
+    home.0.run(["create", "--name=c", "--network=none", "box", "sh", "-c", SLEEPS]).ok();
+    let update = |options: &[&str]| home.0.run([&["update"], options, &["c"]].concat());
+    update(&["--health-cmd=exit 0", "--health-startup-cmd=exit 1", "--health-startup-retries=2"]).ok();
+    update(&["--health-startup-cmd=exit 0", "--health-interval=disable"]).ok();
+    assert_eq!(home.field("{{.State.Status}}"), "created");
+    home.0.run(["start", "c"]).ok();
+    home.until("{{len .State.Health.Log}}", "1");
+    assert_eq!(home.json(".Config.StartupHealthCheck.Retries"), json!(2));
+}

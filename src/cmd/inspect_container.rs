@@ -26,7 +26,7 @@ pub fn value(container: &Container) -> Value {
         "Created": record.created,
         "Path": program,
         "Args": args,
-        "State": state(status, Health::read(dir).ok().flatten().as_ref()),
+        "State": state(status, record.health.as_ref().and_then(|_| Health::read(dir).ok()?).as_ref()),
         "Image": record.image_id.map(|id| id.hex()).unwrap_or_default(),
         "ImageDigest": record.image_digest,
         "ImageName": record.image,

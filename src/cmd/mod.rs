@@ -39,6 +39,7 @@ mod stop;
 mod targets;
 pub mod template;
 mod top;
+mod update;
 mod usage;
 mod verbs;
 mod version;

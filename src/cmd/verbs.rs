@@ -68,8 +68,8 @@ pub enum ContainerVerb {
     Init(targets::Choice),
     /// Give a container another name
     Rename(rename::Args),
-    /// Change a container's restart policy
-    Update(rename::UpdateArgs),
+    /// Change a container's restart policy and health checks
+    Update(update::Args),
     /// List a container's published ports
     Port(port::Args),
     /// Show what containers use
@@ -187,7 +187,7 @@ impl ContainerVerb {
             ContainerVerb::Logs(args) => logs::run(&args, globals),
             ContainerVerb::Init(args) => start::init(&args, globals),
             ContainerVerb::Rename(args) => rename::run(&args, globals),
-            ContainerVerb::Update(args) => rename::update(&args, globals),
+            ContainerVerb::Update(args) => update::run(&args, globals),
             ContainerVerb::Port(args) => port::run(&args, globals),
             ContainerVerb::Stats(args) => stats::run(&args, globals),
             ContainerVerb::Rm(args) => rm::run(&args, globals),

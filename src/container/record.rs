@@ -276,9 +276,9 @@ impl Record {
     }
 
     /// Read it, `change` it and write it, one change after the other.
-    pub fn change(dir: &ContainerDir, change: impl FnOnce(Record) -> Record) -> Result<()> {
+    pub fn change(dir: &ContainerDir, change: impl FnOnce(Record) -> Result<Record>) -> Result<()> {
         let _lock = dir.lock_changes()?;
-        change(Record::finished(dir)?).write(dir)
+        change(Record::finished(dir)?)?.write(dir)
     }
 
     /// Give it `name`; its old one is free.

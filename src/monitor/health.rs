@@ -35,6 +35,7 @@ use std::{
 pub struct Supervision<'a> {
     dir: &'a ContainerDir,
     record: &'a Record,
+    checks: Option<Checks>,
     since: Instant,
     due: Option<Instant>,
     probe: Option<Probe>,
@@ -58,10 +59,33 @@ impl<'a> Supervision<'a> {
         if record.health.is_some() {
             Health::STARTING.write(dir)?;
         }
-        let runs = |checks: &&Checks| checks.regular.interval > 0 || checks.startup.is_some();
-        let checks = record.health.as_ref().filter(runs);
-        let startup = checks.and_then(|checks| checks.startup.as_ref()).map(|_| (0, 0));
-        Ok(Supervision { dir, record, since: now, due: checks.map(|_| now), probe: None, startup })
+        let mut supervision =
+            Supervision { dir, record, checks: None, since: now, due: None, probe: None, startup: None };
+        supervision.take_up(record.health.clone());
+        Ok(supervision)
+    }
+
+    /// The container's checks are others now: what was known stays, and the next check is due at once.
+    pub fn change(&mut self, checks: Option<Checks>) {
+        if checks == self.checks {
+            return;
+        }
+        if self.checks.is_none() {
+            let _ = Health::STARTING.write(self.dir);
+        }
+        self.probe = None;
+        self.take_up(checks);
+    }
+
+    fn take_up(&mut self, checks: Option<Checks>) {
+        let startup = checks.as_ref().and_then(|checks| checks.startup.as_ref());
+        // A startup check that is over stays so.
+        let begins = self.checks.is_none() || self.startup.is_some();
+        self.startup = startup.filter(|_| begins).map(|_| (0, 0));
+        let runs =
+            checks.as_ref().is_some_and(|checks| checks.regular.interval > 0 || self.startup.is_some());
+        self.due = runs.then(Instant::now);
+        self.checks = checks;
     }
 
     /// When [`Supervision::begin`] is to be called.
@@ -83,7 +107,7 @@ impl<'a> Supervision<'a> {
             self.due = after(interval);
             return;
         }
-        match Probe::begin(self.dir, self.record, check) {
+        match Probe::begin(self.dir, self.record, &check) {
             Ok(probe) => self.probe = Some(probe),
             Err(_) => self.due = after(interval),
         }
@@ -92,7 +116,7 @@ impl<'a> Supervision<'a> {
     /// Take in what the check said.
     pub fn finish(&mut self) -> Option<Verdict> {
         let outcome = self.probe.take()?.finish();
-        let checks = self.record.health.as_ref()?;
+        let checks = self.checks.clone()?;
         let (check, counts) = self.current()?;
         let (interval, forgiven) =
             (check.interval, self.since.elapsed() < Duration::from_nanos(check.start_period));
@@ -126,12 +150,12 @@ impl<'a> Supervision<'a> {
     }
 
     /// The check whose turn it is, and with how many retries it counts.
-    fn current(&self) -> Option<(&'a Check, Option<u32>)> {
-        let checks = self.record.health.as_ref()?;
-        match (&self.startup, &checks.startup) {
-            (Some(_), Some((startup, _))) => Some((startup, None)),
-            _ => Some((&checks.regular, Some(checks.regular.retries))),
-        }
+    fn current(&self) -> Option<(Check, Option<u32>)> {
+        let checks = self.checks.as_ref()?;
+        Some(match (&self.startup, &checks.startup) {
+            (Some(_), Some((startup, _))) => (startup.clone(), None),
+            _ => (checks.regular.clone(), Some(checks.regular.retries)),
+        })
     }
 }
 

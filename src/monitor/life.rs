@@ -136,7 +136,7 @@ impl Life<'_> {
             begun => begun?,
         };
         if driver != record.storage_driver {
-            Record::change(dir, |record| Record { storage_driver: driver.to_owned(), ..record })?;
+            Record::change(dir, |record| Ok(Record { storage_driver: driver.to_owned(), ..record }))?;
         }
         let pid = begun.child.pid;
         Process { restart_count: *count, ..Process::of(pid.as_raw_pid())? }.write(dir)?;
@@ -172,7 +172,12 @@ impl Life<'_> {
                         *renew |= act(watch, subject, &verdict);
                     }
                 }
-                Event::Reload => self.reload = true,
+                Event::Reload => {
+                    self.reload = true;
+                    if let Ok(Some(changed)) = Record::read(dir) {
+                        health.change(changed.health);
+                    }
+                }
                 Event::Stop | Event::Go => {}
             }
         }

@@ -1,0 +1,43 @@
+//! `ctr update`: what may change after a container was made (podman-update(1)).
+
+use super::{
+    Globals, health_args::HealthArgs, output, run_args::takes_a_truth_value, run_request::one, targets,
+};
+use crate::{
+    container::{events, grammar, record::Record},
+    monitor,
+};
+use anyhow::Result;
+
+#[derive(clap::Args, Debug)]
+#[command(mut_args = takes_a_truth_value)]
+pub struct Args {
+    #[command(flatten)]
+    health: HealthArgs,
+    /// When to start it again: no, on-failure[:N], always or unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    restart: Option<String>,
+    /// The newest container
+    #[arg(short, long, conflicts_with = "container")]
+    latest: bool,
+    /// Name, id or the beginning of an id
+    #[arg(value_name = "CONTAINER", required_unless_present = "latest")]
+    container: Option<String>,
+}
+
+/// Change it. Its monitor, if it lives, hears of it; print its id.
+pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
+    let store = globals.store()?;
+    let dir = targets::one(&store, args.container.as_ref(), args.latest)?.dir;
+    let example = "--restart on-failure:3, always, unless-stopped or no";
+    let restart = one("--restart", &args.restart, example, grammar::parse_restart)?;
+    let health = args.health.options()?;
+    Record::change(&dir, |record| {
+        let health = health.change(record.health.clone())?;
+        Ok(Record { restart: restart.unwrap_or(record.restart), health, ..record })
+    })?;
+    events::of(&store, "update", &dir);
+    monitor::reload(&dir)?;
+    output::line(dir.id())?;
+    Ok(0)
+}
