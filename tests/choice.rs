@@ -72,3 +72,12 @@ fn two_ways_at_once_are_refused() {
         ctr.run([verb, "--filter", "pod=a"]).fails("the filter \"pod\" is not built");
     }
 }
+
+#[test]
+fn a_name_of_the_other_kind() {
+    let ctr = Ctr::with_box(User::Rootless);
+    ctr.run("create --network=none --name a box true".split(' ')).ok();
+    let hint = |line: &str| ctr.run(line.split(' ')).fails("has the name or id").stderr();
+    assert!(hint("image inspect a").contains("\"a\" is a container"));
+    assert!(hint("container inspect box").contains("\"box\" is an image"));
+}

@@ -169,6 +169,11 @@ fn a_limit_of_a_files_size() {
         let output = ctr.wrapped(&limit, &arguments).output().expect("start ctr");
         one_error_and_a_hint(&output, "File too large");
         assert!(words(&output).1.contains("ulimit -f unlimited"), "{:?}", words(&output));
+        let long = format!("--add-host={};b:10.0.0.1", vec!["a"; 400].join(";"));
+        let output = ctr.wrapped(&limit, &["run", &long, "--network=none", &name, "true"]).output();
+        let output = output.expect("start ctr");
+        one_error_and_a_hint(&output, "/hosts: File too large");
+        assert!(words(&output).1.contains("ulimit -f unlimited"), "{:?}", words(&output));
         assert_eq!(ctr.list("containers"), [""; 0], "as {user:?}");
         // What we ignore, the payload doesn't.
         let ignored =

@@ -6,7 +6,7 @@ mod support;
 use rustix::process::Signal;
 use serde_json::json;
 use std::time::Instant;
-use support::{Ctr, Layer, Registry, TestImage, User};
+use support::{Compression, Ctr, Layer, Registry, TestImage, User};
 
 /// Waits for a signal and says so. `sleep` and `wait`: only a shell that waits runs its traps at once.
 const TRAPS: &str = r#"for s in TERM HUP INT USR1 USR2; do trap "echo got $s; exit 5" $s; done
@@ -71,8 +71,20 @@ fn working_directory() {
     assert_eq!(ctr.script(&["--workdir=/made/when/missing"], "pwd; touch x; ls"), "/made/when/missing\nx");
     assert_eq!(ctr.payload_of("workdir", &[], &["pwd"]).ok(), "/srv/of/image");
     assert_eq!(ctr.payload_of("workdir", &["-w", "/"], &["pwd"]).ok(), "/");
-    ctr.payload(&["-w", "/etc/passwd"], &["pwd"]).exits(125);
+    ctr.payload(&["-w", "/etc/passwd"], &["pwd"])
+        .fails("enter working directory /etc/passwd: not a directory");
     ctr.payload(&["-w", "etc"], &["pwd"]).fails("--workdir etc");
+}
+
+#[test]
+fn what_the_image_has_in_the_way() {
+    let image = TestImage::new([Layer::busybox(), Layer::new(Compression::Gzip).symlink("proc", "/etc")]);
+    let ctr = Ctr::with_box(User::Rootless).with_image("link", image);
+    ctr.payload_of("link", &[], &["true"]).fails("the image has a symbolic link there");
+    ctr.payload(&["--tmpfs=/etc/passwd"], &["true"]).fails("tmpfs on /etc/passwd: not a directory");
+    ctr.payload(&["--device=/dev/null:/etc/passwd/x"], &["true"]).fails("to /etc/passwd/x: not a directory");
+    ctr.payload(&["--sysctl=net.ipv4.nothing=1"], &["true"]).fails("sysctl net.ipv4.nothing");
+    assert!(ctr.list("containers").is_empty());
 }
 
 #[test]

@@ -179,6 +179,10 @@ fn explain(plan: &Plan, failure: Failure) -> Failed {
             Error::new(reason).context(what),
             "name another place, or look at what the image has there: `ctr run --rm IMAGE ls -la PATH`",
         ),
+        _ if is(Step::Sysctl) => (
+            Error::new(reason).context(what),
+            "`sysctl -a` lists the names and values that this kernel knows",
+        ),
         _ if is(Step::WorkingDirectory) => {
             (Error::new(reason).context(what), "name a directory that the user may enter with --workdir")
         }
