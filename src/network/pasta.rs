@@ -12,11 +12,12 @@ use rustix::{
         Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
         waitpid,
     },
+    thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 use std::{
     io::{Read, Seek, Write},
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -49,21 +50,14 @@ impl Pasta {
         let ready = open(&fifo, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
             .with_context(doing)?;
         let mut words = words_file()?;
-        // Root's container shares root's user namespace, and pasta gives up the privilege to look into other processes
-        // before it opens its namespaces: it finds the network namespace at a descriptor of its own.
-        let namespace =
-            std::fs::File::open(format!("/proc/{}/ns/net", pid.as_raw_pid())).with_context(doing)?;
-        let target = match rootless {
-            true => vec![pid.as_raw_pid().to_string()],
-            false => {
-                exec::inherit(&namespace).with_context(doing)?;
-                vec![
-                    "--netns-only".to_owned(),
-                    "--netns".to_owned(),
-                    format!("/proc/self/fd/{}", namespace.as_raw_fd()),
-                ]
-            }
+        // pasta gives up the privilege to look into other processes before it opens its namespaces, and AppArmor's profile of
+        // it may have none: it finds the network namespace at a descriptor of its own, and is in the user namespace already.
+        let namespace = |kind: &str| {
+            std::fs::File::open(format!("/proc/{}/ns/{kind}", pid.as_raw_pid())).with_context(doing)
         };
+        let network = namespace("net")?;
+        let user = rootless.then(|| namespace("user")).transpose()?;
+        exec::inherit(&network).with_context(doing)?;
         let mut command = Command::new(pasta);
         command
             .args(["--config-net", "--foreground", "--quiet", "--stderr"])
@@ -71,8 +65,9 @@ impl Pasta {
             .args(["--no-map-gw", "-t", "none", "-u", "none", "-T", "none", "-U", "none"])
             .arg("--pid")
             .arg(&fifo)
-            .args(["--runas", &rustix::process::getuid().as_raw().to_string()])
-            .args(target)
+            .args(["--netns-only", "--netns", &format!("/proc/self/fd/{}", network.as_raw_fd())])
+            // In a user namespace it stays who it is.
+            .args(if rootless { &[][..] } else { &["--runas", "0"] })
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(words.try_clone().context("share a file with pasta")?);
@@ -80,8 +75,15 @@ impl Pasta {
         let pid = fork::fork(|| {
             // Who am I: a copy of the caller, single-threaded, about to become pasta. It outlives neither its container nor
             // us: by itself it would not notice that a killed `ctr` took the container along. The caller blocks signals,
-            // which pasta wants to hear.
+            // which pasta wants to hear. Rootless, I am root of the container's user namespace, with which I have nothing else
+            // in common.
             signal::reset();
+            if let Some(user) = &user
+                && let Err(errno) = move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))
+            {
+                let _ = write!(say, "join the container's user namespace: {errno}");
+                return 1;
+            }
             let _ = set_parent_process_death_signal(Some(Signal::KILL));
             let _ = write!(say, "{}", command.exec());
             1
