@@ -16,7 +16,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let container = targets::one(&globals.store()?, Some(&args.container), false)?;
     if container.record.health.is_none() {
         return Err(anyhow!("container {} has no defined healthcheck", container.record.id))
-            .hint("give it one when you make it, with --health-cmd");
+            .hint(format!("`ctr update --health-cmd COMMAND {}` gives it one", container.record.name));
     }
     let health = monitor::check_now(&container)?;
     if health.log.last().is_some_and(|outcome| outcome.exit_code == 0) {
