@@ -157,6 +157,13 @@ fn a_start_waits_for_a_copy() {
     // More than a pipe takes: it reads, so it holds the container.
     copy.write(begin);
     let mut start = ctr.start(["start", "-a", "c"]);
+    // It has found the container held, and sleeps or has given up.
+    let of_start = |file: &str| {
+        fs::read_to_string(format!("/proc/{}/{file}", start.pid().as_raw_nonzero())).unwrap_or_default()
+    };
+    while !of_start("wchan").contains("nanosleep") && !of_start("stat").contains(") Z ") {
+        std::thread::yield_now();
+    }
     copy.write(end);
     copy.close_stdin();
     copy.end().ok();
