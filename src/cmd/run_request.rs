@@ -377,7 +377,7 @@ mod tests {
             ("--stop-signal", "SIGNO"),
             ("--pull", "sometimes"),
             ("--platform", "x"),
-            ("--security-opt", "label=disable"),
+            ("--security-opt", "label=x"),
             ("--security-opt", "seccomp=/nonexistent"),
             ("--cap-add", "bogus"),
             ("--cidfile", "/etc/passwd"),
