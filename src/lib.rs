@@ -11,3 +11,4 @@ pub mod registry;
 pub mod security;
 pub mod storage;
 pub mod sys;
+pub mod weakened;

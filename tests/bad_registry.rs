@@ -73,16 +73,6 @@ fn an_endless_blob_is_refused_after_its_size() {
 }
 
 #[test]
-fn an_endless_manifest_is_refused() {
-    for length in [None, Some(4 << 30)] {
-        let (ctr, faults, _) = ground(User::Rootless, "bad/endless:latest");
-        faults.spoil("/bad/endless/manifests/", Fault::Endless(length), usize::MAX);
-        refused(&ctr, &faults.name("bad/endless"), "manifest");
-        assert!(faults.bytes() < 200 << 20, "{} bytes were taken", faults.bytes());
-    }
-}
-
-#[test]
 fn error_answers_name_the_image_and_the_status() {
     spoiled("bad/401:latest", manifest, Fault::status("401 Unauthorized"), "bad/401");
     spoiled("bad/403:latest", manifest, Fault::status("403 Forbidden"), "bad/403");

@@ -3,12 +3,7 @@
 mod support;
 
 use rustix::process::{Pid, Signal, kill_process};
-use std::{
-    fs,
-    io::Read,
-    os::unix::{fs::symlink, net::UnixDatagram},
-    process::Stdio,
-};
+use std::{fs, io::Read, os::unix::net::UnixDatagram, process::Stdio};
 use support::{Ctr, User, wait_gone};
 
 /// A container `name` that has run `script` to its end.
@@ -195,26 +190,6 @@ fn refused() {
         ctr.payload(options, &["true"]).fails(about);
     }
     assert_eq!(ctr.list("containers"), before, "nothing was made");
-}
-
-#[test]
-fn a_link_in_the_place_of_a_log() {
-    let ctr = Ctr::with_box(User::Rootless);
-    ctr.file("secret", "kept\n").file("logs/x", "");
-    let at = |name: &str| ctr.home().join(name);
-    let path = format!("--log-opt=path={}", at("logs/x").display());
-    ctr.run(["create", "--network=none", "--name=x", &path, "box", "echo", "evil"]).ok();
-    fs::remove_file(at("logs/x")).expect("remove");
-    symlink(at("secret"), at("logs/x")).expect("link");
-    ctr.payload(&[&path], &["true"]).fails("symbolic link").hints("points to");
-    assert_eq!(ctr.run(["start", "-a", "x"]).ok(), "evil", "its output is not held up");
-    assert_eq!(fs::read_to_string(at("secret")).expect("read"), "kept\n");
-    fs::remove_file(at("logs/x")).expect("remove");
-    rustix::fs::mkfifoat(rustix::fs::CWD, at("logs/x"), rustix::fs::Mode::RWXU).expect("a FIFO");
-    assert_eq!(ctr.run(["start", "-a", "x"]).ok(), "evil");
-    fs::remove_file(at("logs/x")).expect("remove");
-    assert_eq!(ctr.run(["start", "-a", "x"]).ok(), "evil");
-    assert_eq!(logs(&ctr, &["x"]).0, "evil\n");
 }
 
 #[test]

@@ -238,24 +238,3 @@ fn anonymous_tokens_are_fetched() {
     let asked = Registry::tokens().seen();
     assert!(asked.iter().any(|(line, user)| line.contains("token") && user.is_none()));
 }
-
-#[test]
-fn a_login_of_auth_json_opens_private_images_and_reaches_its_host_alone() {
-    let registry = Registry::token();
-    let image = tiny("private").push(Registry::plain(), "private/app:latest");
-    let ctr = Ctr::new(User::Rootless);
-    ctr.registries(&registry.as_docker_hub());
-    ctr.run(["pull", "-q", &registry.name("private/app")]).fails("private/app");
-    let auth = json!({ "auths": { registry.address().to_string(): { "auth": "YWxpY2U6d29uZGVy" } } });
-    // podman-login(1): $XDG_RUNTIME_DIR/containers/auth.json
-    ctr.file("run/containers/auth.json", auth.to_string());
-    ctr.run(["pull", "-q", &registry.name("private/app")]).ok();
-    assert_eq!(ids(&ctr), [image.short_id()]);
-    // Another registry that asks for a password is not told this one's.
-    let other = Faults::new(Registry::plain());
-    let challenge = vec![("www-authenticate", "Basic realm=\"other\"".to_owned())];
-    other.spoil("/v2/", Fault::Answer("401 Unauthorized", challenge, Vec::new()), 99);
-    ctr.registries(&other.conf());
-    ctr.run(["pull", "-q", &other.name("private/app")]).fails("private/app");
-    assert!(other.seen().iter().all(|seen| seen.authorization.is_none()));
-}

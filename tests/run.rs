@@ -4,7 +4,7 @@ mod support;
 
 use rustix::process::Signal;
 use std::{collections::BTreeMap, fs, path::PathBuf};
-use support::{Ctr, Faults, Layer, Live, Registry, TestImage, User, wait_gone};
+use support::{Ctr, Faults, Layer, Live, Registry, TestImage, User, probe_layer, wait_gone};
 
 /// What the store has below `directory`.
 fn below(ctr: &Ctr, directory: &str) -> BTreeMap<PathBuf, String> {
@@ -262,5 +262,35 @@ fn a_container_dies_with_its_starter() {
         // Nobody was left to remove it; the next one who looks does.
         assert_eq!(ids(&ctr), [""; 0]);
         ctr.payload(&["--name", "orphan"], &["true"]).ok();
+    }
+}
+
+#[test]
+fn kill_9_of_ctr_ends_the_container_and_ps_says_so() {
+    TestImage::new([probe_layer()]).push(Registry::plain(), "library/probe:latest");
+    for &user in User::all() {
+        let ctr = Ctr::with_probe(user);
+        let switches = if user == User::Single { None } else { Some(&["su", "user", "-c", "cat"][..]) };
+        for command in [Some(&["cat"][..]), Some(&["probe", "outlive"]), switches].into_iter().flatten() {
+            let mut live =
+                ctr.start([&["run", "--network=none", "-i", "--name=x", "probe"], command].concat());
+            if command[0] != "probe" {
+                live.write("ready\n");
+            }
+            live.says("ready");
+            let pid = first_process(&ctr, "x");
+            live.signal(Signal::KILL);
+            live.end().exits(137);
+            wait_gone(pid);
+            let listed = ctr.run(["ps", "-a"]).ok();
+            // Its stdin ended as well: cat may have been faster than the signal.
+            let ends = if command[0] == "probe" { "Exited (137)" } else { "Exited (" };
+            assert!(listed.contains(ends), "as {user:?} {command:?}: {listed}");
+            ctr.run(["rm", "x"]).ok();
+            assert!(
+                ctr.list("containers").is_empty() && ctr.list("names").is_empty(),
+                "as {user:?} {command:?}"
+            );
+        }
     }
 }

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     security::{CapSet, seccomp},
     storage::ContainerDir,
+    weakened,
 };
 use anyhow::{Context, Result};
 
@@ -16,6 +17,7 @@ pub fn of(dir: &ContainerDir, record: &Record) -> Result<Option<Vec<libc::sock_f
     let capabilities = bounding.fold(CapSet::EMPTY, CapSet::union);
     let program = match record.seccomp {
         Seccomp::Unconfined => return Ok(None),
+        Seccomp::Default if weakened::is("seccomp") => return Ok(None),
         Seccomp::Default => seccomp::default_filter(capabilities),
         Seccomp::File => {
             let json = dir.read(PROFILE)?.unwrap_or_default();

@@ -1,6 +1,7 @@
 //! What an image may say about a container: its default command, environment, user, directory, stop signal, labels and
 //! volumes. No other field is read, so none can choose a mount, a capability, a filter or a namespace.
 
+use crate::weakened;
 use anyhow::{Result, bail};
 use oci_spec::image::ImageConfiguration;
 use std::collections::BTreeMap;
@@ -57,11 +58,17 @@ impl<'a> ImageDefaults<'a> {
                 bail!("read the image's configuration: {:?} contains a NUL byte", clip(text));
             }
         }
-        if bytes > BYTES_LIMIT || counts.iter().any(|count| *count > ENTRIES_LIMIT) {
+        if !weakened::is("config-size") && bytes > BYTES_LIMIT
+            || counts.iter().any(|count| *count > ENTRIES_LIMIT)
+        {
             bail!("read the image's configuration: more than {BYTES_LIMIT} bytes or {ENTRIES_LIMIT} entries");
         }
 
-        let env = env.iter().filter_map(|entry| entry.split_once('=')).filter(|(name, _)| !name.is_empty());
+        let pair = |entry: &'a String| match weakened::is("image-env") {
+            true => Some((entry.as_str(), &*std::env::var(entry).ok()?.leak())),
+            false => entry.split_once('='),
+        };
+        let env = env.iter().filter_map(pair).filter(|(name, _)| !name.is_empty());
         let volumes = volumes.iter().map(String::as_str).filter(|path| is_ordinary(path));
         Ok(ImageDefaults {
             entrypoint,

@@ -2,10 +2,13 @@
 //! looking whether a source is a directory).
 
 use super::plan::{c_string, path_c_string};
-use crate::namespaces::{
-    Mapping,
-    mount::{Operation, Setting},
-    target::{Kind, Links, Target},
+use crate::{
+    namespaces::{
+        Mapping,
+        mount::{Operation, Setting},
+        target::{Kind, Links, Target},
+    },
+    weakened,
 };
 use anyhow::{Context, Result, anyhow};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount, Spec};
@@ -52,10 +55,13 @@ pub fn operations(
     let paths = |list: Option<&Vec<String>>| {
         list.into_iter().flatten().flat_map(|path| expand(path)).collect::<Vec<_>>()
     };
-    for path in paths(linux.and_then(|linux| linux.readonly_paths().as_ref())) {
+    let unless = |weakened: bool| linux.filter(|_| !weakened);
+    for path in
+        paths(unless(weakened::is("read-only-paths")).and_then(|linux| linux.readonly_paths().as_ref()))
+    {
         operations.push(Operation::ReadOnly(target(&path, Kind::Directory)?));
     }
-    for path in paths(linux.and_then(|linux| linux.masked_paths().as_ref())) {
+    for path in paths(unless(weakened::is("masked-paths")).and_then(|linux| linux.masked_paths().as_ref())) {
         operations.push(Operation::Mask(target(&path, Kind::Directory)?));
     }
     if let Some(process) = spec.process() {

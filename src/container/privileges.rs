@@ -10,6 +10,7 @@ use crate::{
     namespaces::target::open_in_root,
     security::{CapSet, apparmor},
     sys::{exec::Failure, keyring, seccomp},
+    weakened,
 };
 use rustix::{
     fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, accessat, statat},
@@ -29,7 +30,9 @@ use std::ffi::CStr;
 /// Limits, keys and working directory, while every capability is there.
 pub(super) fn settle(program: &Program) -> std::result::Result<(), Failure> {
     // Without one the caller's keys stay in sight, but the filter keeps keyctl from them; EDQUOT must not stop a start.
-    let _ = keyring::join_new_session();
+    if !weakened::is("session-keyring") {
+        let _ = keyring::join_new_session();
+    }
     set_limits(program)?;
     umask(Mode::from_raw_mode(program.umask));
     enter_working_directory(&program.working_directory).step(Step::WorkingDirectory)
@@ -51,14 +54,16 @@ pub(super) fn give_up(
         follow_parent();
     }
     // Whoever shares the user's id now: our memory and our executable are not theirs to open (CVE-2019-5736).
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).step(Step::Credentials)?;
+    if !weakened::is("not-dumpable") {
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).step(Step::Credentials)?;
+    }
     // The last time that our starter's death could go unheard was just now.
     link.is_open().step(Step::Wait)?;
     let command = program.command.find().step(Step::Find)?;
     if let Some(profile) = &program.apparmor {
         apparmor::on_exec(profile).step(Step::AppArmor)?;
     }
-    if program.no_new_privileges {
+    if program.no_new_privileges && !weakened::is("no-new-privileges") {
         set_no_new_privs(true).step(Step::Credentials)?;
         keep(kept, ambient, CapSet::EMPTY).step(Step::Credentials)?;
         install_filter(program)?;
@@ -105,6 +110,7 @@ fn enter_working_directory(path: &CStr) -> Result<()> {
 }
 
 fn drop_bounding_set(dropped: CapSet) -> Result<()> {
+    let dropped = if weakened::is("bounding-set") { CapSet::EMPTY } else { dropped };
     for capability in (0..64).filter(|n| dropped.bits() & 1 << n != 0) {
         let one = CapabilitySet::from_bits_retain(1 << capability);
         match remove_capability_from_bounding_set(one) {
@@ -135,7 +141,8 @@ fn become_user(program: &Program, identity: &Identity) -> Result<()> {
 fn keep(kept: CapSet, ambient: CapSet, for_now: CapSet) -> Result<()> {
     let bits = CapabilitySet::from_bits_retain;
     let permitted = bits(kept.bits() | for_now.bits());
-    let sets = CapabilitySets { effective: permitted, permitted, inheritable: bits(ambient.bits()) };
+    let inherited = if weakened::is("inheritable-set") { kept } else { ambient };
+    let sets = CapabilitySets { effective: permitted, permitted, inheritable: bits(inherited.bits()) };
     set_capabilities(None, sets)?;
     for capability in (0..64).filter(|n| ambient.bits() & 1 << n != 0) {
         configure_capability_in_ambient_set(bits(1 << capability), true)?;

@@ -6,7 +6,7 @@ use super::{
     request::Request,
     tmpfs::{DEFAULT_OPTIONS, Tmpfs},
 };
-use crate::namespaces::Mapping;
+use crate::{namespaces::Mapping, weakened};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount};
 use std::{
     collections::HashMap,
@@ -36,10 +36,12 @@ pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/s
 
 /// All mounts, outer ones first; a user's replaces ours of the same place. `etc` holds the files of [`etc_files`].
 pub fn mounts(request: &Request, etc: &Path) -> Vec<Mount> {
-    let shm_size = format!("size={}", request.shm_size);
+    let shm_size =
+        if weakened::is("shm-size") { "size=50%".to_owned() } else { format!("size={}", request.shm_size) };
     let kernel = ["nosuid", "noexec", "nodev"];
     let writable = if request.privileged { "rw" } else { "ro" };
     let kernel_tree = [&kernel[..], &[writable]].concat();
+    let cgroup_tree = if weakened::is("read-only-cgroup") { kernel.to_vec() } else { kernel_tree.clone() };
     // Nodes that a container with CAP_MKNOD makes there open nothing; each of ours is a mount of its own.
     let devices = if request.privileged { "dev" } else { "nodev" };
     let mut mounts = vec![
@@ -59,7 +61,7 @@ pub fn mounts(request: &Request, etc: &Path) -> Vec<Mount> {
         ),
         mount("/dev/mqueue", "mqueue", "mqueue", &kernel),
         mount("/dev/shm", "tmpfs", "shm", &[&kernel[..], &["mode=1777", &shm_size]].concat()),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &[&kernel_tree[..], &["relatime"]].concat()),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &[&cgroup_tree[..], &["relatime"]].concat()),
     ];
     let written = ["/run", "/tmp", "/var/tmp"]
         .map(|target| Tmpfs { target: target.into(), options: DEFAULT_OPTIONS.map(str::to_owned).to_vec() });
@@ -98,7 +100,7 @@ pub fn sysctls(request: &Request, mapping: &Mapping) -> HashMap<String, String> 
 pub fn namespaces(request: &Request, mapping: &Mapping) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
     let always = [Pid, Mount, Ipc, Uts, Cgroup];
-    let network = request.own_network().then_some(Network);
+    let network = (request.own_network() && !weakened::is("network-namespace")).then_some(Network);
     let user = mapping.is_rootless().then_some(User);
     let made = always.into_iter().chain(network).chain(user);
     made.map(|kind| LinuxNamespace::default().set_typ(kind).clone()).collect()

@@ -9,7 +9,7 @@ use super::{
     signal::Signal,
     users::UserSpec,
 };
-use crate::{error::Explain, namespaces::Mapping, security::CapSet, storage::ContainerId};
+use crate::{error::Explain, namespaces::Mapping, security::CapSet, storage::ContainerId, weakened};
 use anyhow::{Context, Result, anyhow};
 use oci_spec::runtime::{
     Capabilities, Linux, LinuxCapabilities, LinuxDevice, LinuxDeviceType, PosixRlimit, PosixRlimitType,
@@ -42,12 +42,16 @@ pub fn build(request: &Request, image: &ImageDefaults<'_>, placement: &Placement
     let hostname = hostname(request, placement.id);
     let mut root = Root::default();
     root.set_path(placement.root.to_owned()).set_readonly(Some(request.read_only));
+    let annotations = match weakened::is("image-labels") {
+        true => labels(request, image),
+        false => request.annotations.clone(),
+    };
     let mut spec = Spec::default();
     spec.set_root(Some(root))
         .set_mounts(Some(profile::mounts(request, placement.etc)))
         .set_process(Some(process(request, image, &hostname)?))
         .set_hostname(Some(hostname))
-        .set_annotations(Some(request.annotations.clone().into_iter().collect()))
+        .set_annotations(Some(annotations.into_iter().collect()))
         .set_linux(Some(linux(request, placement.mapping)));
     Ok(spec)
 }

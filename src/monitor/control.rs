@@ -1,7 +1,7 @@
 //! What a monitor and its clients say to each other: JSON in the packets of a local socket, descriptors alongside. The
 //! socket lies in a directory that only its user can enter, so who can connect may also ask.
 
-use crate::{error::Explain, storage::ContainerDir};
+use crate::{error::Explain, storage::ContainerDir, weakened};
 use anyhow::{Context, Error, Result, anyhow};
 use rustix::{
     fs::{Mode, OFlags, open},
@@ -9,8 +9,9 @@ use rustix::{
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
         SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
-        listen, recvmsg, sendmsg, socket_with, socketpair,
+        listen, recvmsg, sendmsg, socket_with, socketpair, sockopt::socket_peercred,
     },
+    process::geteuid,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
@@ -192,7 +193,10 @@ impl Door {
 
     /// The next who came in, if it is still there.
     pub fn next(&self) -> Option<Channel> {
-        accept_with(&self.0, SocketFlags::CLOEXEC).ok().map(Channel)
+        let client = accept_with(&self.0, SocketFlags::CLOEXEC).ok()?;
+        // The directory keeps others out; should somebody open it, they still have no orders to give.
+        let uid = socket_peercred(&client).ok()?.uid;
+        (uid == geteuid() || uid.is_root() || weakened::is("peer-uid")).then_some(Channel(client))
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     container::record::{LogConfig, LogDriver, Record},
     storage::ContainerDir,
+    weakened,
 };
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
@@ -184,7 +185,8 @@ fn torn(text: &[u8]) -> usize {
 /// # Errors
 /// It is no regular file of ours.
 pub fn open(path: &Path) -> Result<(OwnedFd, u64)> {
-    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let follow = if weakened::is("log-link") { OFlags::empty() } else { OFlags::NOFOLLOW };
+    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | follow | OFlags::CLOEXEC;
     let file = openat(CWD, path, flags | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::RUSR | Mode::WUSR)?;
     let stat = fstat(&file)?;
     ensure!(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile, "not a regular file");

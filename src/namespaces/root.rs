@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::mount::{attach, clone_tree, set};
+use crate::weakened;
 
 /// Where a container's root comes from.
 #[derive(Debug)]
@@ -52,7 +53,9 @@ impl Root {
         }
         let root = open(at, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         // Devices are in /dev. A node of an image would be the host's disk to a container of root's.
-        set(&root, MountAttrFlags::MOUNT_ATTR_NODEV, true)?;
+        if !weakened::is("nodev-root") {
+            set(&root, MountAttrFlags::MOUNT_ATTR_NODEV, true)?;
+        }
         Ok(root)
     }
 }

@@ -12,7 +12,10 @@ use super::{
     registries::Source,
     tls,
 };
-use crate::storage::{Digest, Dirs};
+use crate::{
+    storage::{Digest, Dirs},
+    weakened,
+};
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 use reqwest::{
@@ -175,7 +178,7 @@ impl Client {
             Target::Tag(_) => response.digest,
         };
         match promised {
-            Some(promised) if promised != digest => {
+            Some(promised) if promised != digest && !weakened::is("digests") => {
                 Err(broken(anyhow!("{} sends the manifest {digest} in place of {promised}", self.host)))
             }
             _ => Ok(Received { bytes, digest, content_type: response.content_type }),
@@ -186,7 +189,7 @@ impl Client {
     pub async fn config(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, Failure> {
         let (bytes, _) = self.whole("config", &format!("blobs/{digest}"), HeaderMap::new(), limit).await?;
         match Digest::of(&bytes) {
-            found if found == *digest => Ok(bytes),
+            found if found == *digest || weakened::is("digests") => Ok(bytes),
             found => Err(broken(anyhow!("{} sends the config {found} in place of {digest}", self.host))),
         }
     }
@@ -309,6 +312,7 @@ pub async fn body(mut response: Response, limit: u64, what: &str, host: &str) ->
         let what = format!("{host} sends a {what} of more than {} KiB", limit >> 10);
         failure(Kind::Broken, what, "the registry or the image is broken: choose another")
     };
+    let limit = if weakened::is("answer-size") { limit << 6 } else { limit };
     if response.content_length().is_some_and(|length| length > limit) {
         return Err(too_long());
     }

@@ -2,7 +2,7 @@
 //! Credential helpers are passed over.
 
 use super::reference::DOCKER_HUB;
-use crate::{error::Explain, storage::Dirs};
+use crate::{error::Explain, storage::Dirs, weakened};
 use anyhow::{Context, Result, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
@@ -70,6 +70,9 @@ pub fn parse(text: &[u8], registry: &str, repository: &str) -> Result<Option<Cre
 }
 
 fn matched(whole: &str, key: &str) -> Option<usize> {
+    if weakened::is("credential-hosts") {
+        return Some(0);
+    }
     // Docker writes `https://index.docker.io/v1/`; a path after a scheme says nothing.
     let key = match key.split_once("://") {
         Some((_, rest)) => rest.split('/').next().unwrap_or(rest),

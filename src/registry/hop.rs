@@ -1,5 +1,6 @@
 //! Where a registry may send us: to its token server, and from a blob to where it is stored. Pure.
 
+use crate::weakened;
 use reqwest::Url;
 use std::net::IpAddr;
 
@@ -8,6 +9,9 @@ use std::net::IpAddr;
 /// # Errors
 /// Why not: the connection would be less protected, or the target is a service of this machine or of its cloud.
 pub fn allowed(from: &Url, to: &Url) -> Result<(), &'static str> {
+    if weakened::is("hops") {
+        return Ok(());
+    }
     match (from.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => {}
         (_, "http") => return Err("it would lead from https to http"),

@@ -7,6 +7,7 @@ use super::{
     pax::{self, Pax},
     sparse::{MAX_SEGMENTS, MapReader, Segment, SparseMap},
 };
+use crate::weakened;
 use anyhow::{Context, Result, bail};
 use std::io::BufRead;
 use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
@@ -204,7 +205,7 @@ impl<R: BufRead> Archive<R> {
 /// GNU tar and Go disagree about which of the two names counts.
 fn one_name(gnu: Option<Vec<u8>>, pax: Option<Vec<u8>>) -> Result<Option<Vec<u8>>> {
     match (gnu, pax) {
-        (Some(gnu), Some(pax)) if gnu != pax => {
+        (Some(gnu), Some(pax)) if gnu != pax && !weakened::is("two-names") => {
             bail!("one entry has two names: {:?} and {:?}", lossy(&gnu), lossy(&pax))
         }
         (gnu, pax) => Ok(gnu.or(pax)),

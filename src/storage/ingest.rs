@@ -6,7 +6,7 @@ use super::{
     decompress::decoder,
     unpack::{self, Policy, Unpacked},
 };
-use crate::sys::writeback;
+use crate::{sys::writeback, weakened};
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -86,7 +86,7 @@ fn decompress(
             return Ok(());
         }
         total += length as u64;
-        if total > limit {
+        if total > limit && !weakened::is("unpacked-size") {
             bail!("layer {} of {} bytes unpacks to more than {limit} bytes", source.blob, source.size);
         }
         if full.send((buffer, length)).is_err() {
@@ -133,7 +133,7 @@ impl Blob {
             bail!("blob {expected} ended after {} of {size} bytes", self.length);
         }
         let found = Digest::from(<[u8; 32]>::from(self.hasher.clone().finalize()));
-        if found != *expected {
+        if found != *expected && !weakened::is("digests") {
             bail!("blob {expected} is damaged: its contents are {found}");
         }
         Ok(())
@@ -187,7 +187,7 @@ fn unpack(
     let unpacked = unpack::unpack(&mut plain, root.as_fd(), policy)
         .with_context(|| format!("unpack layer {}", source.diff_id))?;
     let found = Digest::from(<[u8; 32]>::from(plain.hasher.finalize()));
-    if found != source.diff_id {
+    if found != source.diff_id && !weakened::is("digests") {
         return Err(anyhow!(
             "layer {} unpacks to {found}, not to its diff id {}",
             source.blob,

@@ -1,6 +1,7 @@
 //! execve(2) from prepared memory: the argument vectors are built before the fork and nothing is allocated after it.
 
 use super::trampoline;
+use crate::weakened;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use std::{
     ffi::{CStr, CString, c_char},
@@ -107,9 +108,14 @@ impl Payload {
         // first may be there itself and then stays, the second is moved out of the way. Both vectors end with NULL and
         // point into memory that `self` owns or borrows.
         unsafe {
+            if weakened::is("trampoline") {
+                libc::execve(path.as_ptr(), self.arguments[2..].as_ptr(), self.environment.as_ptr());
+            }
             let trampoline = libc::fcntl(self.trampoline.as_raw_fd(), libc::F_DUPFD_CLOEXEC, place + 1);
             if trampoline >= 0
-                && libc::syscall(libc::SYS_close_range, place + 1, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0
+                && (weakened::is("inherited-descriptors")
+                    || libc::syscall(libc::SYS_close_range, place + 1, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+                        == 0)
                 && report_at(place, report.as_raw_fd())
             {
                 libc::syscall(

@@ -34,12 +34,13 @@ pub enum Flavour {
 pub struct Layer {
     tar: tar::Builder<Vec<u8>>,
     compression: Compression,
+    behind: Vec<u8>,
 }
 
 impl Layer {
     /// An empty layer.
     pub fn new(compression: Compression) -> Layer {
-        Layer { tar: tar::Builder::new(Vec::new()), compression }
+        Layer { tar: tar::Builder::new(Vec::new()), compression, behind: Vec::new() }
     }
 
     /// Debian's busybox as `/bin/busybox` with its applets, /etc/passwd, /etc/group and the usual directories.
@@ -108,6 +109,12 @@ impl Layer {
         self.entry(path, header, None, &[])
     }
 
+    /// These bytes follow the compressed archive; its diff id doesn't know of them.
+    pub fn behind(mut self, bytes: Vec<u8>) -> Layer {
+        self.behind = bytes;
+        self
+    }
+
     /// PAX records for the entry that follows.
     pub fn pax(mut self, records: &[(&str, &[u8])]) -> Layer {
         self.tar.append_pax_extensions(records.iter().copied()).expect("write PAX records");
@@ -140,7 +147,7 @@ impl Layer {
     /// The archive and the blob made of it.
     fn pack(self) -> (Vec<u8>, Vec<u8>, Compression) {
         let tar = self.tar.into_inner().expect("end the archive");
-        let blob = match self.compression {
+        let mut blob = match self.compression {
             Compression::Plain => tar.clone(),
             Compression::Zstd => zstd::encode_all(tar.as_slice(), 3).expect("compress"),
             Compression::Gzip => {
@@ -149,6 +156,7 @@ impl Layer {
                 encoder.finish().expect("compress")
             }
         };
+        blob.extend(self.behind);
         (tar, blob, self.compression)
     }
 }

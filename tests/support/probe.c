@@ -138,6 +138,15 @@ int main(int argc, char **argv) {
         struct sockaddr_un to = {.sun_family = AF_UNIX};
         memcpy(to.sun_path + 1, value, strlen(value));
         say("abstract", connected(AF_UNIX, (struct sockaddr *)&to, offsetof(struct sockaddr_un, sun_path) + 1 + strlen(value)));
+    } else if (!strcmp(what, "order")) {
+        /* order SOCKET MESSAGE: whether whoever listens there does as it is told. */
+        struct sockaddr_un to = {.sun_family = AF_UNIX};
+        strncpy(to.sun_path, value, sizeof to.sun_path - 1);
+        int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+        char answer[4096];
+        int heard = connect(fd, (struct sockaddr *)&to, sizeof to) == 0 && send(fd, argv[3], strlen(argv[3]), MSG_NOSIGNAL) > 0 &&
+                    recv(fd, answer, sizeof answer, 0) > 0;
+        printf("order %s\n", heard ? "obeyed" : "refused");
     } else if (!strcmp(what, "with-key")) {
         /* with-key NAME COMMAND...: COMMAND in a session keyring that holds the key. */
         syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0);
