@@ -100,7 +100,7 @@ pub fn sysctls(request: &Request, mapping: &Mapping) -> HashMap<String, String> 
 pub fn namespaces(request: &Request, mapping: &Mapping) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
     let always = [Pid, Mount, Ipc, Uts, Cgroup];
-    let network = (request.own_network() && !weakened::is("network-namespace")).then_some(Network);
+    let network = request.own_network().then_some(Network);
     let user = mapping.is_rootless().then_some(User);
     let made = always.into_iter().chain(network).chain(user);
     made.map(|kind| LinuxNamespace::default().set_typ(kind).clone()).collect()

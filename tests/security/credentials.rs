@@ -26,28 +26,36 @@ fn a_login_of_auth_json_opens_private_images_and_reaches_its_host_alone() {
     assert!(other.seen().iter().all(|seen| seen.authorization.is_none()));
 }
 
-/// A registry on loopback may not send us to the machine's cloud, nor to a file; not for a token and not for a blob.
+/// A registry elsewhere may not send us to a service of this machine, nor any to its cloud or to a file: for a token or for a
+/// blob.
 #[test]
 fn a_registry_sends_us_nowhere_near() {
-    for (number, (to, about)) in
-        [("file:///etc/passwd", "only http and https"), ("http://169.254.169.254/latest", "of its cloud")]
-            .into_iter()
-            .enumerate()
-    {
+    let near = Faults::new(Registry::plain());
+    let inside = format!("http://{}/v2/", near.address());
+    let outside = || Faults::outside(Registry::plain());
+    let here = || Some(Faults::new(Registry::plain()));
+    let hops: [(&dyn Fn() -> Option<Faults>, &str, &str); 3] = [
+        (&outside, &inside, "of its cloud"),
+        (&here, "http://169.254.169.254/latest", "of its cloud"),
+        (&here, "file:///etc/passwd", "only http and https"),
+    ];
+    for (number, (place, to, about)) in hops.into_iter().enumerate() {
         let target = format!("hops/n{number}:latest");
         let image = TestImage::new([layer().file("file", "x")]).push(Registry::plain(), &target);
+        let (Some(token), Some(blob)) = (place(), place()) else { continue };
         let ctr = Ctr::new(User::Rootless);
-        let token = Faults::new(Registry::plain());
         let challenge = vec![("www-authenticate", format!("Bearer realm=\"{to}\",service=\"x\""))];
         token.spoil("/v2/", Fault::Answer("401 Unauthorized", challenge, Vec::new()), 99);
-        ctr.registries(&token.conf());
-        ctr.run(["pull", "-q", &token.name(&target)]).fails(about);
-        let blob = Faults::new(Registry::plain());
+        let auth = json!({ "auths": { token.address().to_string(): { "auth": "YWxpY2U6d29uZGVy" } } });
+        ctr.file("run/containers/auth.json", auth.to_string()).registries(&token.conf());
+        let outcome = ctr.run(["pull", "-q", &token.name(&target)]);
+        assert!(near.seen().is_empty(), "{:?} {outcome}", near.seen());
+        outcome.fails(about);
         let away = vec![("location", to.to_owned())];
         blob.spoil(&image.blobs[0], Fault::Answer("307 Temporary Redirect", away, Vec::new()), 99);
         ctr.registries(&blob.conf());
-        ctr.run(["pull", "-q", &blob.name(&target)]).exits(125);
-        assert!(ctr.list("layers").is_empty(), "{to}");
+        let outcome = ctr.run(["pull", "-q", &blob.name(&target)]).exits(125);
+        assert!(near.seen().is_empty() && ctr.list("layers").is_empty(), "{outcome}");
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Registry, http::Head, registry::insecure};
 use std::{
     io::{self, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{Arc, Condvar, Mutex},
     thread,
 };
@@ -82,7 +82,20 @@ struct Rule {
 impl Faults {
     /// In front of `registry`; nothing is spoiled yet.
     pub fn new(registry: &Registry) -> Faults {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+        Faults::at(Ipv4Addr::LOCALHOST.into(), registry)
+    }
+
+    /// The same at an address of this machine that is not loopback's, if it has one.
+    pub fn outside(registry: &Registry) -> Option<Faults> {
+        // No packet is sent: the kernel only chooses where it would go out.
+        let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+        socket.connect("192.0.2.1:9").ok()?;
+        let address = socket.local_addr().ok()?.ip();
+        (!address.is_loopback()).then(|| Faults::at(address, registry))
+    }
+
+    fn at(address: IpAddr, registry: &Registry) -> Faults {
+        let listener = TcpListener::bind((address, 0)).expect("listen");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
             registry: registry.address(),

@@ -10,7 +10,6 @@ use crate::{
         sparse::{Segment, SparseMap},
         xattr,
     },
-    weakened,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::{
@@ -319,7 +318,7 @@ impl Extract<'_> {
 
     fn resolve(&self) -> ResolveFlags {
         match self.rules.outside {
-            true if weakened::is("cp-links") => ResolveFlags::empty(),
+            true if crate::weakened::is("cp-links") => ResolveFlags::empty(),
             true => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
             // Where the root is the container's, its links lead where they lead its processes.
             false => ResolveFlags::NO_MAGICLINKS,
