@@ -110,3 +110,22 @@ fn a_dev_null_that_is_none_is_not_taken_for_it() {
         assert_eq!((outcome.code(), outcome.stdout()), (125, String::new()), "as {user:?}: {outcome}");
     }
 }
+
+#[test]
+fn nothing_takes_the_place_of_proc() {
+    for &user in User::all() {
+        let fake = layer().file("proc/sys/kernel/msgmax", "fake\n").file("sys/fs/x", "");
+        let ctr = Ctr::new(user).with_hub().with_image("fake", TestImage::new([Layer::busybox(), fake]));
+        for place in
+            ["/proc", "/proc/sys", "/proc/self/attr", "/sys", "/sys/fs/cgroup", "/dev", "//proc/.", "/"]
+        {
+            ctr.payload_of("fake", &[&format!("--tmpfs={place}")], &["true"]).fails("--tmpfs");
+        }
+        let read = ["cat", "/proc/sys/kernel/msgmax"];
+        assert_eq!(
+            ctr.payload_of("fake", &["--sysctl=kernel.msgmax=4321"], &read).ok(),
+            "4321",
+            "as {user:?}"
+        );
+    }
+}
