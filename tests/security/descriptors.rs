@@ -2,7 +2,7 @@
 
 use crate::{
     Running, WAIT, layer,
-    support::{Ctr, Layer, Outcome, TestImage, User},
+    support::{Ctr, Layer, Outcome, Registry, TestImage, User},
     words,
 };
 use std::fs;
@@ -82,5 +82,46 @@ fn nothing_of_ours_is_inside() {
             assert!(c.exec(&[&workdir], &["pwd"]).code() != 0, "as {user:?}: {workdir}");
         }
         assert_eq!(c.script(&[], "cd /proc/self/cwd && pwd -P"), "/");
+    }
+}
+
+/// The same as an image would have it, which also says where its programs are.
+#[test]
+fn no_descriptor_names_a_directory_or_a_program_of_an_image() {
+    let user = User::Rootless;
+    let numbers = 3..=66;
+    let path =
+        numbers.clone().map(|n| format!("/proc/self/fd/{n}/usr/bin:/proc/self/fd/{n}/bin:/proc/self/fd/{n}"));
+    let path = path.collect::<Vec<_>>().join(":");
+    let ctr = Ctr::new(user).with_hub();
+    let run = |image: &str, command: &[&str]| {
+        let arguments = [&["run", "--rm", "--network=none", image], command].concat();
+        ctr.wrapped(&MANY_DESCRIPTORS, &arguments).output().expect("start ctr")
+    };
+    let searched = serde_json::json!({ "Env": [format!("PATH={path}")] });
+    let ctr_image = |name: &str, config| {
+        let layers =
+            [Layer::busybox(), layer().mode_file("here/bin/id", "#!/bin/busybox sh\necho ours\n", 0o755)];
+        TestImage::new(layers).config(config).push(Registry::plain(), &format!("library/{name}:latest"));
+        ctr.run(["pull", "-q", name]).ok();
+    };
+    ctr_image("searched", searched);
+    for command in [&["id"][..], &["busybox", "id"], &["sh", "-c", "id"], &["sh", "-c", "busybox id"]] {
+        let output = run("searched", command);
+        assert_eq!(output.status.code(), Some(127), "{command:?}: {}", words(&output));
+        assert!(output.stdout.is_empty(), "{command:?}: {}", words(&output));
+    }
+    for n in numbers.step_by(3) {
+        let name = format!("dir{n}");
+        ctr_image(
+            &name,
+            serde_json::json!({ "Env": ["PATH=/bin"], "WorkingDir": format!("/proc/self/fd/{n}") }),
+        );
+        let output = run(&name, &["ls"]);
+        assert_eq!(output.status.code(), Some(125), "{n}: {}", words(&output));
+        assert!(output.stdout.is_empty(), "{n}: {}", words(&output));
+        let output = run("searched", &[&format!("/proc/self/fd/{n}/bin/busybox"), "id"]);
+        let code = output.status.code().unwrap_or(0);
+        assert!([126, 127].contains(&code) && output.stdout.is_empty(), "{n}: {}", words(&output));
     }
 }
