@@ -1,5 +1,5 @@
 //! What a monitor and its clients say to each other: JSON in the packets of a local socket, descriptors alongside. The
-//! socket lies in a directory that only its user can enter, so who can connect may also ask.
+//! socket lies in a directory that only its user can enter, and a monitor looks at whose client it is.
 
 use crate::{error::Explain, storage::ContainerDir, weakened};
 use anyhow::{Context, Error, Result, anyhow};
