@@ -1,9 +1,8 @@
 //! Rows 23 and 25: sockets and keys of the host are out of reach.
 
 use crate::{
-    nightly,
+    Running, WAIT, nightly,
     support::{Ctr, User},
-    words,
 };
 use std::{
     net::TcpListener,
@@ -59,19 +58,13 @@ fn loopback_and_abstract_sockets_of_the_host_are_out_of_reach() {
     }
 }
 
-/// Each has a keyring, and a user may have few: what is over the quota goes without, and starts.
+/// Each has a keyring, and a user may have few: who is over the quota goes without, and starts.
 #[test]
 fn many_containers_at_once() {
     let count = if nightly() { 300 } else { 24 };
-    let ctr = Ctr::with_probe(User::Rootless);
-    let probe = ctr.probe_file().display().to_string();
-    let holder = [probe.as_str(), "with-key", "ctr-canary"];
-    let begin =
-        ["run", "-d", "--network=none", "--security-opt=seccomp=unconfined", "probe", "sleep", "1000"];
-    for _ in 0..count {
-        let output = ctr.wrapped(&holder, &begin).output().expect("start ctr");
-        assert!(output.status.success(), "{}", words(&output));
+    let c = Running::new(Ctr::with_box(User::Rootless), "box", &[], WAIT);
+    for _ in 1..count {
+        c.0.run(["run", "-d", "--network=none", "box", "sleep", "1000"]).exits(0);
     }
-    assert_eq!(ctr.run(["ps", "-q"]).ok().lines().count(), count);
-    ctr.run(["rm", "-af"]).exits(0);
+    assert_eq!(c.0.run(["ps", "-q"]).ok().lines().count(), count);
 }

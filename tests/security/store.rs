@@ -63,6 +63,7 @@ fn a_link_in_the_place_of_a_log() {
     ctr.run(["create", "--network=none", "--name=x", &path, "box", "echo", "evil"]).ok();
     fs::remove_file(at("logs/x")).expect("remove");
     symlink(at("secret"), at("logs/x")).expect("link");
+    ctr.payload(&[&path], &["true"]).fails("symbolic link").hints("points to");
     assert_eq!(ctr.run(["start", "-a", "x"]).ok(), "evil", "its output is not held up");
     assert_eq!(fs::read_to_string(at("secret")).expect("read"), "kept\n");
     fs::remove_file(at("logs/x")).expect("remove");
