@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::json;
-use support::{Compression, Ctr, Fault, Layer, MANIFEST, Registry, TestImage, User, ground, noise, refused};
+use support::{Compression, Layer, Registry, TestImage, User, ground, noise, refused};
 
 #[test]
 fn diff_ids_that_do_not_match_the_layers() {

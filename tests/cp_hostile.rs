@@ -2,14 +2,8 @@
 
 mod support;
 
-use std::{
-    fs,
-    io::Read,
-    os::unix::fs::{MetadataExt, symlink},
-    path::Path,
-    process::Stdio,
-};
-use support::{Ctr, Layer, Subject, TestImage, User, feed};
+use std::{fs, io::Read, os::unix::fs::MetadataExt, path::Path, process::Stdio};
+use support::{Subject, User, feed};
 
 #[test]
 fn hostile_archives() {

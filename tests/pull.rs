@@ -2,7 +2,6 @@
 
 mod support;
 
-use serde_json::json;
 use std::fs;
 use support::{Ctr, Fault, Faults, Registry, User, ids, layer, tiny};
 

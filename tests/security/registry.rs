@@ -2,12 +2,10 @@
 
 use crate::{
     layer,
-    support::{Ctr, Fault, Faults, Outcome, Pushed, Registry, TestImage, User},
+    support::{Ctr, Fault, Faults, MANIFEST, Outcome, Pushed, Registry, TestImage, User},
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// An image behind a proxy, and a `ctr` that speaks with that.
 fn ground(target: &str) -> (Ctr, Faults, Pushed) {
