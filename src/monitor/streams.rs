@@ -10,6 +10,7 @@ use super::{
 };
 use anyhow::Error;
 use rustix::{
+    buffer::spare_capacity,
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, FileType, Mode, OFlags, fstat, openat},
     io::{Errno, read, write},
@@ -123,9 +124,7 @@ impl Stream {
                 Some(moved) => moved,
                 None => {
                     self.sinks.iter_mut().for_each(|sink| sink.full = false);
-                    buffer.resize(CHUNK, 0);
-                    let count = read(&self.from, &mut buffer[..]);
-                    count.inspect(|count| self.pass(log, &buffer[..*count]))
+                    fill(buffer, &self.from).inspect(|_| self.pass(log, buffer))
                 }
             };
             match moved {
@@ -177,10 +176,9 @@ impl Stream {
     /// After every writer is dead: what is left in the pipe is all there is, and no more than a pipe holds. Somebody outside
     /// who has its other end is not waited for.
     pub fn drain(&mut self, log: &mut Log, buffer: &mut Vec<u8>) {
-        buffer.resize(CHUNK, 0);
         for _ in 0..MOST_LEFT / CHUNK {
-            match read(&self.from, &mut buffer[..]) {
-                Ok(count @ 1..) => self.pass(log, &buffer[..count]),
+            match fill(buffer, &self.from) {
+                Ok(1..) => self.pass(log, buffer),
                 Err(Errno::INTR) => {}
                 Ok(0) | Err(_) => return,
             }
@@ -349,4 +347,10 @@ impl Sink {
 fn is_ready(fd: BorrowedFd<'_>, what: PollFlags) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut [PollFd::from_borrowed_fd(fd, what)], Some(&now)).is_ok_and(|ready| ready > 0)
+}
+/// Read into `buffer`, whose memory is touched as far as there is something to read and no further.
+fn fill(buffer: &mut Vec<u8>, from: &OwnedFd) -> rustix::io::Result<usize> {
+    buffer.clear();
+    buffer.reserve(CHUNK);
+    read(from, spare_capacity(buffer))
 }
