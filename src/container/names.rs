@@ -1,12 +1,13 @@
 //! Names for containers whose user gave none.
 
 use crate::storage::Name;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 /// A random name such as `calm_otter`; the `attempt`th try adds a number, since somebody may have the plain one.
 pub fn made_up(attempt: u32) -> Result<Name> {
     let mut random = [0; 3];
-    getrandom::fill(&mut random).map_err(|e| anyhow::anyhow!("get random bytes for a name: {e}"))?;
+    getrandom(&mut random, GetRandomFlags::empty()).context("get random bytes for a name")?;
     let pick = |list: &[&'static str; 32], byte: u8| list[usize::from(byte % 32)];
     let plain = format!("{}_{}", pick(&MANNERS, random[0]), pick(&ANIMALS, random[1]));
     match attempt {

@@ -23,6 +23,7 @@ use reqwest::{
     header::{ACCEPT as ACCEPT_HEADER, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RANGE, RETRY_AFTER},
     redirect::Policy,
 };
+use rustix::rand::{GetRandomFlags, getrandom};
 use rustls::RootCertStore;
 use serde::Deserialize;
 use std::{
@@ -299,7 +300,7 @@ impl Patience {
         }
         let mut random = [128];
         // Without randomness the pauses are just equal.
-        let _ = getrandom::fill(&mut random);
+        let _ = getrandom(&mut random, GetRandomFlags::empty());
         let backoff = Duration::from_millis(200 << self.0).mul_f64(0.5 + f64::from(random[0]) / 256.0);
         tokio::time::sleep(after.unwrap_or_default().max(backoff)).await;
         Ok(())

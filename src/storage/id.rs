@@ -2,8 +2,9 @@
 
 use super::digest::hex;
 use crate::weakened;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use rustix::rand::{GetRandomFlags, getrandom};
 use std::{fmt, path::Path, str::FromStr};
 
 /// A container's id: 64 lower-case hex digits, random.
@@ -15,7 +16,7 @@ impl ContainerId {
     /// A new random id (getrandom(2)).
     pub fn random() -> Result<ContainerId> {
         let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("get 32 random bytes: {e}"))?;
+        getrandom(&mut bytes, GetRandomFlags::empty()).context("get 32 random bytes")?;
         Ok(ContainerId(hex(&bytes)))
     }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use rustix::{
     fs::{FlockOperation, Mode, OFlags, flock, fsync, open},
     io::Errno,
+    rand::{GetRandomFlags, getrandom},
 };
 use std::{
     fs,
@@ -116,7 +117,7 @@ const LAST: &str = "skeleton/mount";
 
 pub(super) fn random_name() -> Result<String> {
     let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("get 8 random bytes: {e}"))?;
+    getrandom(&mut bytes, GetRandomFlags::empty()).context("get 8 random bytes")?;
     Ok(super::digest::hex(&bytes))
 }
 
