@@ -17,7 +17,17 @@ use rustix::{
     io::{Errno, retry_on_intr},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
-use std::{io, path::Path};
+use std::{
+    io,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// How long the one who removes by force waits for others who hold the container.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks.
+const SOON: Duration = Duration::from_millis(1);
 
 /// Remove container `dir`; with `force` kill it first. Must be called before any thread exists.
 ///
@@ -81,8 +91,23 @@ pub fn image_of(store: &Store, record: &Record, mapping: &Mapping) -> Result<()>
     run_inside(mapping, || store.collect_garbage().map(drop))
 }
 
-/// The lock of the container once it is dead; `None` when it is gone altogether.
+/// The lock of the container once it is dead; `None` when it is gone altogether. By force it is killed as often as somebody
+/// else starts it meanwhile.
 fn stop(dir: &ContainerDir, force: bool) -> Result<Option<Lock>> {
+    let due = Instant::now() + PATIENCE;
+    while force && Instant::now() < due {
+        if let Some(lock) = dir.try_lock()? {
+            return Ok(Some(lock));
+        }
+        if !dir.path().exists() {
+            return Ok(None);
+        }
+        let doing = || format!("kill container {}", dir.id().short());
+        if let Some(process) = Process::read(dir)?.filter(Process::is_same) {
+            kill(&process).with_context(doing)?;
+        }
+        sleep(SOON);
+    }
     if !dir.path().exists() {
         return Ok(None);
     }
@@ -110,7 +135,6 @@ fn stop(dir: &ContainerDir, force: bool) -> Result<Option<Lock>> {
         Status::Restarting(_) if !force => Err(anyhow!("container {short} is about to be started again"))
             .hint(format!("`ctr rm -f {short}` stops and removes it"))
             .status(2),
-        _ if force => dir.lock(),
         _ => match Claim::of(dir)? {
             Claim::Ours(lock) => Ok(Some(lock)),
             Claim::Gone => Ok(None),

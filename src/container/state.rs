@@ -66,7 +66,7 @@ impl Status {
             return Ok((status, false));
         }
         let mut soon = false;
-        let status = match parse::<Exit>("exit", dir.read("exit")?)? {
+        let status = match exit_of(dir)? {
             Some(exit) if monitored && exit.finished.is_none() && had_one => {
                 soon = true;
                 Status::Exited(exit)
@@ -208,7 +208,7 @@ impl Exit {
 
     /// Write the worst of a start that is about to happen for the `count`th time after the first.
     pub fn foresee(dir: &ContainerDir, started: Timestamp, count: u32) -> Result<()> {
-        let previous = parse::<Exit>("exit", dir.read("exit")?)?.map(|exit| Exit { previous: None, ..exit });
+        let previous = exit_of(dir)?.map(|exit| Exit { previous: None, ..exit });
         let previous = previous.map(Box::new);
         let exit = Exit { restart_count: count, previous, ..Exit::abandoned(started) };
         dir.write("exit", &serde_json::to_vec(&exit).context("encode the exit status")?)
@@ -286,9 +286,20 @@ impl Process {
         Ok(self.is_same().then_some(pidfd))
     }
 
-    /// The same together with its number.
+    /// A process by which the container can be entered and looked into; `None` when it has ended. The first one, but with
+    /// `--init`: that is a copy of ours into which nobody may look, so it is the payload then, its first child.
     pub fn child(&self) -> Result<Option<Child>> {
-        Ok(self.open()?.zip(Pid::from_raw(self.pid)).map(|(pidfd, pid)| Child { pid, pidfd }))
+        let Some((pidfd, pid)) = self.open()?.zip(Pid::from_raw(self.pid)) else { return Ok(None) };
+        if fs::read_link(format!("/proc/{}/ns/pid", self.pid)).is_ok() {
+            return Ok(Some(Child { pid, pidfd }));
+        }
+        let children =
+            fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
+        let first = children.split_ascii_whitespace().next().and_then(|number| number.parse().ok());
+        let Some(pid) = first.and_then(Pid::from_raw) else { return Ok(None) };
+        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(None) };
+        // Only now, as above: whoever still has that parent is that child.
+        Ok((parent(pid) == Some(self.pid)).then_some(Child { pid, pidfd }))
     }
 }
 
@@ -326,6 +337,17 @@ pub fn list(store: &Store) -> Result<(Vec<Container>, Vec<anyhow::Error>)> {
     }
     containers.sort_by(|a, b| (b.record.created, &b.record.id).cmp(&(a.record.created, &a.record.id)));
     Ok((containers, damaged))
+}
+
+fn parent(pid: Pid) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// What an `exit` file says. One that says nothing, as a power cut leaves it, is of a container that ended unseen.
+fn exit_of(dir: &ContainerDir) -> Result<Option<Exit>> {
+    let unseen = Exit { started: None, ..Exit::abandoned(Timestamp::UNIX_EPOCH) };
+    Ok(dir.read("exit")?.map(|json| serde_json::from_slice(&json).unwrap_or(unseen)))
 }
 
 pub(super) fn parse<T: DeserializeOwned>(what: &str, contents: Option<Vec<u8>>) -> Result<Option<T>> {

@@ -50,10 +50,7 @@ pub struct Beginning {
 /// Live it; the process's exit status, which nobody reads.
 pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: Beginning) -> i32 {
     let Container { dir, record, .. } = &container;
-    if let Some(file) = &record.monitor_pidfile {
-        let _ = fs::write(file, rustix::process::getpid().as_raw_pid().to_string());
-    }
-    let mut watch = match Watch::new(dir, record) {
+    let mut watch = match write_own_pid(record).and_then(|()| Watch::new(dir, record)) {
         Ok(watch) => watch,
         Err(failure) => {
             let _ = beginning.line.say(&Tell::Failed(Told::of(&failure)), &[]);
@@ -88,6 +85,14 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
             _ => return life.close(),
         }
     }
+}
+
+/// `--conmon-pidfile`.
+fn write_own_pid(record: &Record) -> Result<()> {
+    let Some(file) = &record.monitor_pidfile else { return Ok(()) };
+    fs::write(file, rustix::process::getpid().as_raw_pid().to_string())
+        .with_context(|| format!("write the monitor's process id to {}", file.display()))
+        .hint("name a file in a directory of yours with --conmon-pidfile")
 }
 
 struct Life<'a> {

@@ -160,7 +160,8 @@ fn stop_by_hand(dir: &ContainerDir, signal: Option<i32>, time: Option<Duration>)
 
 /// Whether the process of `pidfd` has ended within `time`.
 fn ended(pidfd: &OwnedFd, time: Option<Duration>) -> Result<bool> {
-    let due = time.map(|time| Instant::now() + time);
+    // As long as there is no clock for it means for ever.
+    let due = time.and_then(|time| Instant::now().checked_add(time));
     let left = due.map(|due| due.saturating_duration_since(Instant::now()));
     let left = left.and_then(|left| Timespec::try_from(left).ok());
     let mut end = [PollFd::new(pidfd, PollFlags::IN)];

@@ -45,9 +45,10 @@ impl ContainerDir {
         self.path.join("work")
     }
 
-    /// Where the monitor says which process is the container's first. Dies with the boot.
+    /// Where the monitor says which process is the container's first, and in which boot. Not in the runtime directory, which a
+    /// session that ends takes along while containers go on.
     pub fn pid_file(&self) -> PathBuf {
-        self.runtime.join(format!("{}.pid", self.id))
+        self.path.join("pid")
     }
 
     /// Where its monitor listens. Dies with the boot.

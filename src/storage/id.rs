@@ -96,6 +96,9 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Name> {
         let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
         let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+        if text.parse::<ContainerId>().is_ok() {
+            bail!("{text:?} is the form of a container's id, which no name may have");
+        }
         if (!first || !rest || text.len() > 255) && !weakened::is("names") {
             let shown: String = text.chars().take(80).collect();
             bail!(

@@ -24,8 +24,7 @@ use anyhow::{Context, Result, anyhow};
 use caps::Capability;
 use rustix::{
     fs::{CWD, Mode, OFlags, open},
-    io::Errno,
-    process::{DumpableBehavior, Pid, PidfdFlags, chdir, pidfd_open, set_dumpable_behavior, umask},
+    process::{DumpableBehavior, chdir, set_dumpable_behavior, umask},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout},
     thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs},
 };
@@ -194,13 +193,7 @@ fn way(store: &Store, dir: &ContainerDir, record: &Record) -> Result<Way> {
 
 /// A descriptor of `process`; `None` when it is gone.
 fn hold(process: &Process) -> Result<Option<OwnedFd>> {
-    let Some(pid) = Pid::from_raw(process.pid) else { return Ok(None) };
-    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-        Err(Errno::SRCH) => return Ok(None),
-        opened => opened.with_context(|| format!("open process {pid}"))?,
-    };
-    // Only now: the descriptor stays with this process, so what is true of the number is true of it.
-    Ok(process.is_same().then_some(pidfd))
+    Ok(process.child()?.map(|child| child.pidfd))
 }
 
 fn root_of(record: &Record, layers: &Layers, rootless: bool) -> Result<Root> {
