@@ -74,3 +74,24 @@ fn removing_by_force_is_stronger_than_starting() {
         removed.ok();
     }
 }
+
+/// A log that can't be written is told before anything runs, and so is a monitor's pidfile.
+#[test]
+fn what_cannot_be_written_is_an_error() {
+    let ctr = Ctr::with_box(User::Rootless);
+    for option in
+        ["--log-opt=path=/etc/passwd", "--log-opt=path=/etc/new.log", "--conmon-pidfile=/nonexistent/pid"]
+    {
+        ctr.payload(&[option], &["true"]).fails("write");
+        assert!(ctr.list("containers").is_empty(), "{option}");
+    }
+}
+
+/// No name hides a container behind the id of another.
+#[test]
+fn an_id_is_no_name() {
+    let ctr = Ctr::with_box(User::all()[0]);
+    let id = ctr.run(["create", "--name=x", "--network=none", "box", "true"]).ok();
+    ctr.run(["create", "--name", &id, "--network=none", "box", "true"]).fails("the form of a container's id");
+    ctr.run(["rename", "x", &id]).fails("the form of a container's id");
+}

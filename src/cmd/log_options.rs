@@ -12,6 +12,7 @@ use crate::{
     storage::ContainerDir,
 };
 use anyhow::{Context, Result, anyhow, bail};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use std::path::{Path, PathBuf};
 
 impl Args {
@@ -110,11 +111,18 @@ fn log_file(text: &str) -> Result<PathBuf> {
                 .hint("name the file that it points to");
         }
         Ok(found) if !found.is_file() => bail!("not a regular file"),
-        Ok(_) => {}
-        Err(_) if path.parent().is_some_and(Path::is_dir) => {}
-        Err(_) => bail!("there is no such directory"),
+        Ok(_) => writable(&path)?,
+        Err(_) => match path.parent().filter(|directory| directory.is_dir()) {
+            Some(directory) => writable(directory)?,
+            None => bail!("there is no such directory"),
+        },
     }
     Ok(path)
+}
+
+fn writable(path: &Path) -> Result<()> {
+    accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS)
+        .with_context(|| format!("write to {}", path.display()))
 }
 
 fn template(text: &str) -> Result<Template> {

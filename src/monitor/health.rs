@@ -20,7 +20,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, Signal, WaitOptions, kill_process, setsid, waitpid},
+    process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, setsid, waitpid},
     stdio::{stderr, stdin, stdout},
 };
 use std::{
@@ -244,8 +244,11 @@ fn watch(started: &Started, printed: OwnedFd, end: Instant) -> Result<(i32, Stri
         let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).ok();
         match poll(&mut fds, left.as_ref()) {
             Err(Errno::INTR) => continue,
-            // Dropped, it is killed.
-            Ok(0) => break -1,
+            Ok(0) => {
+                // It leads its group, and its number is its own until we take its status: what it started goes with it.
+                let _ = kill_process_group(started.child.pid, Signal::KILL);
+                break -1;
+            }
             polled => polled.context("poll")?,
         };
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
