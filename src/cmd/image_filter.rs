@@ -79,8 +79,7 @@ impl Filter {
             Filter::Digest(start) => image.manifest.to_string().starts_with(start),
             Filter::Label(key, value) => labelled(key, value),
             Filter::NotLabel(key, value) => !labelled(key, value),
-            // An image without a name is garbage here, and gone.
-            Filter::Dangling(wanted) => !wanted,
+            Filter::Dangling(wanted) => image.name().is_none() == *wanted,
             Filter::Containers(wanted) => (entry.containers > 0) == *wanted,
             Filter::Until(moment) => entry.created < *moment,
             Filter::After(moment) => entry.created > *moment,

@@ -129,10 +129,13 @@ fn sort(images: &mut [&Entry], key: Sort) {
     }
 }
 
-/// `docker.io/library/ubuntu:latest` as repository and tag; a reference by digest has no tag.
+/// `docker.io/library/ubuntu:latest` as repository and tag; a reference by digest has no tag, an image without a name
+/// neither.
 pub fn split(reference: &str) -> (&str, &str) {
-    if let Some((repository, _)) = reference.split_once('@') {
-        return (repository, "<none>");
+    match reference.split_once('@') {
+        Some(("", _)) => return ("<none>", "<none>"),
+        Some((repository, _)) => return (repository, "<none>"),
+        None => {}
     }
     match reference.rsplit_once(':') {
         // Not the port of a registry.
@@ -169,19 +172,19 @@ fn row(entry: &Entry, all: &[Entry], whole: bool) -> Value {
     let (repository, tag) = split(&image.reference);
     let ago = format!("{} ago", output::since(*created));
     let at = created.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S %z UTC").to_string();
-    let names: Vec<_> = twins(entry, all).map(|image| &image.reference).collect();
+    let names: Vec<_> = twins(entry, all).filter_map(Image::name).collect();
     json!({
         "Containers": containers,
         "Created": ago,
         "CreatedAt": at,
         "CreatedSince": ago,
         "CreatedTime": at,
-        "Dangling": false,
+        "Dangling": image.name().is_none(),
         "Digest": image.manifest,
-        "History": image.reference,
+        "History": image.former.join(", "),
         "ID": if whole { image.config.to_string() } else { image.config.short() },
         "Id": image.config.hex(),
-        "IsDangling": false,
+        "IsDangling": image.name().is_none(),
         "IsReadOnly": false,
         "Labels": config["config"]["Labels"].as_object().cloned().unwrap_or_default(),
         "Names": names,
@@ -206,7 +209,7 @@ fn json_of(entry: &Entry, all: &[Entry]) -> Value {
         "ParentId": "",
         "RepoTags": null,
         "RepoDigests": digests(twins(entry, all)),
-        "Names": twins(entry, all).map(|image| &image.reference).collect::<Vec<_>>(),
+        "Names": twins(entry, all).filter_map(Image::name).collect::<Vec<_>>(),
         "Repository": repository,
         "Tag": tag,
         "Labels": config["config"]["Labels"].as_object(),
@@ -214,7 +217,7 @@ fn json_of(entry: &Entry, all: &[Entry]) -> Value {
         "SharedSize": 0,
         "VirtualSize": image.size,
         "Containers": containers,
-        "Dangling": false,
+        "Dangling": image.name().is_none(),
         "Digest": image.manifest,
         "Created": created.as_second(),
         "CreatedAt": created.to_string(),
@@ -228,7 +231,7 @@ pub fn digests<'a>(images: impl Iterator<Item = &'a Image>) -> Vec<String> {
         let digests = [Some(image.manifest), image.index];
         digests.into_iter().flatten().map(|digest| format!("{}@{digest}", split(&image.reference).0))
     };
-    let mut all: Vec<_> = images.flat_map(of).collect();
+    let mut all: Vec<_> = images.filter(|image| image.name().is_some()).flat_map(of).collect();
     all.sort();
     all.dedup();
     all
@@ -245,6 +248,7 @@ mod tests {
             ("localhost:5000/a/b:v1", ("localhost:5000/a/b", "v1")),
             ("localhost:5000/a", ("localhost:5000/a", "<none>")),
             ("quay.io/a@sha256:0123", ("quay.io/a", "<none>")),
+            ("@sha256:0123", ("<none>", "<none>")),
         ] {
             assert_eq!(split(reference), parts);
         }

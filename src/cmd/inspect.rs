@@ -127,7 +127,7 @@ fn of_image(store: &Store, image: &Image) -> Result<Value> {
     let config = images::config(store, image)?;
     let twins: Vec<Image> =
         store.images()?.into_iter().filter(|other| other.config == image.config).collect();
-    let tags = twins.iter().map(|twin| twin.reference.as_str()).filter(|reference| !reference.contains('@'));
+    let tags = twins.iter().filter_map(Image::name).filter(|name| !name.contains('@'));
     let top: Option<_> = image.layers.last().map(|layer| store.layer_path(layer));
     let text = |key: &str| config[key].as_str().unwrap_or_default();
     Ok(json!({

@@ -82,12 +82,13 @@ fn untag(store: &Store, names: Vec<Image>, force: bool) -> Result<()> {
             return in_use(&names[0], user);
         }
     }
-    for image in &names {
-        store.untag(&image.reference)?;
-        events::image(store, "untag", &image.reference, &image.config);
-        output::line(format_args!("Untagged: {}", image.reference))?;
+    let references: Vec<_> = names.iter().map(|image| image.reference.as_str()).collect();
+    let gone = store.forget(&id, &references)?;
+    for name in names.iter().filter_map(Image::name) {
+        events::image(store, "untag", name, &id);
+        output::line(format_args!("Untagged: {name}"))?;
     }
-    if left == 0 {
+    if gone {
         events::image(store, "remove", &names[0].reference, &id);
         output::line(format_args!("Deleted: {}", id.hex()))?;
     }

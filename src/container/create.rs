@@ -210,7 +210,9 @@ fn record(
         Base::Rootfs(_) => None,
     };
     Ok(Record {
-        image: image.map(|image| image.reference.clone()).unwrap_or_default(),
+        image: image
+            .map(|image| image.name().map_or_else(|| image.config.hex(), str::to_owned))
+            .unwrap_or_default(),
         image_id: image.map(|image| image.config),
         image_digest: image.map(|image| image.manifest),
         rootfs,

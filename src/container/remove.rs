@@ -83,10 +83,8 @@ pub fn sweep(store: &Store) -> Result<Vec<anyhow::Error>> {
 pub fn image_of(store: &Store, record: &Record, mapping: &Mapping) -> Result<()> {
     let (containers, _) = state::list(store)?;
     let in_use = |id| containers.iter().any(|c| c.record.image_id == Some(id) && c.record.id != record.id);
-    if record.image_id.is_none_or(in_use) {
-        return Ok(());
-    }
-    store.untag(&record.image)?;
+    let Some(id) = record.image_id.filter(|id| !in_use(*id)) else { return Ok(()) };
+    store.forget(&id, &[&record.image])?;
     // Inside, as root of the namespace that owns the layers' files.
     run_inside(mapping, || store.collect_garbage().map(drop))
 }

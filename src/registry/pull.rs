@@ -104,6 +104,8 @@ impl Pull<'_> {
             blobs: chosen.manifest.layers.iter().map(|layer| layer.digest).collect(),
             platform,
             pulled: jiff::Timestamp::now(),
+            created: None,
+            former: Vec::new(),
         };
         let documents = chosen.index.iter().chain([&chosen.received]).map(|received| &received.bytes);
         self.publish(documents.chain([&bytes]), &image).map_err(ours)?;

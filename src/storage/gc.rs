@@ -34,6 +34,10 @@ impl Store {
         let Some(alone) = self.try_hold_alone()? else { return Ok(Freed { busy: true, ..Freed::default() }) };
         let marks = self.mark()?;
         let mut sweep = Sweep { store: self, freed: Freed::default(), failure: None };
+        for reference in &marks.superseded {
+            let removed = self.remove_record(reference);
+            sweep.note(removed);
+        }
         sweep.layers(&marks.layers)?;
         sweep.blobs(&marks.blobs)?;
         // Nobody holds the store, so nobody works in tmp/.
@@ -76,6 +80,7 @@ impl Store {
         if let Some(at) = listing.damaged.iter().position(is_read_failure) {
             return Err(listing.damaged.into_iter().nth(at).unwrap_or_else(|| Error::msg("read images")));
         }
+        marks.superseded = listing.superseded;
         for image in &listing.images {
             marks.layers.extend(image.layers.iter().map(Digest::hex));
             let blobs = [&image.manifest, &image.config].into_iter().chain(&image.index).chain(&image.blobs);
@@ -100,6 +105,7 @@ impl Store {
 struct Marks {
     layers: HashSet<String>,
     blobs: HashSet<String>,
+    superseded: Vec<String>,
 }
 
 struct Sweep<'a> {
@@ -153,7 +159,7 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The disk, the memory or a limit failed, where another attempt may succeed.
-fn is_read_failure(error: &Error) -> bool {
+pub(super) fn is_read_failure(error: &Error) -> bool {
     let transient = |errno| !matches!(errno, Errno::LOOP | Errno::ISDIR);
     error.chain().any(|cause| {
         cause.downcast_ref::<Errno>().copied().is_some_and(transient)

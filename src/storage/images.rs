@@ -1,20 +1,21 @@
 //! Images by reference: one file each, written last, so that whatever it names is there.
 
-use super::{Digest, Store, disk::ByErrno, small_file, store::sync_directory};
+use super::{Digest, Store, gc::is_read_failure, small_file};
 use crate::error::Explain;
 use anyhow::{Context, Error, Result, bail};
-use rustix::fs::{fsync, syncfs};
 use std::{
+    collections::HashSet,
+    ffi::OsStr,
     fmt::Write as _,
-    fs::{self, File},
-    io::{ErrorKind, Write as _},
+    fs,
+    mem::replace,
     path::{Path, PathBuf},
 };
 
 /// An image in the store, as its reference names it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Image {
-    /// Canonical: `docker.io/library/ubuntu:latest` or `…@sha256:…`.
+    /// Canonical: `docker.io/library/ubuntu:latest` or `…@sha256:…`; [`Image::unnamed_reference`] without a name.
     pub reference: String,
     /// The manifest of the chosen platform.
     pub manifest: Digest,
@@ -32,6 +33,24 @@ pub struct Image {
     pub platform: String,
     /// When it came into the store.
     pub pulled: jiff::Timestamp,
+    /// When it was built, as its configuration says; [`Store::publish_image`] fills it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<jiff::Timestamp>,
+    /// Names that it had before it lost them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<String>,
+}
+
+impl Image {
+    /// What stands for a reference where an image has no name: `@sha256:<hex of its manifest>`.
+    pub fn unnamed_reference(manifest: &Digest) -> String {
+        format!("@{manifest}")
+    }
+
+    /// Its reference, unless it has no name.
+    pub fn name(&self) -> Option<&str> {
+        (!self.reference.starts_with('@')).then_some(&self.reference)
+    }
 }
 
 /// What images/ holds.
@@ -41,6 +60,8 @@ pub struct Listing {
     pub images: Vec<Image>,
     /// What could not be read, an error each.
     pub damaged: Vec<Error>,
+    /// References of images without a name that have got one since: whoever gave it was interrupted.
+    pub superseded: Vec<String>,
 }
 
 impl Store {
@@ -51,6 +72,24 @@ impl Store {
 
     /// All images, and a warning for each that can't be read.
     pub fn list_images(&self) -> Result<Listing> {
+        let mut listing = self.scan()?;
+        let named: HashSet<Digest> =
+            listing.images.iter().filter(|image| image.name().is_some()).map(|image| image.config).collect();
+        let superseded = |image: &mut Image| image.name().is_none() && named.contains(&image.config);
+        listing.superseded = listing.images.extract_if(.., superseded).map(|image| image.reference).collect();
+        Ok(listing)
+    }
+
+    /// All records, also of images without a name that have got one since.
+    ///
+    /// # Errors
+    /// The disk won't give one now.
+    pub(super) fn records(&self) -> Result<Vec<Image>> {
+        let Listing { images, damaged, .. } = self.scan()?;
+        damaged.into_iter().find(is_read_failure).map_or(Ok(images), Err)
+    }
+
+    fn scan(&self) -> Result<Listing> {
         let dir = self.directory("images");
         let entries = fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))?;
         let mut listing = Listing::default();
@@ -71,50 +110,7 @@ impl Store {
         read(&self.reference_path(reference))
     }
 
-    /// Let `image.reference` name `image`. When this returns, image and reference survive a power loss; until then the
-    /// reference names what it named before.
-    ///
-    /// # Errors
-    /// The disk; or a layer or blob of the image that is not in the store.
-    pub fn publish_image(&self, image: &Image) -> Result<()> {
-        if let Some(layer) = image.layers.iter().find(|layer| !self.has_layer(layer)) {
-            bail!("publish {}: layer {layer} is not in the store", image.reference);
-        }
-        let named = [&image.manifest, &image.config].into_iter().chain(&image.index).chain(&image.blobs);
-        if let Some(blob) = named.into_iter().find(|blob| !self.has_blob(blob)) {
-            bail!("publish {}: blob {blob} is not in the store", image.reference);
-        }
-        let draft = self.draft_path()?;
-        let published = self.write_reference(image, &draft);
-        if published.is_err() {
-            let _ = fs::remove_file(&draft);
-        }
-        published.with_context(|| format!("publish {}", image.reference)).hint_by_errno()
-    }
-
-    /// Forget `reference`; false when nothing had that name. What it named stays until the garbage is collected.
-    pub fn untag(&self, reference: &str) -> Result<bool> {
-        match fs::remove_file(self.reference_path(reference)) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
-            removed => removed.with_context(|| format!("untag {reference}"))?,
-        }
-        sync_directory(&self.directory("images"))?;
-        Ok(true)
-    }
-
-    fn write_reference(&self, image: &Image, draft: &Path) -> Result<()> {
-        let mut file = File::create_new(draft).with_context(|| format!("make {}", draft.display()))?;
-        // Everything that the reference names, before the reference.
-        syncfs(&file).context("write the image to disk")?;
-        let json = serde_json::to_vec(image).context("encode the image record")?;
-        let written = file.write_all(&json).and_then(|()| Ok(fsync(&file)?));
-        written.with_context(|| format!("write {}", draft.display()))?;
-        let path = self.reference_path(&image.reference);
-        fs::rename(draft, &path).with_context(|| format!("write {}", path.display()))?;
-        sync_directory(&self.directory("images"))
-    }
-
-    fn reference_path(&self, reference: &str) -> PathBuf {
+    pub(super) fn reference_path(&self, reference: &str) -> PathBuf {
         self.directory("images").join(file_name(reference))
     }
 }
@@ -136,12 +132,18 @@ fn file_name(reference: &str) -> String {
     if name.len() > 255 { format!("%s{}", Digest::of(reference.as_bytes()).hex()) } else { name }
 }
 
-fn read(path: &Path) -> Result<Option<Image>> {
+pub(super) fn read(path: &Path) -> Result<Option<Image>> {
     let Some(json) = small_file::read(path)? else { return Ok(None) };
-    let image: Image = serde_json::from_slice(&json)
+    let mut image: Image = serde_json::from_slice(&json)
         .with_context(|| format!("read image record {}", path.display()))
         .hint(format!("rm '{}', then pull that image again", path.display()))?;
-    if path.file_name().is_none_or(|name| name.as_encoded_bytes() != file_name(&image.reference).as_bytes()) {
+    let is = |reference: &str| path.file_name().is_some_and(|name| name == OsStr::new(&file_name(reference)));
+    // An image loses its name by a rename alone, which needs no space: the record still says the name.
+    let unnamed = Image::unnamed_reference(&image.manifest);
+    if is(&unnamed) && image.name().is_some() {
+        image.former.push(replace(&mut image.reference, unnamed));
+    }
+    if !is(&image.reference) {
         bail!("image record {} claims to be {}", path.display(), image.reference);
     }
     Ok(Some(image))
@@ -160,6 +162,8 @@ pub(super) fn test_image(store: &Store, reference: &str, layers: Vec<Digest>) ->
         size: 1,
         platform: "linux/amd64".into(),
         pulled: jiff::Timestamp::UNIX_EPOCH,
+        created: None,
+        former: vec![],
     }
 }
 
@@ -181,28 +185,6 @@ mod tests {
         }
         let (long, other) = ("a/".repeat(200), "a/".repeat(201));
         assert!(file_name(&long).len() <= 255 && file_name(&long) != file_name(&other));
-    }
-
-    #[test]
-    fn published_found_and_untagged() {
-        let (_temp, store) = test_store();
-        let image = test_image(&store, "docker.io/library/ubuntu:latest", vec![]);
-        assert_eq!(store.image(&image.reference).unwrap(), None);
-        store.publish_image(&image).unwrap();
-        assert_eq!(store.image(&image.reference).unwrap().as_ref(), Some(&image));
-        assert_eq!(store.images().unwrap(), std::slice::from_ref(&image));
-        assert!(store.untag(&image.reference).unwrap());
-        assert!(!store.untag(&image.reference).unwrap());
-        assert!(fs::read_dir(store.directory("tmp")).unwrap().next().is_none());
-    }
-
-    #[test]
-    fn what_it_names_must_be_there() {
-        let (_temp, store) = test_store();
-        let layer = Digest::of(b"layer");
-        let error = store.publish_image(&test_image(&store, "a/b:c", vec![layer])).unwrap_err();
-        assert!(error.to_string().contains(&layer.to_string()));
-        assert!(store.images().unwrap().is_empty());
     }
 
     #[test]

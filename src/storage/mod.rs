@@ -14,6 +14,7 @@ mod dirs;
 mod disk;
 mod gc;
 mod id;
+mod image_names;
 mod images;
 mod ingest;
 mod layers;

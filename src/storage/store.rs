@@ -66,7 +66,16 @@ impl Store {
 
     /// Keep everything in the store until the hold is dropped. Waits for a collection that is under way, which is short.
     pub fn hold(&self) -> Result<Hold> {
-        match self.lock(FlockOperation::LockShared)? {
+        match lock(&self.dirs.data, FlockOperation::LockShared)? {
+            Some(hold) => Ok(hold),
+            None => unreachable!("flock(2) without LOCK_NB waits"),
+        }
+    }
+
+    /// Let nobody else change the names of images until the lock is dropped. Who holds the store keeps the collector away,
+    /// who may take a record for garbage in between.
+    pub(super) fn lock_images(&self, _: &Hold) -> Result<Hold> {
+        match lock(&self.directory("images"), FlockOperation::LockExclusive)? {
             Some(hold) => Ok(hold),
             None => unreachable!("flock(2) without LOCK_NB waits"),
         }
@@ -74,7 +83,7 @@ impl Store {
 
     /// Have the store alone, or `None` while somebody holds it.
     pub(super) fn try_hold_alone(&self) -> Result<Option<Hold>> {
-        self.lock(FlockOperation::NonBlockingLockExclusive)
+        lock(&self.dirs.data, FlockOperation::NonBlockingLockExclusive)
     }
 
     pub(super) fn blob_path(&self, hex: &str) -> PathBuf {
@@ -93,19 +102,18 @@ impl Store {
     pub(super) fn draft_path(&self) -> Result<PathBuf> {
         Ok(self.directory("tmp").join(random_name()?))
     }
+}
 
-    // The lock is on the directory itself: it needs no file, so that it works on a read-only store too.
-    fn lock(&self, operation: FlockOperation) -> Result<Option<Hold>> {
-        let data = &self.dirs.data;
-        let dir = open(data, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .with_context(|| format!("open store {}", data.display()))?;
-        loop {
-            match flock(&dir, operation) {
-                Ok(()) => return Ok(Some(Hold { _lock: dir })),
-                Err(Errno::INTR) => continue,
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(e) => return Err(e).with_context(|| format!("lock store {}", data.display())),
-            }
+// The lock is on the directory itself: it needs no file, so that it works on a read-only store too.
+fn lock(path: &Path, operation: FlockOperation) -> Result<Option<Hold>> {
+    let dir = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .with_context(|| format!("open {}", path.display()))?;
+    loop {
+        match flock(&dir, operation) {
+            Ok(()) => return Ok(Some(Hold { _lock: dir })),
+            Err(Errno::INTR) => continue,
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(e) => return Err(e).with_context(|| format!("lock {}", path.display())),
         }
     }
 }
