@@ -215,6 +215,16 @@ fn update_of_one_that_runs() {
     home.0.run(["wait", "c"]).ok();
 }
 
+/// What is to be done is said when it is unhealthy already.
+#[test]
+fn update_of_one_that_is_unhealthy() {
+    let home = Home(Ctr::with_box(User::all()[0]));
+    home.runs("box", &["--health-cmd=exit 1", "--health-retries=1", "--health-interval=100ms"]);
+    home.until(STATUS, "unhealthy");
+    home.0.run(["update", "--health-on-failure=kill", "c"]).ok();
+    assert_eq!(home.0.run(["wait", "c"]).ok(), "137");
+}
+
 #[test]
 fn update_of_one_that_is_stopped() {
     let home = Home(Ctr::with_box(User::Rootless));

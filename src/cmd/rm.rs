@@ -4,6 +4,7 @@ use super::{
     Globals,
     container_filter::Filter,
     each, output,
+    stop::grace,
     targets::{self, Choice, Selection},
 };
 use crate::{
@@ -25,6 +26,9 @@ pub struct Args {
     /// Don't complain about containers that don't exist
     #[arg(short, long)]
     ignore: bool,
+    /// Stop running containers first, and kill them after so many seconds
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, requires = "force")]
+    time: Option<i64>,
     /// Remove its anonymous volumes, too: without effect, as containers have none
     #[arg(short, long)]
     volumes: bool,
@@ -37,13 +41,20 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     if selection.choice.all && selection.filter.is_empty() {
         // By their directories: one that is damaged is to go, too.
         return Ok(each(store.containers()?, |id| {
-            remove(&store, &store.container(&id), *force)?;
+            end_and_remove(&store, &store.container(&id), args)?;
             output::line(id)
         }));
     }
     // podman-rm(1): --force, too, is content with a container that is gone.
     let ignore = args.ignore || *force;
-    targets::for_each(&store, selection, ignore, &|_| true, &mut |dir| remove(&store, dir, *force))
+    targets::for_each(&store, selection, ignore, &|_| true, &mut |dir| end_and_remove(&store, dir, args))
+}
+
+fn end_and_remove(store: &Store, dir: &ContainerDir, args: &Args) -> Result<()> {
+    if args.time.is_some() {
+        monitor::stop(dir, None, grace(args.time))?;
+    }
+    remove(store, dir, args.force)
 }
 
 /// Remove one; `force`: kill it first.

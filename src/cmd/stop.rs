@@ -9,7 +9,7 @@ use crate::{
         events,
         state::{Container, Status},
     },
-    monitor,
+    monitor::{self, Stopping},
     storage::{ContainerDir, Store},
 };
 use anyhow::Result;
@@ -43,24 +43,41 @@ pub struct RestartArgs {
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
     let runs = |status: &Status| status.process().is_some() || matches!(status, Status::Restarting(_));
-    targets::for_each(&store, &args.selection, args.ignore, &runs, &mut |dir| {
-        stop(&store, dir, grace(args.time))
-    })
+    targets::for_each_at_once(
+        &store,
+        &args.selection,
+        args.ignore,
+        &runs,
+        &mut |dir| Ending::begin(&store, &dir, grace(args.time)),
+        &mut |ending| ending.finish(),
+    )
 }
 
 /// Negative: without limit, as with Podman.
-fn grace(seconds: Option<i64>) -> Option<Duration> {
+pub fn grace(seconds: Option<i64>) -> Option<Duration> {
     seconds.map(|seconds| Duration::from_secs(seconds.try_into().unwrap_or(u64::from(u32::MAX))))
 }
 
-fn stop(store: &Store, dir: &ContainerDir, time: Option<Duration>) -> Result<()> {
-    // One with --rm is gone afterwards.
-    let before = Container::read(dir.clone()).ok().flatten();
-    monitor::stop(dir, None, time)?;
-    if let Some(container) = before.filter(|container| container.status.process().is_some()) {
-        events::record(store, "stop", &container.record);
+struct Ending<'a> {
+    store: &'a Store,
+    /// As it was: one with --rm is gone afterwards.
+    before: Option<Container>,
+    stopping: Stopping,
+}
+
+impl Ending<'_> {
+    fn begin<'a>(store: &'a Store, dir: &ContainerDir, time: Option<Duration>) -> Result<Ending<'a>> {
+        let before = Container::read(dir.clone()).ok().flatten();
+        Ok(Ending { store, before, stopping: monitor::begin_stop(dir, None, time)? })
     }
-    Ok(())
+
+    fn finish(self) -> Result<()> {
+        self.stopping.finish()?;
+        if let Some(container) = self.before.filter(|container| container.status.process().is_some()) {
+            events::record(self.store, "stop", &container.record);
+        }
+        Ok(())
+    }
 }
 
 /// Stop and start them.
@@ -69,7 +86,7 @@ pub fn restart(mut args: RestartArgs, globals: &Globals) -> Result<u8> {
     args.selection.choice.all |= args.running;
     let fits = |status: &Status| !args.running || status.process().is_some();
     targets::for_each(&store, &args.selection, false, &fits, &mut |dir| {
-        stop(&store, dir, grace(args.time))?;
+        Ending::begin(&store, dir, grace(args.time))?.finish()?;
         start::in_background(&store, dir)?;
         events::of(&store, "restart", dir);
         Ok(())

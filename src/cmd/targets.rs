@@ -58,17 +58,52 @@ pub fn for_each(
 ) -> Result<u8> {
     let chosen = choose(store, selection, ignore, fits)?;
     Ok(each(chosen, |(called, dir)| {
-        let dir = match dir {
-            Some(dir) => dir,
-            None => match find::lookup(store, &called)? {
-                None if ignore => return Ok(()),
-                Some(dir) => dir,
-                None => find::find(store, &called)?,
-            },
-        };
-        work(&dir)?;
-        output::line(&called)
+        if let Some(dir) = found(store, &called, dir, ignore)? {
+            work(&dir)?;
+            output::line(&called)?;
+        }
+        Ok(())
     }))
+}
+
+/// The same, but all are begun before the first is finished, since that takes long.
+pub fn for_each_at_once<T>(
+    store: &Store,
+    selection: &Selection,
+    ignore: bool,
+    fits: &dyn Fn(&Status) -> bool,
+    begin: &mut dyn FnMut(ContainerDir) -> Result<T>,
+    finish: &mut dyn FnMut(T) -> Result<()>,
+) -> Result<u8> {
+    let chosen = choose(store, selection, ignore, fits)?;
+    let mut begun = Vec::with_capacity(chosen.len());
+    for (called, dir) in chosen {
+        let work = found(store, &called, dir, ignore).and_then(|dir| dir.map(&mut *begin).transpose());
+        begun.push((called, work));
+    }
+    Ok(each(begun, |(called, work)| {
+        if let Some(work) = work? {
+            finish(work)?;
+            output::line(&called)?;
+        }
+        Ok(())
+    }))
+}
+
+fn found(
+    store: &Store,
+    called: &str,
+    dir: Option<ContainerDir>,
+    ignore: bool,
+) -> Result<Option<ContainerDir>> {
+    match dir {
+        Some(dir) => Ok(Some(dir)),
+        None => match find::lookup(store, called)? {
+            None if ignore => Ok(None),
+            Some(dir) => Ok(Some(dir)),
+            None => find::find(store, called).map(Some),
+        },
+    }
 }
 
 /// The one container that is meant.

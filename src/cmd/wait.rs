@@ -67,7 +67,11 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
             None => find::find(&store, name)?,
         };
         if for_the_end {
-            return output::line(monitor::wait(&dir)?);
+            return match monitor::wait(&dir)? {
+                Some(code) => output::line(code),
+                None if args.ignore => output::line("-1"),
+                None => find::find(&store, name).map(drop),
+            };
         }
         let status = monitor::wait_until(&dir, |status| args.condition.iter().any(|c| c.holds(status)))?;
         output::line(status.exit().map_or(-1, |exit| i32::from(exit.code)))

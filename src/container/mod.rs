@@ -10,6 +10,7 @@ pub mod exec;
 pub mod files;
 pub mod filter;
 pub mod find;
+mod first_process;
 pub mod fuse;
 pub mod grammar;
 pub mod health;

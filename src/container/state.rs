@@ -1,23 +1,16 @@
 //! What a container is doing. Whether it lives is a held lock and a process that is still the same, never a recorded word;
 //! `exit` says how it ended. A reader is right after kill -9 and after a reboot.
 
-pub use super::record::Record;
+pub use super::{first_process::Process, record::Record};
 use crate::{
     error,
     storage::{ContainerDir, Store},
-    sys::fork::Child,
 };
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use rustix::{
-    io::Errno,
-    process::{Pid, PidfdFlags, pidfd_open},
-};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
-    fs,
-    os::fd::OwnedFd,
-    sync::OnceLock,
+    thread::{sleep, yield_now},
     time::{Duration, Instant},
 };
 
@@ -41,29 +34,31 @@ pub enum Status {
 impl Status {
     /// What container `dir` is doing right now.
     pub fn of(dir: &ContainerDir) -> Result<Status> {
-        let due = Instant::now() + SOON;
+        let begin = Instant::now();
         loop {
             match Status::look(dir)? {
-                (_, true) if Instant::now() < due => std::thread::yield_now(),
+                (_, true) if begin.elapsed() < AT_ONCE => yield_now(),
+                (_, true) if begin.elapsed() < SOON => sleep(AT_ONCE / 5),
                 (status, _) => return Ok(status),
             }
         }
     }
 
-    /// The same, and whether its first process has ended and its monitor is about to say how.
+    /// The same, and whether another is about to be true: its first process dies, or has ended and its monitor is about to
+    /// say how.
     fn look(dir: &ContainerDir) -> Result<(Status, bool)> {
         // The lock first: whoever lets go of it has said before how the container ended.
         let monitored = dir.is_alive()?;
         let process = Process::read(dir)?;
         // One whose monitor was killed may live on, and is no less alive for that.
         let had_one = process.is_some();
-        if let Some(process) = process.filter(Process::is_same) {
+        if let Some((process, dies)) = process.and_then(Process::alive) {
             let status = match process {
                 Process { waits: true, .. } => Status::Initialized(process),
                 Process { paused: true, .. } => Status::Paused(process),
                 _ => Status::Running(process),
             };
-            return Ok((status, false));
+            return Ok((status, dies));
         }
         let mut soon = false;
         let status = match exit_of(dir)? {
@@ -119,6 +114,14 @@ impl Status {
         }
     }
 
+    /// The process that watches it; 0 where none does.
+    pub fn monitor(&self) -> i32 {
+        match self {
+            Status::Restarting(exit) => exit.monitor,
+            other => other.process().map_or(0, |process| process.monitor),
+        }
+    }
+
     /// How often its monitor has started it again.
     pub fn restart_count(&self) -> u32 {
         let process = self.process().map(|process| process.restart_count);
@@ -134,8 +137,10 @@ impl Status {
     }
 }
 
-/// A monitor that lives records an end within less.
-const SOON: Duration = Duration::from_millis(100);
+/// As long as most deaths take.
+const AT_ONCE: Duration = Duration::from_millis(5);
+/// Within less a process that was killed is gone, and a monitor that lives has said so.
+const SOON: Duration = Duration::from_secs(1);
 
 /// `exit`: how a container ended. Its monitor writes the worst right before the payload runs ([`Exit::abandoned`]) and the truth at the end,
 /// before it lets go of the lock: whatever kills the monitor in between has killed the container too, or its process is
@@ -166,6 +171,9 @@ pub struct Exit {
     /// Somebody wanted it to end.
     #[serde(default)]
     pub stopped: bool,
+    /// Who starts it again, or is about to start it: its monitor's process id.
+    #[serde(default)]
+    pub monitor: i32,
     /// How it had ended before; only until its process is there.
     #[serde(default)]
     pub previous: Option<Box<Exit>>,
@@ -202,6 +210,7 @@ impl Exit {
             restarts: false,
             restart_count: 0,
             stopped: false,
+            monitor: rustix::process::getpid().as_raw_pid(),
             previous: None,
         }
     }
@@ -212,94 +221,6 @@ impl Exit {
         let previous = previous.map(Box::new);
         let exit = Exit { restart_count: count, previous, ..Exit::abandoned(started) };
         dir.write("exit", &serde_json::to_vec(&exit).context("encode the exit status")?)
-    }
-}
-
-/// The pid file: a container's first process, in a way that no later process of that number can be taken for it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Process {
-    /// As the host sees it.
-    pub pid: i32,
-    /// Clock ticks between the boot and its start (proc_pid_stat(5), field 22).
-    pub start: u64,
-    /// Which boot.
-    pub boot: String,
-    /// When it started.
-    pub since: Timestamp,
-    /// The process that watches it.
-    #[serde(default)]
-    pub monitor: i32,
-    /// It waits for `start` before it becomes the payload.
-    #[serde(default)]
-    pub waits: bool,
-    /// `pause` stopped it and all its children.
-    #[serde(default)]
-    pub paused: bool,
-    /// How often it has been started again.
-    #[serde(default)]
-    pub restart_count: u32,
-}
-
-impl Process {
-    /// Describe the process `pid`, which has not been waited for.
-    pub fn of(pid: i32) -> Result<Process> {
-        let (_, start) = look_at(pid).with_context(|| format!("find out when process {pid} started"))?;
-        let monitor = rustix::process::getpid().as_raw_pid();
-        Ok(Process {
-            pid,
-            start,
-            boot: boot_id()?.to_owned(),
-            since: Timestamp::now(),
-            monitor,
-            waits: false,
-            paused: false,
-            restart_count: 0,
-        })
-    }
-
-    /// Read it.
-    pub fn read(dir: &ContainerDir) -> Result<Option<Process>> {
-        parse("pid", dir.read_pid_file()?)
-    }
-
-    /// Write it.
-    pub fn write(&self, dir: &ContainerDir) -> Result<()> {
-        dir.write_pid_file(&serde_json::to_vec(self).context("encode the pid file")?)
-    }
-
-    /// Whether process `pid` of this moment is still the one that was described, and lives.
-    pub fn is_same(&self) -> bool {
-        look_at(self.pid).is_some_and(|(state, start)| {
-            let same = start == self.start && boot_id().is_ok_and(|boot| boot == self.boot);
-            same && !matches!(state, 'Z' | 'X')
-        })
-    }
-
-    /// The process itself; `None` when it has ended.
-    pub fn open(&self) -> Result<Option<OwnedFd>> {
-        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
-        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-            Err(Errno::SRCH) => return Ok(None),
-            opened => opened.with_context(|| format!("open process {pid}"))?,
-        };
-        // Only now: the descriptor stays with this process, so what is true of the number is true of it.
-        Ok(self.is_same().then_some(pidfd))
-    }
-
-    /// A process by which the container can be entered and looked into; `None` when it has ended. The first one, but with
-    /// `--init`: that is a copy of ours into which nobody may look, so it is the payload then, its first child.
-    pub fn child(&self) -> Result<Option<Child>> {
-        let Some((pidfd, pid)) = self.open()?.zip(Pid::from_raw(self.pid)) else { return Ok(None) };
-        if fs::read_link(format!("/proc/{}/ns/pid", self.pid)).is_ok() {
-            return Ok(Some(Child { pid, pidfd }));
-        }
-        let children =
-            fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
-        let first = children.split_ascii_whitespace().next().and_then(|number| number.parse().ok());
-        let Some(pid) = first.and_then(Pid::from_raw) else { return Ok(None) };
-        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(None) };
-        // Only now, as above: whoever still has that parent is that child.
-        Ok((parent(pid) == Some(self.pid)).then_some(Child { pid, pidfd }))
     }
 }
 
@@ -339,11 +260,6 @@ pub fn list(store: &Store) -> Result<(Vec<Container>, Vec<anyhow::Error>)> {
     Ok((containers, damaged))
 }
 
-fn parent(pid: Pid) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
 /// What an `exit` file says. One that says nothing, as a power cut leaves it, is of a container that ended unseen.
 fn exit_of(dir: &ContainerDir) -> Result<Option<Exit>> {
     let unseen = Exit { started: None, ..Exit::abandoned(Timestamp::UNIX_EPOCH) };
@@ -353,27 +269,6 @@ fn exit_of(dir: &ContainerDir) -> Result<Option<Exit>> {
 pub(super) fn parse<T: DeserializeOwned>(what: &str, contents: Option<Vec<u8>>) -> Result<Option<T>> {
     let parsed = contents.map(|json| serde_json::from_slice(&json)).transpose();
     parsed.with_context(|| format!("understand its {what}"))
-}
-
-fn boot_id() -> Result<&'static str> {
-    static ID: OnceLock<String> = OnceLock::new();
-    if let Some(id) = ID.get() {
-        return Ok(id);
-    }
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the boot id")?;
-    Ok(ID.get_or_init(|| id.trim_end().to_owned()))
-}
-
-/// The state of a process and when it started.
-fn look_at(pid: i32) -> Option<(char, u64)> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// The program's name in parentheses may hold anything, parentheses and spaces too: the last one ends it.
-fn parse_stat(stat: &str) -> Option<(char, u64)> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -449,18 +344,5 @@ mod tests {
             format!(r#"{{"id":"{id}","name":"n","created":"2026-01-01T00:00:00Z","of the future":[1]}}"#);
         let record: Record = serde_json::from_str(&json).unwrap();
         assert!(record.id == id && record.args.is_empty());
-    }
-
-    #[test]
-    fn start_times() {
-        let tail = " S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
-        for (stat, start) in [
-            (format!("1 (init){tail}"), Some(4711)),
-            (format!("7 (a) b (c){tail}"), Some(4711)),
-            ("7 (short) S 1".to_owned(), None),
-            (String::new(), None),
-        ] {
-            assert_eq!(parse_stat(&stat).map(|(_, start)| start), start, "{stat:?}");
-        }
     }
 }

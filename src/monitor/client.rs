@@ -5,9 +5,9 @@ use super::{
     control::{Ask, Channel, Tell},
     input::Input,
     keys::Keys,
-    terminal::Raw,
+    terminal::{self, Raw},
 };
-use crate::error::Explain;
+use crate::{error::Explain, sys::signal::is_ignored};
 use anyhow::{Context, Result, anyhow};
 use nix::sys::{
     signal::{SigSet, Signal},
@@ -53,7 +53,9 @@ impl Readiness {
             SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR,
             SIGWINCH,
         ];
-        let caught: SigSet = caught.into_iter().collect();
+        // Nor one that nohup(1) keeps from us.
+        let caught: SigSet =
+            caught.into_iter().filter(|s| *s != SIGHUP || !is_ignored(libc::SIGHUP)).collect();
         caught.thread_block().context("block signals")?;
         let signals = SignalFd::with_flags(&caught, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
         let signals = signals.context("make a signalfd")?;
@@ -109,6 +111,10 @@ pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> 
         }
         if ready[1] {
             let ends = take(&readiness.signals, &line, &input, sig_proxy, foreground && outcome.is_none())?;
+            // Who closed it would wait for nothing more, and the container doesn't outlive us.
+            if let (Some(code), true, true) = (ends, foreground, terminal::is_gone()) {
+                return Ok(Outcome::Exited { code, lost: None });
+            }
             // A reader of its output that stalls is given up.
             if let (Some(_), Some(outcome)) = (ends, outcome) {
                 return Ok(outcome);

@@ -55,10 +55,13 @@ impl Clients {
         self.all.iter().for_each(|client| client.connect(stream));
     }
 
-    /// Tell client `id`; one that doesn't hear is gone.
+    /// Tell client `id`; one that doesn't hear is gone. What follows from that in the foreground is for whoever sees its line
+    /// closed.
     pub fn tell(&mut self, id: u64, message: &Tell, descriptors: &[BorrowedFd<'_>], streams: &mut [Stream]) {
         let client = self.all.iter().find(|client| client.id == id);
-        if client.is_some_and(|client| client.channel.say(message, descriptors).is_err()) {
+        if client
+            .is_some_and(|client| client.channel.say(message, descriptors).is_err() && !client.foreground)
+        {
             self.dismiss(id, streams);
         }
     }

@@ -1,8 +1,12 @@
 //! What a monitor and its clients say to each other: JSON in the packets of a local socket, descriptors alongside. The
 //! socket lies in a directory that only its user can enter, and a monitor looks at whose client it is.
 
-use crate::{error::Explain, storage::ContainerDir, weakened};
+use crate::{container::state::Status, error::Explain, storage::ContainerDir, weakened};
 use anyhow::{Context, Error, Result, anyhow};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rustix::{
     fs::{Mode, OFlags, open},
     io::{Errno, IoSlice, IoSliceMut},
@@ -17,6 +21,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 /// What a client asks of a monitor.
@@ -121,12 +128,29 @@ impl Channel {
 
     /// To the monitor of `dir`; `None` when it has none that listens.
     pub fn to(dir: &ContainerDir) -> Result<Option<Channel>> {
+        if let Some(channel) = Channel::through(&dir.socket_file())? {
+            return Ok(Some(channel));
+        }
+        let second = dir.second_socket_file();
+        let begin = Instant::now();
+        while dir.is_alive()? && begin.elapsed() < PATIENCE {
+            if let Some(channel) = Channel::through(&second)? {
+                return Ok(Some(channel));
+            }
+            if !knock(Status::of(dir)?.monitor()) {
+                break;
+            }
+            sleep(PATIENCE / 1000);
+        }
+        Ok(None)
+    }
+
+    fn through(file: &Path) -> Result<Option<Channel>> {
         let socket = make()?;
-        let connected = through_directory(dir, |address| connect(&socket, address));
-        match connected {
+        match by_directory(file, |address| connect(&socket, address)) {
             Ok(()) => Ok(Some(Channel(socket))),
             Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
-            Err(errno) => Err(errno).with_context(|| format!("connect to {}", dir.socket_file().display())),
+            Err(errno) => Err(errno).with_context(|| format!("connect to {}", file.display())),
         }
     }
 
@@ -183,11 +207,20 @@ pub struct Door(OwnedFd);
 impl Door {
     /// For the container in `dir`, whose lock we hold: what is there is of a dead monitor.
     pub fn open(dir: &ContainerDir) -> Result<Door> {
+        Door::at(&dir.socket_file())
+    }
+
+    /// Where nothing takes it away; the first may be gone with its directory.
+    pub fn reopen(dir: &ContainerDir) -> Result<Door> {
+        Door::at(&dir.second_socket_file())
+    }
+
+    fn at(file: &Path) -> Result<Door> {
         let socket = make()?;
-        let _ = std::fs::remove_file(dir.socket_file());
-        through_directory(dir, |address| bind(&socket, address))
+        let _ = std::fs::remove_file(file);
+        by_directory(file, |address| bind(&socket, address))
             .and_then(|()| listen(&socket, 64))
-            .with_context(|| format!("listen at {}", dir.socket_file().display()))?;
+            .with_context(|| format!("listen at {}", file.display()))?;
         Ok(Door(socket))
     }
 
@@ -206,6 +239,18 @@ impl AsFd for Door {
     }
 }
 
+/// As long as a monitor may take to open its second door.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What it hears.
+pub(super) const KNOCK: Signal = Signal::SIGUSR1;
+
+/// Ask the monitor of this process id for its second door; whether there is one to ask.
+fn knock(monitor: i32) -> bool {
+    // By then the number may be another's, who would not know the signal.
+    let name = std::fs::read_to_string(format!("/proc/{monitor}/comm")).unwrap_or_default();
+    name.trim_end() == "ctr-monitor" && kill(Pid::from_raw(monitor), KNOCK).is_ok()
+}
+
 /// Bytes of a message.
 const LONGEST: usize = 16 << 10;
 /// Descriptors of a message.
@@ -217,11 +262,10 @@ fn make() -> Result<OwnedFd> {
 }
 
 /// A socket's address holds 107 bytes; by the descriptor of its directory it is always short enough.
-fn through_directory(
-    dir: &ContainerDir,
+fn by_directory(
+    file: &Path,
     act: impl FnOnce(&SocketAddrUnix) -> rustix::io::Result<()>,
 ) -> rustix::io::Result<()> {
-    let file = dir.socket_file();
     let (Some(parent), Some(name)) = (file.parent(), file.file_name()) else { return Err(Errno::INVAL) };
     let parent = open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let path = format!("/proc/self/fd/{}/{}", parent.as_raw_fd(), name.to_string_lossy());

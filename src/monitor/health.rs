@@ -139,7 +139,8 @@ impl<'a> Supervision<'a> {
             }
         }
         let changed = (health.status != before).then_some(health.status);
-        if changed == Some(Status::Unhealthy) {
+        // Each time: one that was unhealthy already when the user said what is to be done about it is meant, too.
+        if health.status == Status::Unhealthy {
             action = checks.on_failure;
         }
         Some(Verdict { changed, action })

@@ -1,6 +1,9 @@
 //! What a client orders of a running container: to its monitor; where that was killed, to its process by hand.
 
-use super::control::{Ask, Channel, Tell};
+use super::{
+    control::{Ask, Channel, Tell},
+    watch::ENDING,
+};
 use crate::{
     container::{pause, record::Record, signal::Signal, state::Status},
     error::{Explain, OURS},
@@ -20,14 +23,38 @@ use std::{
 /// Ask the container to end, kill it after `time`, and return when it has ended for good. One that does not run is left
 /// alone. `None`s: as its record says.
 pub fn stop(dir: &ContainerDir, signal: Option<i32>, time: Option<Duration>) -> Result<()> {
-    if let Some(channel) = Channel::to(dir)? {
+    begin_stop(dir, signal, time)?.finish()
+}
+
+/// The same without waiting for the end, so that several can end at a time.
+pub fn begin_stop(dir: &ContainerDir, signal: Option<i32>, time: Option<Duration>) -> Result<Stopping> {
+    let channel = Channel::to(dir)?;
+    if let Some(channel) = &channel {
         let milliseconds = time.map(|time| time.as_millis().try_into().unwrap_or(u64::MAX));
         let _ = channel.say(&Ask::Stop { signal, milliseconds }, &[]);
-        if hear_the_end(&channel, true)?.is_some() {
+    }
+    Ok(Stopping { dir: dir.clone(), signal, time, channel })
+}
+
+/// A container that was asked to end.
+#[derive(Debug)]
+pub struct Stopping {
+    dir: ContainerDir,
+    signal: Option<i32>,
+    time: Option<Duration>,
+    channel: Option<Channel>,
+}
+
+impl Stopping {
+    /// Return when it has ended for good.
+    pub fn finish(self) -> Result<()> {
+        if let Some(channel) = self.channel
+            && hear_the_end(&channel, true)?.is_some()
+        {
             return Ok(());
         }
+        stop_by_hand(&self.dir, self.signal, self.time)
     }
-    stop_by_hand(dir, signal, time)
 }
 
 /// Send the first process signal `number`.
@@ -52,31 +79,35 @@ pub fn signal(dir: &ContainerDir, number: i32) -> Result<()> {
         return Ok(());
     }
     match process.open()? {
-        Some(pidfd) => crate::sys::signal::send(pidfd.as_fd(), number)
-            .with_context(|| format!("send signal {number} to process {}", process.pid)),
+        Some(pidfd) => {
+            crate::sys::signal::send(pidfd.as_fd(), number)
+                .with_context(|| format!("send signal {number} to process {}", process.pid))?;
+            if ENDING.contains(&number) { pause::resume(dir) } else { Ok(()) }
+        }
         None => Ok(()),
     }
 }
 
 /// Wait until the container ends; its exit status. At once for one that has ended, be it to be started again: that is the
-/// first end that podman-wait(1) would see.
-pub fn wait(dir: &ContainerDir) -> Result<u8> {
+/// first end that podman-wait(1) would see. `None` when it was removed before anybody could see it.
+pub fn wait(dir: &ContainerDir) -> Result<Option<u8>> {
     if let Some(channel) = Channel::to(dir)? {
         // A monitor that just ends hears nothing more; it has said all in the container's files.
         let _ = channel.say(&Ask::Watch, &[]);
         if let Some(code) = hear_the_end(&channel, false)? {
-            return Ok(code);
+            return Ok(Some(code));
         }
     }
     loop {
         match Status::of(dir)? {
-            Status::Exited(exit) | Status::Restarting(exit) => return Ok(exit.code),
+            _ if !dir.path().exists() => return Ok(None),
+            Status::Exited(exit) | Status::Restarting(exit) => return Ok(Some(exit.code)),
             Status::Initialized(process) | Status::Running(process) | Status::Paused(process) => {
                 if let Some(pidfd) = process.open()? {
                     ended(&pidfd, None)?;
                 }
             }
-            Status::Created => return Ok(0),
+            Status::Created => return Ok(Some(0)),
         }
     }
 }

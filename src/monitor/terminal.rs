@@ -2,12 +2,13 @@
 
 use anyhow::{Context, Result};
 use rustix::{
-    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat},
     termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize},
 };
 use std::{
-    io::{stdin, stdout},
-    os::fd::OwnedFd,
+    io::{stderr, stdin, stdout},
+    os::fd::{AsFd, OwnedFd},
 };
 
 /// Raw mode on stdin; dropped, the terminal is as it was.
@@ -31,6 +32,16 @@ impl Drop for Raw {
     fn drop(&mut self) {
         let _ = tcsetattr(stdin(), OptionalActions::Drain, &self.before);
     }
+}
+
+/// Whether a terminal among our standard streams was closed: nobody sees what is shown there, nor types.
+pub fn is_gone() -> bool {
+    [stdin().as_fd(), stdout().as_fd(), stderr().as_fd()].into_iter().any(|stream| {
+        let is_device =
+            || fstat(stream).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::CharacterDevice);
+        let mut fds = [PollFd::from_borrowed_fd(stream, PollFlags::empty())];
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|count| count > 0) && is_device()
+    })
 }
 
 /// A new master side: sized as the user's terminal, and never blocking us.

@@ -3,7 +3,7 @@
 
 use super::{
     clients::{Client, Clients, duplicate},
-    control::{Ask, Channel, Door, Tell},
+    control::{Ask, Channel, Door, KNOCK, Tell},
     ended::{BROKEN_PIPE, Ended, leaves_broken_pipes_to_the_kernel, reap},
     event::{Event, Ready, Subject, remaining},
     log::Log,
@@ -60,7 +60,7 @@ impl Watch {
     pub fn new(dir: &ContainerDir, record: &Record) -> Result<Watch> {
         let door = Door::open(dir)?;
         // Whoever ends a session or shuts the machine down means the container.
-        let caught: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().collect();
+        let caught: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, KNOCK].into_iter().collect();
         SigSet::all().thread_block().context("block signals")?;
         let signals = SignalFd::with_flags(&caught, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
         Ok(Watch {
@@ -264,8 +264,12 @@ impl Watch {
     }
 
     fn take_signals(&mut self, subject: Option<Subject<'_>>) {
-        while let Ok(Some(_)) = self.signals.read_signal() {
-            self.begin_stop(subject, None, None);
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            if signal.ssi_signo != KNOCK as u32 {
+                self.begin_stop(subject, None, None);
+            } else if let Ok(door) = Door::reopen(&self.dir) {
+                self.door = door;
+            }
         }
     }
 
@@ -341,6 +345,10 @@ impl Watch {
                 self.sent = Some(number);
                 if let Some(subject) = subject {
                     let _ = crate::sys::signal::send(subject.pidfd, number);
+                    if ENDING.contains(&number) {
+                        // A paused one could not obey.
+                        let _ = pause::resume(&self.dir);
+                    }
                 }
                 self.tell(id, &Tell::Done, &[]);
             }
@@ -397,4 +405,4 @@ impl Watch {
 }
 
 /// Signals that ask for the end, whatever becomes of the process.
-const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGQUIT];
+pub(super) const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGQUIT];

@@ -56,6 +56,11 @@ impl ContainerDir {
         self.runtime.join(format!("{}.sock", self.id))
     }
 
+    /// Where its monitor listens once that place is gone: a session that ends takes its runtime directory along.
+    pub fn second_socket_file(&self) -> PathBuf {
+        self.path.join("sock")
+    }
+
     /// The layers below the upper directory, base first.
     pub fn layers(&self) -> Result<Vec<Digest>> {
         let list = self.read("layers")?.unwrap_or_default();
@@ -84,9 +89,9 @@ impl ContainerDir {
         replace(&self.pid_file(), contents)
     }
 
-    /// Remove the socket of a monitor that ends. One that stays is a dead end, which clients find out.
+    /// Remove the sockets of a monitor that ends. One that stays is a dead end, which clients find out.
     pub fn remove_socket_file(&self) {
-        let _ = fs::remove_file(self.socket_file());
+        let _ = (fs::remove_file(self.socket_file()), fs::remove_file(self.second_socket_file()));
     }
 
     /// Remove the pid file. One that stays names a process that is no more, which readers find out.

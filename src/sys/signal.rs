@@ -16,6 +16,15 @@ pub fn send(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether signal `number` is ignored, as nohup(1) leaves SIGHUP.
+pub fn is_ignored(number: i32) -> bool {
+    // SAFETY: all zero is a valid sigaction; without a new one the call only writes to the old one.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(number, std::ptr::null(), &raw mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// Every signal back to its default and none blocked: Rust ignores SIGPIPE, and a caller may have ignored more.
 pub fn reset() {
     // The kernel's struct sigaction (rt_sigaction(2)): all zero is SIG_DFL without flags.

@@ -40,6 +40,8 @@ impl Terminal {
     /// `command` with the terminal as its streams.
     pub fn of(mut command: Command) -> Terminal {
         let OpenptyResult { master, slave } = openpty(&SIZE, None).expect("open a terminal");
+        // Else what runs on it holds it open.
+        rustix::io::fcntl_setfd(&master, rustix::io::FdFlags::CLOEXEC).expect("keep our side to us");
         let before = tcgetattr(&slave).expect("its settings");
         let side = || Stdio::from(slave.try_clone().expect("duplicate it"));
         let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().expect("start ctr");
@@ -87,6 +89,11 @@ impl Terminal {
         let after = tcgetattr(&self.slave).expect("its settings");
         assert_eq!(shown(&after), shown(&self.before), "the terminal's settings");
         status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    }
+
+    /// Its window is closed.
+    pub fn hang_up(&mut self) {
+        self.master = std::fs::File::open("/dev/null").expect("open /dev/null").into();
     }
 
     /// Its keys go to the container.
