@@ -4,7 +4,7 @@ use super::{Globals, foreground, output, run_request, targets};
 use crate::{
     container::{events, exec::Request, state::Container},
     error::Explain,
-    monitor::{self, Attendance, Manner, Readiness},
+    monitor::{self, Attendance, Manner, Outcome, Readiness},
     storage::ContainerId,
 };
 use anyhow::{Result, anyhow};
@@ -106,5 +106,8 @@ pub fn attached(container: &Container, request: &Request, detach_keys: Option<&s
         keys,
         monitor: Some(begun.monitor),
     };
-    foreground::status(monitor::attend(attendance, &readiness)?)
+    match monitor::attend(attendance, &readiness)? {
+        Outcome::Untold => Err(anyhow!("the process that watched the command was killed")),
+        told => foreground::status(told),
+    }
 }

@@ -75,7 +75,7 @@ fn state(status: &Status, health: Option<&Health>) -> Value {
         "OOMKilled": exit.is_some_and(|exit| exit.oom),
         "Dead": false,
         "Pid": life.pid,
-        "ConmonPid": status.process().map_or(0, |process| process.monitor),
+        "ConmonPid": status.monitor(),
         "ExitCode": life.code,
         "Error": exit.and_then(|exit| exit.error.as_deref()).unwrap_or_default(),
         "StartedAt": time(life.started),

@@ -49,7 +49,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let first = container.status.process().map(|process| process.child()).transpose()?.flatten();
     let first = first
         .ok_or_else(|| anyhow!("top can only be used on running containers"))
-        .hint(format!("`ctr start {}` starts it", container.record.id.short()))?;
+        .hint(container.status.hint(container.record.id.short()))?;
     let processes = processes::of(&first)?;
     let (passwd, group) = root_of(&first).and_then(|root| users::read(root.as_fd())).unwrap_or_default();
     let names = Names { passwd, group, host_passwd: host("passwd"), host_group: host("group") };

@@ -6,7 +6,7 @@ use crate::{
     sys::signal,
 };
 use anyhow::{Result, anyhow};
-use clap::error::ErrorKind;
+use clap::{CommandFactory, error::ErrorKind};
 
 /// Print the help or the version if `complaint` is that; else it is a failure.
 pub fn answer(complaint: &clap::Error) -> Result<u8> {
@@ -21,15 +21,29 @@ pub fn answer(complaint: &clap::Error) -> Result<u8> {
             Ok(OURS)
         }
         _ => {
-            let (error, hint) = shorten(&complaint.to_string());
+            let (error, hint) = shorten(&complaint.to_string(), &verb(std::env::args()));
             Err(anyhow!(error)).hint(hint)
         }
     }
 }
 
-/// clap's paragraphs (`error: …`, `  tip: …`, `Usage: ctr …`) as an error and a hint.
-fn shorten(text: &str) -> (String, String) {
-    let (said, usage) = text.split_once("\nUsage: ").unwrap_or((text, "ctr"));
+/// `ctr VERB` of a command line, as far as it names one.
+fn verb(words: impl Iterator<Item = String>) -> String {
+    let mut command = super::Cli::command();
+    let mut verb = "ctr".to_owned();
+    // Before the verb there may be options and their values.
+    for word in words.skip(1).skip_while(|word| command.find_subcommand(word).is_none()).collect::<Vec<_>>() {
+        command.build();
+        let Some(found) = command.find_subcommand(&word) else { break };
+        verb = format!("{verb} {}", found.get_name());
+        command = found.clone();
+    }
+    verb
+}
+
+/// clap's paragraphs (`error: …`, `  tip: …`, `Usage: ctr …`) about `verb` as an error and a hint.
+fn shorten(text: &str, verb: &str) -> (String, String) {
+    let (said, usage) = text.split_once("\nUsage: ").unwrap_or((text, verb));
     let mut error = Vec::new();
     let mut hint = None;
     for line in said.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -71,10 +85,23 @@ mod tests {
             (
                 "error: invalid value 'x' for '--format <FORMAT>': only `json`\n\nFor more information, try '--help'.\n",
                 "invalid value 'x' for '--format <FORMAT>': only `json`",
-                "`ctr --help` lists what there is",
+                "`ctr ps --help` lists what there is",
             ),
         ] {
-            assert_eq!(shorten(text), (error.to_owned(), hint.to_owned()));
+            assert_eq!(shorten(text, "ctr ps"), (error.to_owned(), hint.to_owned()));
+        }
+    }
+
+    #[test]
+    fn verbs() {
+        for (line, expected) in [
+            ("ctr", "ctr"),
+            ("ctr --root /x ps --format y", "ctr ps"),
+            ("ctr container ls -f z", "ctr container ls"),
+            ("ctr run --memory x ubuntu ps", "ctr run"),
+            ("ctr nonsense", "ctr"),
+        ] {
+            assert_eq!(verb(line.split(' ').map(str::to_owned)), expected);
         }
     }
 }
