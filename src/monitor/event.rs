@@ -1,6 +1,11 @@
 //! What a monitor watches, and what it is woken up for.
 
-use super::ended::Ended;
+use super::{control::KNOCK, ended::Ended};
+use anyhow::{Context, Result};
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
 use rustix::{event::Timespec, process::Pid};
 use std::{os::fd::BorrowedFd, time::Instant};
 
@@ -54,3 +59,14 @@ pub fn remaining(at: Instant) -> Timespec {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     Timespec::try_from(at.saturating_duration_since(Instant::now())).unwrap_or(now)
 }
+
+/// The signals that a monitor hears; from here on they are kept for the descriptor.
+pub fn signals() -> Result<SignalFd> {
+    // Whoever ends a session or shuts the machine down means the container.
+    let caught: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, KNOCK].into_iter().collect();
+    SigSet::all().thread_block().context("block signals")?;
+    SignalFd::with_flags(&caught, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("make a signalfd")
+}
+
+/// Signals that ask for the end, whatever becomes of the process.
+pub const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGQUIT];

@@ -2,7 +2,7 @@
 
 use super::{
     control::{Ask, Channel, Tell},
-    watch::ENDING,
+    event::ENDING,
 };
 use crate::{
     container::{pause, record::Record, signal::Signal, state::Status},

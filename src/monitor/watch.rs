@@ -5,7 +5,7 @@ use super::{
     clients::{Client, Clients, duplicate},
     control::{Ask, Channel, Door, KNOCK, Tell},
     ended::{BROKEN_PIPE, Ended, leaves_broken_pipes_to_the_kernel, reap},
-    event::{Event, Ready, Subject, remaining},
+    event::{self, ENDING, Event, Ready, Subject, remaining},
     log::Log,
     log_line::Kind,
     pump::Ends,
@@ -16,10 +16,7 @@ use crate::{
     storage::ContainerDir,
 };
 use anyhow::{Context, Result};
-use nix::sys::{
-    signal::{SigSet, Signal},
-    signalfd::{SfdFlags, SignalFd},
-};
+use nix::sys::signalfd::SignalFd;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
@@ -59,13 +56,9 @@ impl Watch {
     /// Of the container in `dir`. From here on signals are kept for [`Watch::until`].
     pub fn new(dir: &ContainerDir, record: &Record) -> Result<Watch> {
         let door = Door::open(dir)?;
-        // Whoever ends a session or shuts the machine down means the container.
-        let caught: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, KNOCK].into_iter().collect();
-        SigSet::all().thread_block().context("block signals")?;
-        let signals = SignalFd::with_flags(&caught, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
         Ok(Watch {
             door,
-            signals: signals.context("make a signalfd")?,
+            signals: event::signals()?,
             clients: Clients::default(),
             streams: Vec::new(),
             log: Log::open(dir, record),
@@ -403,6 +396,3 @@ impl Watch {
         Ok(Ended { lost: self.lost.take(), ..if broken { BROKEN_PIPE } else { ended } })
     }
 }
-
-/// Signals that ask for the end, whatever becomes of the process.
-pub(super) const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGQUIT];
