@@ -154,7 +154,7 @@ fn join(plan: &Plan, subject: &Child, link: &Link) -> std::result::Result<(), Fa
             link.terminal(master.as_fd()).and_then(|()| link.wait()).step(Step::Terminal)?;
             Some(slave)
         }
-        Stdio::Pipes { .. } => None,
+        Stdio::Pipes { .. } | Stdio::Nothing => None,
     };
     stdio::connect(&plan.stdio, terminal, &plan.identity).step(Step::Stdio)?;
     privileges::settle(&plan.program)

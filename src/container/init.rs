@@ -76,7 +76,7 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     write_sysctls(plan)?;
     let terminal = match plan.stdio {
         Stdio::Terminal => Some(open_console(&root, link).step(Step::Terminal)?),
-        Stdio::Pipes { .. } => None,
+        Stdio::Pipes { .. } | Stdio::Nothing => None,
     };
     if plan.read_only {
         mount::set(&root, MountAttrFlags::MOUNT_ATTR_RDONLY, false).step(Step::Root)?;

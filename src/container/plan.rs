@@ -48,6 +48,8 @@ pub struct Plan {
 pub enum Stdio {
     /// To a new terminal of the container.
     Terminal,
+    /// To the container's /dev/null.
+    Nothing,
     /// To these pipes.
     Pipes {
         /// `None`: the container's /dev/null.

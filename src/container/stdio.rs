@@ -32,6 +32,10 @@ pub(super) fn connect(stdio: &Stdio, terminal: Option<OwnedFd>, identity: &Ident
             null = mount::null_device(CWD, OFlags::RDONLY)?;
             [&null, stdout, stderr]
         }
+        (None, Stdio::Nothing) => {
+            null = mount::null_device(CWD, OFlags::RDWR)?;
+            [&null, &null, &null]
+        }
         (None, Stdio::Terminal) => return Err(Errno::NOTTY),
     };
     for source in sources {

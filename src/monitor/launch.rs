@@ -118,7 +118,7 @@ fn accompany(
             Report::Failed(failure) => return Err(explain(plan, failure)),
             Report::Closed => return Ok(terminal),
         }
-        let ready = terminal.is_some() || matches!(plan.stdio, Stdio::Pipes { .. });
+        let ready = terminal.is_some() || !matches!(plan.stdio, Stdio::Terminal);
         if let (Some(identity), true) = (identity.take_if(|_| ready), ready) {
             preparation.before_payload(child).map_err(Failed::Other)?;
             tell(link.become_payload(&identity))?;

@@ -85,6 +85,28 @@ fn nothing_of_ours_is_inside() {
     }
 }
 
+#[test]
+fn a_detached_process_has_no_descriptor_of_the_host() {
+    let host = fs::metadata("/dev/null").expect("look at /dev/null").permissions();
+    for &user in User::all() {
+        let c = Running::new(Ctr::with_box(user), "box", &[], WAIT);
+        // A sticky bit means nothing there: a host survives the failure of this test.
+        let script = "f=/proc/$$/fd; said=$(stat -Lc %d:%i $f/0 $f/1 $f/2 /dev/null | sort -u | wc -l); \
+            chmod 1666 $f/0 $f/1 $f/2; echo $said >/tmp/said; mv /tmp/said /tmp/done";
+        c.exec(&["-d"], &["sh", "-c", script]).ok();
+        let mut said = String::new();
+        while said.is_empty() {
+            said = c.script(&[], "cat /tmp/done 2>/dev/null; :");
+        }
+        let now = fs::metadata("/dev/null").expect("look at /dev/null").permissions();
+        if now != host {
+            fs::set_permissions("/dev/null", host).expect("mend /dev/null");
+            panic!("a container changed the host's /dev/null, as {user:?}");
+        }
+        assert_eq!(said, "1", "0 to 2 are the container's /dev/null, as {user:?}");
+    }
+}
+
 /// The same as an image would have it, which also says where its programs are.
 #[test]
 fn no_descriptor_names_a_directory_or_a_program_of_an_image() {
