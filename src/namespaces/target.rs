@@ -3,7 +3,10 @@
 
 use crate::weakened;
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat},
+    fs::{
+        AtFlags, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, mkdirat, openat, openat2,
+        unlinkat,
+    },
     io::{Errno, Result},
 };
 use std::{
@@ -34,7 +37,7 @@ pub enum Kind {
 /// Whether symbolic links of the image may lead to another place in its root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
-    /// They may: /etc, /run, and what a user names.
+    /// They may, but not into /proc and /sys: /etc, /run, and what a user names.
     Follow,
     /// They may not: /proc, /sys and /dev are where every program expects them (CVE-2019-16884, CVE-2023-27561).
     Refuse,
@@ -143,8 +146,19 @@ impl Target {
             Links::Refuse if weakened::is("fixed-places") => ResolveFlags::empty(),
             Links::Refuse => ResolveFlags::NO_SYMLINKS,
         };
-        open_in_root(root, path, flags, links)
+        let place = open_in_root(root, path, flags, links)?;
+        if self.links == Links::Follow && is_kernels(&place)? && !weakened::is("kernel-places") {
+            return Err(Errno::LOOP);
+        }
+        Ok(place)
     }
+}
+
+/// What the kernel tells of itself: no link of an image leads a mount or its contents there.
+fn is_kernels(place: &OwnedFd) -> Result<bool> {
+    const SYSFS_MAGIC: FsWord = 0x6265_6572;
+    const CGROUP2_SUPER_MAGIC: FsWord = 0x6367_7270;
+    Ok([PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP2_SUPER_MAGIC].contains(&fstatfs(place)?.f_type))
 }
 
 /// openat2(2) below `root`, never out of it and never through a magic link.

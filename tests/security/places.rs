@@ -129,3 +129,29 @@ fn nothing_takes_the_place_of_proc() {
         );
     }
 }
+
+/// Filled with what is at its place, a tmpfs would show what our descriptors are, by their paths on the host.
+#[test]
+fn no_link_leads_a_mount_into_proc() {
+    for &user in User::all() {
+        let links = layer()
+            .symlink("fd", "/proc/1/fd")
+            .symlink("var/tmp", "/proc/1/fd")
+            .symlink("irq", "proc/irq")
+            .symlink("sys2", "/sys/kernel")
+            .symlink("mine", "/home");
+        let ctr = Ctr::new(user).with_hub().with_image("links", TestImage::new([Layer::busybox(), links]));
+        for option in ["--tmpfs=/fd", "--tmpfs=/irq:notmpcopyup", "--tmpfs=/sys2:notmpcopyup", "--read-only"]
+        {
+            let outcome = ctr.payload_of("links", &[option], &["ls", "-l", "/proc/1/fd/"]);
+            assert_eq!(
+                (outcome.code(), outcome.stdout()),
+                (125, String::new()),
+                "as {user:?} {option}: {outcome}"
+            );
+            assert!(outcome.stderr().contains("symbolic link"), "as {user:?} {option}: {outcome}");
+        }
+        let mounts = ctr.payload_of("links", &["--tmpfs=/mine"], &["cat", "/proc/mounts"]).ok();
+        assert!(mounts.contains(" /home tmpfs "), "as {user:?}: {mounts}");
+    }
+}
