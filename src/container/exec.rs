@@ -17,6 +17,10 @@ use super::{
 };
 use crate::{
     error::Explain,
+    namespaces::{
+        mount::{attach, new_filesystem},
+        root, unshare,
+    },
     security::{CapSet, capabilities},
     sys::{exec::Failure, fork::Child, signal},
     weakened,
@@ -25,8 +29,9 @@ use anyhow::{Context, Result, anyhow};
 use oci_spec::runtime::{Process, Spec};
 use rustix::{
     fs::{Mode, OFlags, open},
+    mount::MountAttrFlags,
     process::{DumpableBehavior, set_dumpable_behavior, setsid},
-    thread::{ThreadNameSpaceType, move_into_thread_name_spaces},
+    thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces},
 };
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -59,8 +64,6 @@ pub struct Request {
 /// What [`run`] executes.
 #[derive(Debug)]
 pub struct Plan {
-    /// The namespaces that [`enter`] has not joined.
-    joins: ThreadNameSpaceType,
     stdio: Stdio,
     identity: Identity,
     /// The payload.
@@ -85,12 +88,7 @@ impl Plan {
         if request.privileged {
             (program.capabilities, program.bounding_drop) = (capabilities::all_of_kernel(), CapSet::EMPTY);
         }
-        Ok(Plan {
-            joins: ThreadNameSpaceType::from_bits_retain(plan::namespaces(&spec).bits()),
-            stdio,
-            identity: identify(record, subject, request)?,
-            program,
-        })
+        Ok(Plan { stdio, identity: identify(record, subject, request)?, program })
     }
 }
 
@@ -110,22 +108,42 @@ pub fn subject(container: &Container) -> Result<Child> {
     }
 }
 
-/// Join the user and pid namespaces of `subject`: of this process only its children are seen inside.
-pub fn enter(subject: &Child, rootless: bool) -> Result<()> {
+/// Join the namespaces of `subject`, the first process of `container`, but for its mounts: in their place there are none at
+/// all. Of this process only its children are seen inside, and nothing of the host through them.
+pub fn enter(container: &Container, subject: &Child) -> Result<()> {
+    let doing = || format!("join the namespaces of process {}", subject.pid.as_raw_pid());
     // Our memory and our executable are not for the container to open, whatever ids it shares with us (CVE-2019-5736).
     if !weakened::is("not-dumpable") {
         set_dumpable_behavior(DumpableBehavior::NotDumpable).context("close our memory to others")?;
     }
     let mut namespaces = ThreadNameSpaceType::PROCESS_ID;
-    namespaces.set(ThreadNameSpaceType::USER, rootless);
+    namespaces.set(ThreadNameSpaceType::USER, container.record.mapping != "root");
+    if weakened::is("joiner-namespaces") {
+        return move_into_thread_name_spaces(subject.pidfd.as_fd(), namespaces).with_context(doing);
+    }
+    // What /proc shows everybody of the children: mounts, cgroups and, in /proc/PID/net, the network.
+    let own = plan::namespaces(&create::read_spec(&container.dir)?) - UnshareFlags::NEWNS;
+    namespaces |= ThreadNameSpaceType::from_bits_retain(own.bits());
     move_into_thread_name_spaces(subject.pidfd.as_fd(), namespaces)
-        .with_context(|| format!("join the namespaces of process {}", subject.pid.as_raw_pid()))
+        .map_err(Into::into)
+        .and_then(|()| leave_mounts())
+        .with_context(doing)
+}
+
+/// The host's mounts are not there any more.
+fn leave_mounts() -> Result<()> {
+    unshare(UnshareFlags::NEWNS)?;
+    root::keep_mounts_to_ourselves()?;
+    let nothing = new_filesystem(c"tmpfs", &[], MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    let place = open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    attach(&nothing, place)?;
+    Ok(root::pivot(nothing.as_fd())?)
 }
 
 /// Live the child's life up to the payload; its exit status if that fails.
 ///
 /// Who am I here: a copy of `ctr`, single-threaded, in the container's pid namespace and, unless the caller is root, in its
-/// user namespace with every capability; still in the caller's other namespaces. Nobody may look into me.
+/// other namespaces with every capability, but without any mount. Nobody may look into me.
 pub fn run(plan: &mut Plan, subject: &Child, link: Link) -> i32 {
     let joined = join(plan, subject, &link);
     let command = joined.and_then(|()| privileges::give_up(&plan.program, &plan.identity, &link));
@@ -144,7 +162,7 @@ fn join(plan: &Plan, subject: &Child, link: &Link) -> std::result::Result<(), Fa
         privileges::follow_parent();
     }
     let _ = setsid();
-    move_into_thread_name_spaces(subject.pidfd.as_fd(), plan.joins).step(Step::Join)?;
+    move_into_thread_name_spaces(subject.pidfd.as_fd(), ThreadNameSpaceType::MOUNT).step(Step::Join)?;
     // Here: the mount namespace's root is ours, too.
     let terminal = match plan.stdio {
         Stdio::Terminal => {

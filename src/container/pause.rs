@@ -84,10 +84,9 @@ pub fn resume(dir: &ContainerDir) -> Result<()> {
 
 /// To all but the first process, in one system call of a process that has joined them.
 fn signal_all(subject: &Child, container: &Container, number: Signal) -> Result<()> {
-    let rootless = container.record.mapping != "root";
     let helper = fork::fork(|| {
         // Who am I: a copy of the caller, on the way into the container's user and pid namespaces; my child gets there.
-        let joined = exec::enter(subject, rootless).and_then(|()| Ok(fork::split()?));
+        let joined = exec::enter(container, subject).and_then(|()| Ok(fork::split()?));
         match joined {
             Ok(None) => match kill(unistd::Pid::from_raw(-1), number) {
                 Ok(()) | Err(Errno::ESRCH) => 0,

@@ -21,6 +21,7 @@ use crate::{
     sys::{
         exec::Failure,
         fork::{self, Child, close_descriptors_except},
+        title::CommandLine,
     },
     weakened,
 };
@@ -41,6 +42,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// The container doesn't run, or what went wrong on the way to the payload.
 pub fn begin(container: &Container, request: &Request, manner: Manner) -> Result<Begun> {
     let (line, theirs) = Channel::pair()?;
+    let title = CommandLine::of_this_process().ok();
     let keeper = fork::fork(|| {
         // Who am I: a copy of the client with its privileges and in its namespaces, but in a session of my own. I hold its
         // standard streams, unless it does not stay, and the line.
@@ -48,6 +50,12 @@ pub fn begin(container: &Container, request: &Request, manner: Manner) -> Result
         let _ = SigSet::all().thread_block();
         close_descriptors_except(&[stdin(), stdout(), stderr(), theirs.as_fd()], request.preserve_fds);
         let _ = rustix::thread::set_name(c"ctr-exec");
+        // The process that joins is seen inside, at first as a copy of me.
+        if let Some(title) = title
+            && !weakened::is("joiner-namespaces")
+        {
+            title.replace("ctr-exec");
+        }
         keep(container, request, manner, theirs)
     });
     let keeper = keeper.context("fork")?;
@@ -87,16 +95,19 @@ struct Session {
     input: Option<OwnedFd>,
     pumps: Vec<Pump>,
     lost: Option<Errno>,
+    /// The host's, which is out of reach once the container was entered.
+    null: OwnedFd,
 }
 
 impl Session {
     fn start(container: &Container, request: &Request, manner: Manner) -> Result<Session> {
         let subject = exec::subject(container)?;
         let (stdio, ends) = streams(request, manner)?;
+        let null = null()?;
         let plan = Plan::new(container, &subject, request, stdio)?;
-        exec::enter(&subject, container.record.mapping != "root")?;
+        exec::enter(container, &subject)?;
         let started = start(plan, &subject)?;
-        let mut session = Session { started, input: None, pumps: Vec::new(), lost: None };
+        let mut session = Session { started, input: None, pumps: Vec::new(), lost: None, null };
         let duplicate = |fd: BorrowedFd<'_>| fcntl_dupfd_cloexec(fd, 3).context("duplicate a descriptor");
         match (session.started.terminal.take(), ends) {
             (Some(master), _) => {
@@ -184,8 +195,8 @@ impl Session {
 
     /// The client is gone: nobody is to wait for the end of its streams because of us.
     fn let_go(&mut self) {
-        let Ok(null) = null() else { return };
-        let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
+        let null = &self.null;
+        let _ = (dup2_stdin(null), dup2_stdout(null), dup2_stderr(null));
         for pump in &mut self.pumps {
             if let Ok(null) = null.try_clone() {
                 pump.redirect(null);

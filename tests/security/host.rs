@@ -68,3 +68,24 @@ fn many_containers_at_once() {
     }
     assert_eq!(c.0.run(["ps", "-q"]).ok().lines().count(), count);
 }
+
+/// Some files of a process are everybody's to read: while another one joins a container, they must not be the host's.
+#[test]
+fn who_joins_shows_nothing_of_the_host() {
+    let canary = format!("ctr-canary-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&canary).expect("an abstract address");
+    let _abstract = UnixListener::bind_addr(&address).expect("listen");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
+    let mount = mounts.split(' ').take(5).collect::<Vec<_>>().join(" ");
+    for &user in User::all() {
+        let peek = format!("exec probe peek {canary} '{mount}' SECRET >/tmp/seen");
+        let check = ["--health-cmd=true", "--health-interval=1s"];
+        let c = Running::new(Ctr::with_probe(user), "probe", &check, &peek);
+        while c.script(&[], "cat /tmp/seen; :").is_empty() {}
+        for _ in 0..10 {
+            c.exec(&["-e", "SECRET=1"], &["true"]).exits(0);
+            c.0.run(["healthcheck", "run", "c"]).exits(0);
+        }
+        assert_eq!(c.script(&[], "sort /tmp/seen | uniq -c"), "      1 up", "as {user:?}");
+    }
+}

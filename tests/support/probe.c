@@ -155,6 +155,27 @@ int main(int argc, char **argv) {
         return 1;
     } else if (!strcmp(what, "key")) {
         say("key", syscall(SYS_keyctl, KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING, "user", value, 0));
+    } else if (!strcmp(what, "peek")) {
+        /* peek WORD...: which files of each process that appears from now on hold a word, as long as it is there. */
+        const char *files[] = {"net/unix", "mountinfo", "cmdline"};
+        static char text[1 << 20];
+        setlinebuf(stdout);
+        puts("up");
+        for (int newest = getpid();;)
+            for (int pid = newest + 1; pid < newest + 16; pid++)
+                for (int n = 0; n < 3; n++) {
+                    char path[64];
+                    snprintf(path, sizeof path, "/proc/%d/%s", pid, files[n]);
+                    int fd = open(path, O_RDONLY);
+                    if (fd < 0) break;
+                    size_t length = 0;
+                    for (ssize_t more; length < sizeof text && (more = read(fd, text + length, sizeof text - length)) > 0;)
+                        length += more;
+                    close(fd);
+                    for (int i = 2; i < argc; i++)
+                        if (memmem(text, length, argv[i], strlen(argv[i]))) printf("%s %s\n", files[n], argv[i]);
+                    if (n == 2 && pid > newest) newest = pid;
+                }
     } else if (!strcmp(what, "outlive")) {
         /* What every entrypoint that gives up root does, on purpose or not: it is no longer told of its parent's death. */
         prctl(PR_SET_PDEATHSIG, 0);
