@@ -129,6 +129,25 @@ fn a_user_added_by_a_layer_is_known() {
 }
 
 #[test]
+fn users_that_only_their_owner_may_read_are_known() {
+    for &user in User::all() {
+        let private = Layer::new(Compression::Plain)
+            .mode_file("etc/passwd", "root:x:0:0::/root:/bin/sh\nmine:x:0:50::/mine:/bin/sh\n", 0)
+            .mode_file("etc/group", "staff:x:50:\n", 0);
+        let ctr =
+            Ctr::new(user).with_hub().with_image("private", TestImage::new([Layer::busybox(), private]));
+        let payload = ["sh", "-c", "echo $HOME"];
+        let group = if user == User::Single { "mine:0" } else { "mine" };
+        assert_eq!(ctr.payload_of("private", &["-u", group], &payload).ok(), "/mine", "as {user:?}");
+        ctr.run(["run", "-d", "--name=c", "--network=none", "private", "sleep", "1000"]).ok();
+        let exec = ["exec", "-u", group, "c", "id", "-g"];
+        let expected = if user == User::Single { "0" } else { "50" };
+        assert_eq!(ctr.run(exec).ok(), expected, "as {user:?}");
+        ctr.run(["rm", "-f", "c"]).ok();
+    }
+}
+
+#[test]
 fn entrypoint_and_command() {
     let config = json!({ "Env": ["PATH=/bin"], "Entrypoint": ["/bin/echo", "entry"], "Cmd": ["cmd"] });
     let plain = json!({ "Env": ["PATH=/bin"], "Cmd": ["echo", "cmd"] });

@@ -205,10 +205,7 @@ fn identify(record: &Record, subject: &Child, request: &Request) -> Result<Ident
         user.parse().with_context(|| format!("--user {user}")).hint("write it as --user USER[:GROUP]")?;
     let groups = record.groups.iter().map(|group| group.parse()).collect::<Result<Vec<_>>>()?;
     let root = root_of(subject)?;
-    let (passwd, group) = match record.storage_driver == "fuse-overlayfs" && record.mapping != "root" {
-        true => fuse::look_inside(subject, || users::read(root.as_fd()))?,
-        false => users::read(root.as_fd())?,
-    };
+    let (passwd, group) = fuse::read_users(subject, root.as_fd(), record.mapping != "root")?;
     let who = users::resolve(&passwd, &group, &user, &groups)?;
     Ok(Identity::new(who.uid, who.gid, &who.groups, who.home.as_bytes()))
 }

@@ -1,7 +1,7 @@
 //! fuse-overlayfs(1): the root file system where the kernel's overlay is refused. A process beside the container that
 //! serves the container's root.
 
-use super::rootfs::Layers;
+use super::{rootfs::Layers, users};
 use crate::{
     error::Explain,
     sys::{
@@ -25,7 +25,7 @@ use std::{
     fs::File,
     io::{Read, Seek},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -99,13 +99,17 @@ impl Drop for FuseOverlay {
     }
 }
 
-/// The two texts that `look` finds in the user namespace of `child`: to anybody outside of it a file system that it mounted
-/// says EACCES (fuse(8), `allow_other`).
-pub fn look_inside(
-    child: &Child,
-    look: impl FnOnce() -> Result<(String, String)>,
-) -> Result<(String, String)> {
-    let doing = "look at files through fuse-overlayfs";
+/// /etc/passwd and /etc/group below `root`, the root of `child`. What is its owner's alone is read in the user namespace of
+/// `child`, as is a file system that was mounted there: to anybody else it says EACCES (fuse(8), `allow_other`).
+pub fn read_users(child: &Child, root: BorrowedFd<'_>, rootless: bool) -> Result<(String, String)> {
+    match users::read(root) {
+        Err(failure) if rootless => look_inside(child, || users::read(root)).map_err(|_| failure),
+        texts => texts,
+    }
+}
+
+fn look_inside(child: &Child, look: impl FnOnce() -> Result<(String, String)>) -> Result<(String, String)> {
+    let doing = "look at the container's users";
     let (found, tell) = pipe_with(PipeFlags::CLOEXEC).context(doing)?;
     let looker = fork::fork(move || {
         // Who am I: a copy of the caller, single-threaded, root of the container's user namespace for this one look.

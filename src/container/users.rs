@@ -3,7 +3,10 @@
 
 use crate::{error::Explain, namespaces::Mapping, weakened};
 use anyhow::{Result, anyhow, bail};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::{
+    fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2},
+    io::Errno,
+};
 use std::{fmt, fs::File, io::Read, os::fd::BorrowedFd, str::FromStr};
 
 /// A user or a group, by number or by name. All digits is always a number, as everywhere in the field.
@@ -234,18 +237,19 @@ fn read_below(root: BorrowedFd<'_>, path: &str) -> Result<String> {
         openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), inside)
     };
     // Looked at before it is opened: to open a device or a FIFO has effects of its own.
-    let regular = open(OFlags::PATH)
-        .and_then(fstat)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-    if !regular {
-        return Ok(String::new());
+    let explain = |cause| anyhow!("read /{path} of the container: {cause}");
+    match open(OFlags::PATH).and_then(fstat) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {}
+        // Not to be seen is not the same as not to be there.
+        Err(Errno::ACCESS) => return Err(explain(Errno::ACCESS.into())),
+        _ => return Ok(String::new()),
     }
     let limit = if weakened::is("passwd-size") { u64::MAX } else { FILE_LIMIT + 1 };
     let mut text = Vec::new();
     open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
         .map_err(std::io::Error::from)
         .and_then(|file| File::from(file).take(limit).read_to_end(&mut text))
-        .map_err(|cause| anyhow!("read /{path} of the container: {cause}"))?;
+        .map_err(explain)?;
     if text.len() as u64 > FILE_LIMIT {
         text.truncate(text.iter().rposition(|b| *b == b'\n').unwrap_or(0));
     }

@@ -167,10 +167,7 @@ impl launch::Preparation for Preparation<'_> {
     }
 
     fn identify(&mut self, child: &Child, root: BorrowedFd<'_>) -> Result<link::Identity> {
-        let (passwd, group) = match self.overlay {
-            Some(_) if self.mapping.is_rootless() => fuse::look_inside(child, || users::read(root))?,
-            _ => users::read(root)?,
-        };
+        let (passwd, group) = fuse::read_users(child, root, self.mapping.is_rootless())?;
         let who = users::resolve(&passwd, &group, &self.user, &self.groups)?;
         users::exist(self.mapping, &who)?;
         Ok(link::Identity::new(who.uid, who.gid, &who.groups, who.home.as_bytes()))
