@@ -80,6 +80,9 @@ fn exit_codes() {
         assert_eq!((lines("error: "), lines("hint: ")), (expected, expected), "{outcome}");
         assert!(expected == 0 || told.contains(&format!("{:?}", command[0])), "{outcome}");
     }
+    // Longer than what a monitor says at once.
+    let outcome = ctr.payload_of("codes", &[], &[&"a".repeat(30_000)]);
+    assert!(outcome.code() == 127 && outcome.stderr().contains("a\": not found"), "{}", outcome.stderr());
     assert_eq!(ids(&ctr), [""; 0]);
     ctr.run(["run", "--pull=never", "no-such-image", "true"]).fails("no-such-image");
 }

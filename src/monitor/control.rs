@@ -97,8 +97,8 @@ impl Told {
     /// Ready for the way.
     pub fn of(failure: &Error) -> Told {
         Told {
-            message: format!("{failure:#}"),
-            hint: crate::error::hint(failure).map(str::to_owned),
+            message: clip(format!("{failure:#}")),
+            hint: crate::error::hint(failure).map(|hint| clip(hint.to_owned())),
             status: crate::error::status(failure),
         }
     }
@@ -253,6 +253,19 @@ fn knock(monitor: i32) -> bool {
 
 /// Bytes of a message.
 const LONGEST: usize = 16 << 10;
+/// Bytes of an error or a hint, which may name what an image says; JSON takes up to six for one.
+const WORDS: usize = 1 << 10;
+
+/// Without its middle: the operation is at the front, the cause at the end.
+fn clip(words: String) -> String {
+    if words.len() <= WORDS {
+        return words;
+    }
+    let (head, tail) =
+        (words.floor_char_boundary(WORDS / 2), words.ceil_char_boundary(words.len() - WORDS / 2));
+    format!("{}…{}", &words[..head], &words[tail..])
+}
+
 /// Descriptors of a message.
 const DESCRIPTORS: usize = 4;
 
