@@ -245,7 +245,8 @@ fn watch(started: &Started, printed: OwnedFd, end: Instant) -> Result<(i32, Stri
         let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).ok();
         match poll(&mut fds, left.as_ref()) {
             Err(Errno::INTR) => continue,
-            Ok(0) => {
+            // One that prints without end is late, too.
+            Ok(_) if Instant::now() >= end => {
                 // It leads its group, and its number is its own until we take its status: what it started goes with it.
                 let _ = kill_process_group(started.child.pid, Signal::KILL);
                 break -1;
