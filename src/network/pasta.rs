@@ -7,7 +7,7 @@ use crate::{
 use anyhow::{Context, Result, anyhow};
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    fs::{CWD, Mode, OFlags, mkfifoat, open},
+    fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, mkfifoat, open},
     process::{
         Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
         waitpid,
@@ -59,7 +59,9 @@ impl Pasta {
         let user = rootless.then(|| namespace("user")).transpose()?;
         exec::inherit(&network).with_context(doing)?;
         let mut command = Command::new(pasta);
+        // It reads what the container sends: nothing of the user's environment is in its memory.
         command
+            .env_clear()
             .args(["--config-net", "--foreground", "--quiet", "--stderr"])
             // Nothing of the host's loopback inside, nothing of the container's outside.
             .args(["--no-map-gw", "-t", "none", "-u", "none", "-T", "none", "-U", "none"])
@@ -94,6 +96,8 @@ impl Pasta {
         let is_ready = fds[0].revents().contains(PollFlags::IN);
         let _ = std::fs::remove_file(&fifo);
         if is_ready {
+            // What a container makes it complain of from here on takes no memory.
+            fcntl_add_seals(&words, SealFlags::WRITE | SealFlags::GROW).context("seal a memory file")?;
             return Ok(helper);
         }
         let mut said = String::new();
@@ -116,7 +120,6 @@ impl Drop for Pasta {
 
 /// What pasta says goes to memory: a pipe could fill up, for nobody reads it while the container runs.
 fn words_file() -> Result<std::fs::File> {
-    let file =
-        rustix::fs::memfd_create(c"pasta", rustix::fs::MemfdFlags::CLOEXEC).context("make a memory file")?;
-    Ok(file.into())
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    Ok(memfd_create(c"pasta", flags).context("make a memory file")?.into())
 }
