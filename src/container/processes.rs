@@ -3,7 +3,7 @@
 use crate::sys::fork::Child;
 use anyhow::{Context, Result};
 use rustix::{param::clock_ticks_per_second, time::ClockId};
-use std::{fs, path::Path, time::Duration};
+use std::{fs, io::Read, time::Duration};
 
 /// One process, as proc_pid_stat(5) and proc_pid_status(5) have it; ids are the container's unless they say otherwise.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +66,12 @@ pub fn of(first: &Child) -> Result<Vec<Process>> {
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     let inside = pids.filter(|pid| fs::read_link(proc(*pid, "ns/pid")).is_ok_and(|link| link == namespace));
     let read = |pid| {
-        let text = |file: &str| fs::read(Path::new(&proc(pid, file))).ok();
+        // Its arguments may be mebibytes, and it one of thousands.
+        let text = |file: &str| {
+            let mut text = Vec::new();
+            fs::File::open(proc(pid, file)).ok()?.take(LONGEST).read_to_end(&mut text).ok()?;
+            Some(text)
+        };
         let mut process = Process { host_pid: pid, ..Process::default() };
         stat(&mut process, &String::from_utf8_lossy(&text("stat")?), uptime)?;
         status(&mut process, &String::from_utf8_lossy(&text("status")?));
@@ -89,6 +94,9 @@ pub fn of(first: &Child) -> Result<Vec<Process>> {
     found.sort_by_key(|process| process.pid);
     Ok(found)
 }
+
+/// Bytes read of a file about one process.
+const LONGEST: u64 = 16 << 10;
 
 /// `name (comm) state ppid …`; the comm may hold anything. The parent's id stays the host's here.
 fn stat(process: &mut Process, text: &str, uptime: Duration) -> Option<()> {

@@ -117,3 +117,20 @@ fn output_that_nobody_reads_is_held_by_nobody() {
     }
     assert!(seen >= 3, "the client, what stands beside the payload, and the payload");
 }
+
+#[test]
+fn arguments_of_mebibytes_are_cut() {
+    let c = Running::new(
+        Ctr::with_box(User::Rootless),
+        "box",
+        &[],
+        &format!(
+            "a=$(head -c 120000 /dev/zero | tr '\\0' a); sh -c 'sleep 1000; :' $a $a $a $a $a $a $a $a & {WAIT}"
+        ),
+    );
+    let mut listed = String::new();
+    while !listed.contains("aaaa") {
+        listed = c.0.run(["top", "c", "args"]).ok();
+    }
+    assert!(listed.len() < 40_000, "{} bytes", listed.len());
+}
