@@ -36,6 +36,9 @@ pub fn confirm(question: &str) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
+/// Characters to which cells are aligned: an image's words may be mebibytes, and there is one for each row.
+const WIDEST: usize = 500;
+
 /// Rows under headings, columns aligned. With `headings` empty there is no first line.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let first = (!headings.is_empty()).then(|| headings.iter().map(|h| (*h).to_owned()).collect());
@@ -45,7 +48,8 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column| {
         lines.iter().filter_map(|line| line.get(column)).map(|cell: &String| cell.chars().count()).max()
     };
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0).max(10) + 2).collect();
+    let widths: Vec<usize> =
+        (0..columns).map(|column| width(column).unwrap_or(0).clamp(10, WIDEST) + 2).collect();
     let mut text = String::new();
     for line in lines {
         let mut row = String::new();

@@ -134,3 +134,16 @@ fn arguments_of_mebibytes_are_cut() {
     }
     assert!(listed.len() < 40_000, "{} bytes", listed.len());
 }
+
+/// It has to be printed, but a column that wide is no column.
+#[test]
+fn a_command_of_any_length_is_listed() {
+    let long = "x".repeat(100_000);
+    let ctr = Ctr::with_box(User::Rootless);
+    for name in ["long", "short"] {
+        let command = if name == "long" { long.as_str() } else { "true" };
+        ctr.run(["create", "--name", name, "--network=none", "box", command]).ok();
+    }
+    let listed = ctr.run(["ps", "-a", "--no-trunc"]).ok();
+    assert!(listed.contains(&long) && listed.len() < 110_000, "{} bytes", listed.len());
+}
