@@ -1,7 +1,7 @@
 //! Row 5: capabilities of a payload, exactly.
 
 use crate::{
-    DEFAULT, NET_ADMIN, fields, sets,
+    DEFAULT, NET_ADMIN, Running, WAIT, fields, sets,
     support::{Ctr, User},
 };
 use std::collections::BTreeMap;
@@ -66,5 +66,22 @@ fn no_new_privileges_and_the_filter_are_as_asked() {
         assert_eq!(of(&[]), expected("0", "2"), "as {user:?}");
         assert_eq!(of(&["--security-opt=no-new-privileges"]), expected("1", "2"), "as {user:?}");
         assert_eq!(of(&["--security-opt=seccomp=unconfined"]), expected("0", "0"), "as {user:?}");
+    }
+}
+
+#[test]
+fn who_joins_has_no_more_than_the_first_process() {
+    for &user in User::all() {
+        for (options, privileges) in [(&[][..], "0"), (&["--security-opt=no-new-privileges"], "1")] {
+            let c = Running::new(Ctr::with_box(user), "box", options, WAIT);
+            let own = |options: &[&str]| fields(&c.exec(options, &["cat", "/proc/self/status"]).ok());
+            let status = own(&[]);
+            assert_eq!(sets(&status), [0, DEFAULT, DEFAULT, DEFAULT, 0], "as {user:?} {options:?}");
+            assert_eq!((status["NoNewPrivs"].as_str(), status["Seccomp"].as_str()), (privileges, "2"));
+            // A namespace of one id has no other user.
+            if user != User::Single {
+                assert_eq!(sets(&own(&["-u", "1000"])), [0, 0, 0, DEFAULT, 0], "as {user:?} {options:?}");
+            }
+        }
     }
 }
