@@ -3,9 +3,13 @@
 
 use super::disk::ByErrno;
 use crate::{error::Explain, weakened};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use rustix::process;
-use std::{env, fs, os::unix::fs::DirBuilderExt, path::PathBuf};
+use std::{
+    env, fs,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::PathBuf,
+};
 
 /// The four directories of this user, each `…/ctr`.
 #[derive(Clone, Debug)]
@@ -38,9 +42,21 @@ impl Dirs {
     }
 
     /// Make data and runtime directories, 0700 whatever the umask.
+    ///
+    /// # Errors
+    /// One that is there is somebody else's, or others may write to it: what lies there decides what runs.
     pub fn create(&self) -> Result<()> {
         for dir in [&self.data, &self.runtime] {
-            if dir.is_dir() {
+            if let Ok(meta) = fs::metadata(dir)
+                && meta.is_dir()
+            {
+                let ours = [0, process::geteuid().as_raw()].contains(&meta.uid()) && meta.mode() & 0o022 == 0;
+                if !ours && !weakened::is("store-owner") {
+                    return Err(anyhow!("{} may be written by other users", dir.display())).hint(format!(
+                        "`chmod 700 {0}` if it is yours, or name another place",
+                        dir.display()
+                    ));
+                }
                 continue;
             }
             // Parents get the mode the XDG specification asks for, too.

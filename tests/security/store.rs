@@ -54,6 +54,24 @@ fn the_store_is_its_users_alone() {
     }
 }
 
+/// Whoever can move `containers` away and put another one there says what runs.
+#[test]
+fn a_store_that_others_may_write_is_refused() {
+    for &user in User::all() {
+        let ctr = Ctr::new(user);
+        for (option, mode) in [("--root", 0o777), ("--root", 0o1777), ("--root", 0o770), ("--runroot", 0o777)]
+        {
+            ctr.file("shared/x", "");
+            let shared = ctr.home().join("shared");
+            fs::set_permissions(&shared, fs::Permissions::from_mode(mode)).expect("chmod");
+            let place = shared.display().to_string();
+            ctr.run([option, &place, "ps"]).fails("other users").hints("chmod 700");
+            fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).expect("chmod");
+            ctr.run([option, &place, "ps"]).ok();
+        }
+    }
+}
+
 #[test]
 fn a_link_in_the_place_of_a_log() {
     let ctr = Ctr::with_box(User::Rootless);
@@ -101,6 +119,8 @@ fn a_monitor_obeys_its_user_alone() {
         String::from_utf8_lossy(&command.output().expect("start the probe").stdout).into_owned()
     };
     assert_eq!(said(Some(65534)), "order refused\n");
+    // We don't work in one that is open.
+    fs::set_permissions(run.join("ctr"), fs::Permissions::from_mode(0o700)).expect("close it");
     assert_eq!(c.0.run(["ps", "-q"]).ok().lines().count(), 1, "it runs on");
     let own = c.0.user().ids().map(|(uid, _)| uid);
     assert_eq!(said(own), "order obeyed\n");
