@@ -11,4 +11,5 @@ pub mod registry;
 pub mod security;
 pub mod storage;
 pub mod sys;
+pub mod transports;
 pub mod weakened;

@@ -12,6 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["build"],
     &["monitor"],
     &["container"],
+    &["transports"],
     &["registry"],
     &["storage", "network"],
     &["namespaces", "cgroups", "security"],

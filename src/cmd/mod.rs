@@ -2,6 +2,7 @@
 //! by name.
 
 mod attach;
+mod commit;
 mod container_filter;
 mod cp;
 mod diff;
@@ -13,10 +14,12 @@ mod health_args;
 mod healthcheck;
 mod image_filter;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod inspect_container;
 mod kill;
+mod load;
 mod log_options;
 mod logs;
 mod measure;
@@ -33,6 +36,7 @@ mod rmi;
 mod run;
 mod run_args;
 mod run_request;
+mod save;
 mod start;
 mod stats;
 mod stop;

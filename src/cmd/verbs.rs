@@ -14,6 +14,12 @@ pub enum Verb {
     Pull(pull::Args),
     /// List images
     Images(images::Args),
+    /// Write images to an archive or a directory
+    Save(save::Args),
+    /// Read images from an archive or a directory
+    Load(load::Args),
+    /// Make an image of a root file system's archive
+    Import(import::Args),
     /// List containers
     Ps(ps::Args),
     /// Remove images
@@ -80,6 +86,8 @@ pub enum ContainerVerb {
     Cp(cp::Args),
     /// Show what a container has changed in its files
     Diff(diff::Args),
+    /// Make an image of what a container has changed
+    Commit(commit::Args),
     /// Write a container's files as a tar archive
     Export(export::Args),
     /// Mount a container's files, as root
@@ -115,6 +123,12 @@ pub enum ImageVerb {
     Pull(pull::Args),
     /// Remove images
     Rm(rmi::Args),
+    /// Write images to an archive or a directory
+    Save(save::Args),
+    /// Read images from an archive or a directory
+    Load(load::Args),
+    /// Make an image of a root file system's archive
+    Import(import::Args),
     /// Show all about them as JSON
     Inspect(inspect::Args),
 }
@@ -138,12 +152,14 @@ impl Verb {
     pub fn run(self, globals: &Globals) -> Result<u8> {
         use {ContainerGroup as C, ContainerVerb as V, ImageVerb as I, inspect::Kind};
         // All but these end like any program when nobody reads what they print: `run` and `start` pass SIGPIPE on to their
-        // container, `cp` hears from the other end of its pipe why that is gone.
+        // container, `cp` and `commit` hear from the other end of their pipe why that is gone.
         if !matches!(
             self,
-            Verb::OfContainers(V::Run(_) | V::Start(_) | V::Exec(_) | V::Cp(_) | V::Attach(_))
+            Verb::OfContainers(V::Run(_) | V::Start(_) | V::Exec(_) | V::Cp(_) | V::Commit(_) | V::Attach(_))
                 | Verb::Container(Group {
-                    verb: C::Shared(V::Run(_) | V::Start(_) | V::Exec(_) | V::Cp(_) | V::Attach(_))
+                    verb: C::Shared(
+                        V::Run(_) | V::Start(_) | V::Exec(_) | V::Cp(_) | V::Commit(_) | V::Attach(_)
+                    )
                 })
         ) {
             sys::signal::die_on_broken_pipe();
@@ -152,6 +168,9 @@ impl Verb {
             Verb::OfContainers(verb) | Verb::Container(Group { verb: C::Shared(verb) }) => verb.run(globals),
             Verb::Pull(args) | Verb::Image(Group { verb: I::Pull(args) }) => pull::run(&args, globals),
             Verb::Images(args) | Verb::Image(Group { verb: I::Ls(args) }) => images::run(&args, globals),
+            Verb::Save(args) | Verb::Image(Group { verb: I::Save(args) }) => save::run(&args, globals),
+            Verb::Load(args) | Verb::Image(Group { verb: I::Load(args) }) => load::run(&args, globals),
+            Verb::Import(args) | Verb::Image(Group { verb: I::Import(args) }) => import::run(&args, globals),
             Verb::Ps(args) | Verb::Container(Group { verb: C::Ls(args) }) => ps::run(&args, globals),
             Verb::Rmi(args) | Verb::Image(Group { verb: I::Rm(args) }) => rmi::run(&args, globals),
             Verb::Inspect(args) => inspect::run(&args, globals),
@@ -193,6 +212,7 @@ impl ContainerVerb {
             ContainerVerb::Rm(args) => rm::run(&args, globals),
             ContainerVerb::Cp(args) => cp::run(&args, globals),
             ContainerVerb::Diff(args) => diff::run(&args, globals),
+            ContainerVerb::Commit(args) => commit::run(&args, globals),
             ContainerVerb::Export(args) => export::run(&args, globals),
             ContainerVerb::Mount(args) => mount::mount(&args, globals),
             ContainerVerb::Unmount(args) => mount::unmount(&args, globals),

@@ -1,6 +1,7 @@
 //! A container: asked for, specified, planned, brought to life, found again, removed.
 
 pub mod claim;
+pub mod commit;
 pub mod create;
 pub mod devices;
 pub mod environment;

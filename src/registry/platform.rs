@@ -40,6 +40,11 @@ impl Platform {
         }
     }
 
+    /// Its architecture, as GOARCH spells it.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
     /// How far `offered` is from what is wanted: 0 is exact; `None` can't run here. A lower level of the same
     /// architecture runs (arm/v6 on arm/v7, amd64 on amd64/v3).
     pub fn distance(&self, offered: &Platform) -> Option<u32> {

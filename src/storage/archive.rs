@@ -40,6 +40,11 @@ pub enum Kind {
     Directory,
 }
 
+/// Whether a file that begins with `head` may be a tar archive.
+pub fn begins_with(head: &[u8]) -> bool {
+    head.get(..512).is_some_and(|block| Blocks::new(block).header().is_ok())
+}
+
 /// An archive that is read once, from front to back.
 pub struct Archive<R> {
     blocks: Blocks<R>,
@@ -87,6 +92,11 @@ impl<R: BufRead> Archive<R> {
         }
     }
 
+    /// Bytes of the current file's data that nobody has read.
+    pub fn data_left(&self) -> u64 {
+        self.blocks.data_left()
+    }
+
     /// Some more data of the current file, or nothing at its end.
     pub fn read_data(&mut self) -> Result<&[u8]> {
         self.blocks.read_data()
@@ -97,9 +107,14 @@ impl<R: BufRead> Archive<R> {
         self.blocks.consume(length);
     }
 
-    /// Read to the very end of the stream.
-    pub fn drain(self) -> Result<()> {
-        self.blocks.drain()
+    /// Whether the archive said that it ends, and not the stream.
+    pub fn is_ended(&self) -> bool {
+        self.blocks.is_ended()
+    }
+
+    /// Read to the very end of the stream, which is at most `limit` bytes away.
+    pub fn drain(self, limit: u64) -> Result<()> {
+        self.blocks.drain(limit)
     }
 
     fn entry(

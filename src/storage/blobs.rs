@@ -35,6 +35,15 @@ impl Store {
         Ok(bytes)
     }
 
+    /// Blob `digest`, open for reading, and its size. What is in it has not been verified.
+    pub fn open_blob(&self, digest: &Digest) -> Result<(File, u64)> {
+        let path = self.blob_path(&digest.hex());
+        let open = || File::open(&path).and_then(|file| file.metadata().map(|meta| (file, meta.len())));
+        open()
+            .with_context(|| format!("open blob {}", path.display()))
+            .hint("pull the image again: `ctr pull --policy=always IMAGE`")
+    }
+
     /// Store `bytes`. They survive a power loss once an image that names them is published.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);

@@ -15,11 +15,13 @@ pub struct Blocks<R> {
     /// Of the current entry: data that nobody has read, and the padding behind it.
     data: u64,
     padding: u64,
+    /// The mark at the archive's end has been read.
+    ended: bool,
 }
 
 impl<R: BufRead> Blocks<R> {
     pub fn new(reader: R) -> Blocks<R> {
-        Blocks { reader, data: 0, padding: 0 }
+        Blocks { reader, data: 0, padding: 0, ended: false }
     }
 
     /// From here on `length` bytes of data follow. Returned by [`Blocks::data_left`] until they are read.
@@ -74,6 +76,7 @@ impl<R: BufRead> Blocks<R> {
             return Ok(None);
         }
         if header.as_bytes() == &[0; 512] {
+            self.ended = true;
             if self.block(header.as_mut_bytes())? && header.as_bytes() != &[0; 512] {
                 bail!("archive goes on after its end");
             }
@@ -128,13 +131,21 @@ impl<R: BufRead> Blocks<R> {
         self.data -= length as u64;
     }
 
-    /// Read to the very end of the stream.
-    pub fn drain(mut self) -> Result<()> {
+    /// Whether the archive said that it ends, and not the stream.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Read to the very end of the stream, which is at most `limit` bytes away.
+    pub fn drain(mut self, limit: u64) -> Result<()> {
+        let mut left = limit;
         loop {
-            match fill(&mut self.reader)?.len() {
-                0 => return Ok(()),
-                length => self.reader.consume(length),
+            let length = fill(&mut self.reader)?.len();
+            if length == 0 {
+                return Ok(());
             }
+            left = left.checked_sub(length as u64).context("archive goes on after its end")?;
+            self.reader.consume(length);
         }
     }
 }

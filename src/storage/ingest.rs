@@ -2,17 +2,20 @@
 //! third hashes the plain archive and unpacks it. Buffers go round, so the memory of a layer is fixed.
 
 use super::{
-    Digest, LayerSource,
+    Digest,
     decompress::decoder,
+    layers::Expected,
     unpack::{self, Policy, Unpacked},
 };
 use crate::{sys::writeback, weakened};
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest as _, Sha256};
 use std::{
+    cell::Cell,
     fs::File,
     io::{self, BufRead, Read, Write},
     os::fd::{AsFd, OwnedFd},
+    rc::Rc,
     sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     thread,
 };
@@ -27,16 +30,16 @@ const WRITTEN_AT_ONCE: u64 = 8 << 20;
 const FREE_SIZE: u64 = 1 << 30;
 const MAX_RATIO: u64 = 100;
 
-/// Unpack the blob of `source` from `chunks`, until they end, into the directory `root`.
+/// Unpack the blob that comes from `chunks`, until they end, into the directory `root`; what that made, and its diff id.
 ///
 /// # Errors
-/// Whatever went wrong first; the diff id is not what `source` says.
+/// Whatever went wrong first; the diff id is not what was `expected`.
 pub fn ingest(
-    source: &LayerSource,
+    expected: &Expected,
     chunks: Receiver<Vec<u8>>,
     root: OwnedFd,
     policy: &Policy,
-) -> Result<Unpacked> {
+) -> Result<(Unpacked, Digest)> {
     thread::scope(|scope| {
         let (full, filled) = sync_channel(BUFFERS);
         let (spare, empty) = channel();
@@ -45,10 +48,10 @@ pub fn ingest(
         }
         let unpacking = thread::Builder::new()
             .name("unpack".into())
-            .spawn_scoped(scope, move || unpack(source, filled, spare, root, policy))
+            .spawn_scoped(scope, move || unpack(expected, filled, spare, root, policy))
             .context("start a thread")?;
-        let mut chunks = Chunks { queue: chunks, chunk: Vec::new(), at: 0 };
-        let decompressed = decompress(source, &mut chunks, full, empty);
+        let mut chunks = Chunks { queue: chunks, chunk: Vec::new(), at: 0, taken: Rc::default() };
+        let decompressed = decompress(expected, &mut chunks, full, empty);
         let unpacked = unpacking.join().unwrap_or_else(|_| bail!("the unpacking thread panicked"));
         if decompressed.is_err() {
             // Taken to the end: if the blob is not what it should be, its receiver is to find that as the cause.
@@ -61,14 +64,14 @@ pub fn ingest(
 
 /// Ends early without an error when nobody reads `full` any more.
 fn decompress(
-    source: &LayerSource,
+    expected: &Expected,
     chunks: &mut Chunks,
     full: SyncSender<(Vec<u8>, usize)>,
     empty: Receiver<Vec<u8>>,
 ) -> Result<()> {
-    let decompress = || format!("decompress layer {}", source.blob);
-    let limit = source.size.saturating_mul(MAX_RATIO).saturating_add(FREE_SIZE);
-    let mut decoder = decoder(source.compression, &mut *chunks).with_context(decompress)?;
+    let decompress = || format!("decompress {expected}");
+    let taken = chunks.taken.clone();
+    let mut decoder = decoder(expected.compression, &mut *chunks).with_context(decompress)?;
     let mut total = 0;
     while let Ok(mut buffer) = empty.recv() {
         let mut length = 0;
@@ -86,8 +89,9 @@ fn decompress(
             return Ok(());
         }
         total += length as u64;
-        if total > limit && !weakened::is("unpacked-size") {
-            bail!("layer {} of {} bytes unpacks to more than {limit} bytes", source.blob, source.size);
+        let size = expected.size.unwrap_or_else(|| taken.get());
+        if expected.bounded && total > expanded(size) && !weakened::is("unpacked-size") {
+            bail!("{expected} of {size} bytes unpacks to more than {} bytes", expanded(size));
         }
         if full.send((buffer, length)).is_err() {
             break;
@@ -96,47 +100,54 @@ fn decompress(
     Ok(())
 }
 
+/// So many bytes may come of `size` compressed ones.
+pub fn expanded(size: u64) -> u64 {
+    size.saturating_mul(MAX_RATIO).saturating_add(FREE_SIZE)
+}
+
 /// A blob on its way to disk, hashed as it comes.
 pub struct Blob {
-    expected: Digest,
-    size: u64,
+    expected: Expected,
     file: File,
     hasher: Sha256,
     length: u64,
 }
 
 impl Blob {
-    /// The blob of `source`, to be written to the new `file`.
-    pub fn new(source: &LayerSource, file: File) -> Blob {
-        Blob { expected: source.blob, size: source.size, file, hasher: Sha256::new(), length: 0 }
+    /// A blob to be written to the new `file`.
+    pub fn new(expected: Expected, file: File) -> Blob {
+        Blob { expected, file, hasher: Sha256::new(), length: 0 }
     }
 
     /// Its next bytes.
     pub fn take(&mut self, chunk: &[u8]) -> Result<()> {
         let before = self.length;
         self.length += chunk.len() as u64;
-        if self.length > self.size {
-            bail!("blob {} is larger than the {} bytes it should have", self.expected, self.size);
+        if let Some(size) = self.expected.size.filter(|size| self.length > *size) {
+            bail!("{} is larger than the {size} bytes it should have", self.name());
         }
         self.hasher.update(chunk);
-        self.file.write_all(chunk).with_context(|| format!("write blob {}", self.expected))?;
+        self.file.write_all(chunk).with_context(|| format!("write {}", self.name()))?;
         if before / WRITTEN_AT_ONCE != self.length / WRITTEN_AT_ONCE {
             writeback::begin(self.file.as_fd());
         }
         Ok(())
     }
 
-    /// Whether what came is all of it, and nothing else.
-    pub fn verify(&self) -> Result<()> {
-        let Blob { expected, size, .. } = self;
-        if self.length != *size {
-            bail!("blob {expected} ended after {} of {size} bytes", self.length);
+    /// Its digest and its size, if what came is all of it, and nothing else.
+    pub fn verify(&self) -> Result<(Digest, u64)> {
+        if let Some(size) = self.expected.size.filter(|size| self.length != *size) {
+            bail!("{} ended after {} of {size} bytes", self.name(), self.length);
         }
         let found = Digest::from(<[u8; 32]>::from(self.hasher.clone().finalize()));
-        if found != *expected && !weakened::is("digests") {
-            bail!("blob {expected} is damaged: its contents are {found}");
+        if self.expected.blob.is_some_and(|expected| found != expected) && !weakened::is("digests") {
+            bail!("{} is damaged: its contents are {found}", self.name());
         }
-        Ok(())
+        Ok((self.expected.blob.unwrap_or(found), self.length))
+    }
+
+    fn name(&self) -> String {
+        self.expected.blob.map_or_else(|| "the blob".to_owned(), |blob| format!("blob {blob}"))
     }
 }
 
@@ -145,6 +156,8 @@ struct Chunks {
     queue: Receiver<Vec<u8>>,
     chunk: Vec<u8>,
     at: usize,
+    /// Bytes that have come.
+    taken: Rc<Cell<u64>>,
 }
 
 impl Chunks {
@@ -158,6 +171,7 @@ impl BufRead for Chunks {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.at == self.chunk.len() {
             let Ok(chunk) = self.queue.recv() else { return Ok(&[]) };
+            self.taken.set(self.taken.get() + chunk.len() as u64);
             (self.chunk, self.at) = (chunk, 0);
         }
         Ok(&self.chunk[self.at..])
@@ -177,24 +191,22 @@ impl Read for Chunks {
 }
 
 fn unpack(
-    source: &LayerSource,
+    expected: &Expected,
     filled: Receiver<(Vec<u8>, usize)>,
     spare: Sender<Vec<u8>>,
     root: OwnedFd,
     policy: &Policy,
-) -> Result<Unpacked> {
+) -> Result<(Unpacked, Digest)> {
     let mut plain = Plain { filled, spare, buffer: Vec::new(), length: 0, at: 0, hasher: Sha256::new() };
-    let unpacked = unpack::unpack(&mut plain, root.as_fd(), policy)
-        .with_context(|| format!("unpack layer {}", source.diff_id))?;
+    let unpacked = unpack::unpack(&mut plain, root.as_fd(), policy).with_context(|| {
+        expected.diff_id.map_or("unpack the layer".into(), |id| format!("unpack layer {id}"))
+    })?;
     let found = Digest::from(<[u8; 32]>::from(plain.hasher.finalize()));
-    if found != source.diff_id && !weakened::is("digests") {
-        return Err(anyhow!(
-            "layer {} unpacks to {found}, not to its diff id {}",
-            source.blob,
-            source.diff_id
-        ));
+    let diff_id = expected.diff_id.unwrap_or(found);
+    if found != diff_id && !weakened::is("digests") {
+        return Err(anyhow!("{expected} unpacks to {found}, not to its diff id {diff_id}"));
     }
-    Ok(unpacked)
+    Ok((unpacked, diff_id))
 }
 
 /// The plain archive, hashed as it comes. Buffers go back once they are read.

@@ -13,10 +13,11 @@ use rustix::{
     io::Errno,
 };
 use std::{
+    fmt,
     fs::{self, DirBuilder, File},
     os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::mpsc::{SyncSender, sync_channel},
     thread::{self, JoinHandle},
 };
 
@@ -36,13 +37,60 @@ pub struct LayerSource {
     pub diff_id: Digest,
 }
 
-/// A layer on its way into the store. Dropped before [`LayerIngest::finish`] it leaves nothing.
+/// What is known of a layer before it has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// Of the blob as it travels.
+    pub blob: Option<Digest>,
+    /// Bytes of the blob.
+    pub size: Option<u64>,
+    /// It may not expand to more than a layer does; else it is our own.
+    pub bounded: bool,
+    /// Of the blob.
+    pub compression: Compression,
+    /// Of the plain archive.
+    pub diff_id: Option<Digest>,
+}
+
+/// `layer sha256:…`, as far as its digest is known.
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.blob {
+            Some(blob) => write!(f, "layer {blob}"),
+            None => f.write_str("the layer"),
+        }
+    }
+}
+
+impl From<LayerSource> for Expected {
+    fn from(source: LayerSource) -> Expected {
+        let LayerSource { blob, size, compression, diff_id } = source;
+        Expected { blob: Some(blob), size: Some(size), bounded: true, compression, diff_id: Some(diff_id) }
+    }
+}
+
+/// A layer on its way into the store. Dropped before it is published it leaves nothing.
 pub struct LayerIngest {
     store: Store,
-    source: LayerSource,
+    expected: Expected,
     blob: Blob,
-    chunks: Option<SyncSender<Vec<u8>>>,
-    worker: Option<JoinHandle<Result<Unpacked>>>,
+    worker: Worker,
+    draft: Draft,
+    hold: Hold,
+}
+
+/// A layer that is whole and verified, and not in the store yet. Dropped it leaves nothing.
+pub struct LayerDraft {
+    /// Of the blob as it travels.
+    pub blob: Digest,
+    /// Bytes of the blob.
+    pub size: u64,
+    /// Of the blob.
+    pub compression: Compression,
+    /// Of the plain archive.
+    pub diff_id: Digest,
+    store: Store,
+    unpacked: Unpacked,
     draft: Draft,
     _hold: Hold,
 }
@@ -65,33 +113,27 @@ impl Store {
         text.trim_end().parse().with_context(|| format!("read {}", path.display()))
     }
 
-    /// Begin to take in a layer: starts two threads.
+    /// Begin to take in a layer of which all is known: starts two threads.
     pub fn ingest(&self, source: LayerSource) -> Result<LayerIngest> {
+        self.receive(source.into())
+    }
+
+    /// Begin to take in a layer: starts two threads.
+    pub fn receive(&self, expected: Expected) -> Result<LayerIngest> {
         let hold = self.hold()?;
         let policy = Policy::of_process()?;
         let draft = Draft::make(self.draft_path()?).hint_by_errno()?;
         let blob = draft.0.join("blob");
         let blob = File::create_new(&blob).with_context(|| format!("make {}", blob.display()))?;
-        let blob = Blob::new(&source, blob);
+        let blob = Blob::new(expected, blob);
         let root = draft.open_root()?;
         let (chunks, queue) = sync_channel(CHUNKS);
-        let work = {
-            let source = source.clone();
-            move |queue: Receiver<_>| ingest::ingest(&source, queue, root, &policy)
-        };
-        let worker = thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("receive".into())
-            .spawn(move || work(queue))
+            .spawn(move || ingest::ingest(&expected, queue, root, &policy))
             .context("start a thread")?;
-        Ok(LayerIngest {
-            store: self.clone(),
-            source,
-            blob,
-            chunks: Some(chunks),
-            worker: Some(worker),
-            draft,
-            _hold: hold,
-        })
+        let worker = Worker { chunks: Some(chunks), thread: Some(thread) };
+        Ok(LayerIngest { store: self.clone(), expected, blob, worker, draft, hold })
     }
 }
 
@@ -102,54 +144,75 @@ impl LayerIngest {
     /// What has gone wrong since, in any stage.
     pub fn push(&mut self, chunk: Vec<u8>) -> Result<()> {
         self.blob.take(&chunk).hint_by_errno()?;
-        if chunk.is_empty() || self.chunks.as_ref().is_some_and(|chunks| chunks.send(chunk).is_ok()) {
+        if chunk.is_empty() || self.worker.chunks.as_ref().is_some_and(|chunks| chunks.send(chunk).is_ok()) {
             return Ok(());
         }
-        self.join()?;
-        Err(anyhow!("layer {} is complete, yet more of it came", self.source.blob))
+        self.worker.join()?;
+        Err(anyhow!("{} is complete, yet more of it came", self.expected))
     }
 
     /// Wait for the rest, verify size, digest and diff id, and publish the layer and its blob. Fine if another process
     /// has published them meanwhile.
-    pub fn finish(mut self) -> Result<()> {
-        let unpacked = self.join();
-        // The cause, if there is one, of whatever else went wrong.
-        self.blob.verify()?;
-        let unpacked = unpacked?;
-        self.publish(&unpacked)
-            .with_context(|| format!("publish layer {}", self.source.diff_id))
-            .hint_by_errno()
+    pub fn finish(self) -> Result<()> {
+        self.settle()?.publish()
     }
 
-    fn join(&mut self) -> Result<Unpacked> {
-        drop(self.chunks.take());
-        let worker = self.worker.take().with_context(|| format!("layer {} has failed", self.source.blob))?;
-        worker.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked"))).hint_by_errno()
+    /// Wait for the rest and verify size, digest and diff id, as far as they were known.
+    pub fn settle(mut self) -> Result<LayerDraft> {
+        let unpacked = self.worker.join();
+        // The cause, if there is one, of whatever else went wrong.
+        let (blob, size) = self.blob.verify()?;
+        let (unpacked, diff_id) = unpacked?;
+        let (compression, LayerIngest { store, draft, hold, .. }) = (self.expected.compression, self);
+        Ok(LayerDraft { blob, size, compression, diff_id, store, unpacked, draft, _hold: hold })
+    }
+}
+
+impl LayerDraft {
+    /// Bytes of data in its files.
+    pub fn unpacked_size(&self) -> u64 {
+        self.unpacked.size
+    }
+
+    /// Let the layer and its blob appear in the store. Fine if another process has published them meanwhile.
+    pub fn publish(self) -> Result<()> {
+        self.rename().with_context(|| format!("publish layer {}", self.diff_id)).hint_by_errno()
     }
 
     /// The contents reach the disk before the names; the names do when an image is published that needs them.
-    fn publish(&self, unpacked: &Unpacked) -> Result<()> {
+    fn rename(&self) -> Result<()> {
         let draft = &self.draft.0;
         let layer = draft.join("layer");
-        fs::write(layer.join("size"), unpacked.size.to_string())?;
+        fs::write(layer.join("size"), self.unpacked.size.to_string())?;
         syncfs(File::open(draft)?)?;
-        match fs::rename(&layer, self.store.layer_dir(&self.source.diff_id.hex())).map_err(|e| {
+        match fs::rename(&layer, self.store.layer_dir(&self.diff_id.hex())).map_err(|e| {
             let errno = Errno::from_io_error(&e);
             (errno, e)
         }) {
             Err((Some(Errno::NOTEMPTY | Errno::EXIST), _)) => {}
             renamed => renamed.map_err(|(_, e)| e)?,
         }
-        Ok(fs::rename(draft.join("blob"), self.store.blob_path(&self.source.blob.hex()))?)
+        Ok(fs::rename(draft.join("blob"), self.store.blob_path(&self.blob.hex()))?)
     }
 }
 
-impl Drop for LayerIngest {
-    fn drop(&mut self) {
+/// The threads that unpack, and their queue. Dropped, it waits for their end.
+struct Worker {
+    chunks: Option<SyncSender<Vec<u8>>>,
+    thread: Option<JoinHandle<Result<(Unpacked, Digest)>>>,
+}
+
+impl Worker {
+    fn join(&mut self) -> Result<(Unpacked, Digest)> {
         drop(self.chunks.take());
-        if let Some(worker) = self.worker.take() {
-            let _ = worker.join();
-        }
+        let thread = self.thread.take().context("the layer has failed")?;
+        thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked"))).hint_by_errno()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.join();
     }
 }
 

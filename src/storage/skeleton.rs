@@ -12,6 +12,11 @@ use std::{
 const DIRECTORIES: [&str; 5] = ["dev", "etc", "proc", "run", "sys"];
 const FILES: [&str; 4] = ["etc/hostname", "etc/hosts", "etc/resolv.conf", "run/.containerenv"];
 
+/// What it has, without the leading slash.
+pub fn places() -> impl Iterator<Item = &'static str> {
+    DIRECTORIES.into_iter().chain(FILES)
+}
+
 /// Make it at `root`, as far as it isn't there; the modes are exact under any umask.
 pub fn make(root: &Path) -> Result<()> {
     directory(root)?;

@@ -61,7 +61,7 @@ pub fn unpack(archive: impl BufRead, root: BorrowedFd<'_>, policy: &Policy) -> R
         unpacker.entry(&entry, &mut archive).with_context(|| format!("unpack {:?}", lossy(&entry.path)))?;
     }
     unpacker.finish_directories();
-    archive.drain()?;
+    archive.drain(u64::MAX)?;
     Ok(unpacker.made)
 }
 

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     container::state::Record,
     error::Explain,
-    namespaces::{Mapping, start_inside},
+    namespaces::{Inside, Mapping, start_inside},
     security::CapSet,
     storage::{ContainerDir, Store, archive::lossy},
 };
@@ -63,29 +63,13 @@ pub fn changes(
         return Err(anyhow!("container {} has a directory of the host as its root", record.name))
             .hint("nothing tells what it has changed there; `--rootfs DIR:O` would");
     }
-    let layers = layers(store, dir, record)?;
-    let ignored = ignored(dir.read("config.json")?.as_deref())?;
-    let null = null()?;
+    let ignored = ignored(dir)?;
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
-    let (inside, ()) = start_inside(
-        &Mapping::detect(),
-        |_| Ok(()),
-        |report| {
-            let hold = |path: &PathBuf| {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                open(path, flags, Mode::empty()).with_context(|| format!("open {}", path.display()))
-            };
-            let upper = hold(&layers.upper)?;
-            let lower = layers.lower.iter().map(hold).collect::<Result<Vec<_>>>()?;
-            chroot(&layers.merged).and_then(|()| chdir("/")).context("leave the host's root")?;
-            let directories = lower.iter().chain([&upper, &write]).map(|fd| fd.as_fd());
-            confine(&directories.chain([report]).collect::<Vec<_>>(), null, TO_COMPARE)?;
-            let out = BufWriter::new(File::from(write));
-            let mut comparison = Comparison { lower: Lower(lower), ignored, out, levels: Vec::new() };
-            comparison.run(upper)?;
-            Ok(comparison.out.flush()?)
-        },
-    )?;
+    let inside = beside_layers(store, dir, record, write, |upper, lower, pipe| {
+        let mut comparison = Comparison { lower, ignored, out: BufWriter::new(pipe), levels: Vec::new() };
+        comparison.run(upper)?;
+        Ok(comparison.out.flush()?)
+    })?;
     let told = BufReader::new(File::from(read)).split(0).try_for_each(|line| {
         let line = line.context("hear what has changed")?;
         let (kind, path) = line.split_first().context("hear what has changed")?;
@@ -98,6 +82,35 @@ pub fn changes(
     });
     // A reader that gave up has made the other end fail.
     told.and(inside.wait())
+}
+
+/// Start a process in an empty root that has nothing but `pipe`, the upper directory of container `dir` and the layers below it.
+pub fn beside_layers(
+    store: &Store,
+    dir: &ContainerDir,
+    record: &Record,
+    pipe: OwnedFd,
+    work: impl FnOnce(OwnedFd, Lower, File) -> Result<()>,
+) -> Result<Inside> {
+    let layers = layers(store, dir, record)?;
+    let null = null()?;
+    let (inside, ()) = start_inside(
+        &Mapping::detect(),
+        |_| Ok(()),
+        |report| {
+            let hold = |path: &PathBuf| {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                open(path, flags, Mode::empty()).with_context(|| format!("open {}", path.display()))
+            };
+            let upper = hold(&layers.upper)?;
+            let lower = layers.lower.iter().map(hold).collect::<Result<Vec<_>>>()?;
+            chroot(&layers.merged).and_then(|()| chdir("/")).context("leave the host's root")?;
+            let directories = lower.iter().chain([&upper, &pipe]).map(|fd| fd.as_fd());
+            confine(&directories.chain([report]).collect::<Vec<_>>(), null, TO_COMPARE)?;
+            work(upper, Lower(lower), File::from(pipe))
+        },
+    )?;
+    Ok(inside)
 }
 
 /// To look at any file; root's overlay keeps its marks where CAP_SYS_ADMIN alone sees them (xattr(7), "trusted").
@@ -220,22 +233,14 @@ fn write(out: &mut impl Write, kind: Kind, path: &[u8]) -> Result<()> {
     Ok(out.write_all(letter).and_then(|()| out.write_all(path)).and_then(|()| out.write_all(&[0]))?)
 }
 
-fn differs(before: &Stat, now: &Stat) -> bool {
+/// Whether mode, owner or time are others.
+pub fn differs(before: &Stat, now: &Stat) -> bool {
     let of = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_mtime, stat.st_mtime_nsec);
     of(before) != of(now)
 }
 
 /// What we ourselves put into a container, without the leading slash: podman's list, and what is mounted.
-fn ignored(spec: Option<&[u8]>) -> Result<HashSet<Vec<u8>>> {
-    #[derive(Deserialize)]
-    struct Spec {
-        #[serde(default)]
-        mounts: Vec<Mount>,
-    }
-    #[derive(Deserialize)]
-    struct Mount {
-        destination: String,
-    }
+fn ignored(dir: &ContainerDir) -> Result<HashSet<Vec<u8>>> {
     const OURS: [&str; 12] = [
         "dev",
         "proc",
@@ -250,9 +255,25 @@ fn ignored(spec: Option<&[u8]>) -> Result<HashSet<Vec<u8>>> {
         "etc/resolv.conf",
         "etc/mtab",
     ];
-    let spec: Option<Spec> =
-        spec.map(serde_json::from_slice).transpose().context("read its specification")?;
-    let mounts = spec.into_iter().flat_map(|spec| spec.mounts).map(|mount| mount.destination.into_bytes());
-    let mounts = mounts.map(|path| path.strip_prefix(b"/").unwrap_or(&path).to_vec());
-    Ok(OURS.iter().map(|path| path.as_bytes().to_vec()).chain(mounts).collect())
+    Ok(OURS.iter().map(|path| path.as_bytes().to_vec()).chain(mount_points(dir)?).collect())
+}
+
+/// Where something is mounted in container `dir`, without the leading slash.
+pub fn mount_points(dir: &ContainerDir) -> Result<Vec<Vec<u8>>> {
+    #[derive(Deserialize)]
+    struct Spec {
+        #[serde(default)]
+        mounts: Vec<Mount>,
+    }
+    #[derive(Deserialize)]
+    struct Mount {
+        destination: String,
+    }
+    let Some(spec) = dir.read("config.json")? else { return Ok(Vec::new()) };
+    let spec: Spec = serde_json::from_slice(&spec).context("read its specification")?;
+    let path = |mount: Mount| {
+        let parts = mount.destination.split('/').filter(|part| !part.is_empty() && *part != ".");
+        parts.collect::<Vec<_>>().join("/").into_bytes()
+    };
+    Ok(spec.mounts.into_iter().map(path).collect())
 }

@@ -12,8 +12,8 @@ use crate::storage::{archive::lossy, ownership::OVERRIDE_STAT, sparse::Segment, 
 use anyhow::{Context, Result, bail};
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, flistxattr, fstat, major, minor,
-        openat, openat2, readlinkat, statat,
+        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, flistxattr, fstat, major,
+        makedev, minor, openat, openat2, readlinkat, statat,
     },
     io::Errno,
 };
@@ -51,6 +51,16 @@ pub struct Style<'a> {
     pub exact: bool,
     /// Owners that the files of an image could not have are in an xattr.
     pub recorded: bool,
+    /// It is a layer: no other than these very changes decide on a byte of it.
+    pub layer: Option<AsLayer>,
+}
+
+/// What is special about a layer. Devices that are only recorded are devices in it, and small holes of files are zeros: where
+/// a file has them is the file system's affair.
+#[derive(Clone, Copy, Debug)]
+pub struct AsLayer {
+    /// Nothing in it is younger, in seconds since the epoch.
+    pub latest: Option<i64>,
 }
 
 /// Write `source` to `out`, without the end of an archive.
@@ -58,7 +68,7 @@ pub struct Style<'a> {
 /// # Errors
 /// A file can't be read, or `out` takes no more.
 pub fn pack(source: Source, style: Style<'_>, out: &mut impl Write) -> Result<Skipped> {
-    let mut pack = Pack { style, out, links: HashMap::new(), links_size: 0, skipped: Skipped::default() };
+    let mut pack = Pack::new(style, out);
     match source {
         Source::Directory(top) => pack.tree(top)?,
         Source::File(file) => pack.file(file, style.name.to_vec())?,
@@ -67,7 +77,8 @@ pub fn pack(source: Source, style: Style<'_>, out: &mut impl Write) -> Result<Sk
     Ok(pack.skipped)
 }
 
-struct Pack<'a, W> {
+/// A stream that grows.
+pub struct Pack<'a, W> {
     style: Style<'a>,
     out: &'a mut W,
     /// Where the first name of a file with several went.
@@ -91,7 +102,30 @@ const MAX_LINKS: usize = 32 << 20;
 /// Bytes of the xattrs of one file.
 const MAX_XATTRS: usize = 256 << 10;
 
-impl<W: Write> Pack<'_, W> {
+impl<'a, W: Write> Pack<'a, W> {
+    /// An empty one.
+    pub fn new(style: Style<'a>, out: &'a mut W) -> Pack<'a, W> {
+        Pack { style, out, links: HashMap::new(), links_size: 0, skipped: Skipped::default() }
+    }
+
+    /// An empty file of nobody, which means something by its name alone.
+    pub fn mark(&mut self, path: &[u8]) -> Result<()> {
+        let member = Member {
+            path,
+            kind: EntryType::Regular,
+            target: b"",
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            mtime: (0, 0),
+            size: 0,
+            segments: None,
+            device: (0, 0),
+            xattrs: &[],
+        };
+        Ok(member.write(self.out).map(drop)?)
+    }
+
     fn tree(&mut self, top: OwnedFd) -> Result<()> {
         if !self.style.name.is_empty() {
             self.directory(&top, self.style.name.to_vec())?;
@@ -159,14 +193,16 @@ impl<W: Write> Pack<'_, W> {
         }
     }
 
-    fn directory(&mut self, directory: &OwnedFd, mut path: Vec<u8>) -> Result<()> {
+    /// A directory without what is in it.
+    pub fn directory(&mut self, directory: &OwnedFd, mut path: Vec<u8>) -> Result<()> {
         path.push(b'/');
         let stat = fstat(directory)?;
         let (stat, xattrs) = self.attributes(directory.as_fd(), stat)?;
         self.member(&stat, EntryType::Directory, &path, b"", None, &xattrs).map(drop)
     }
 
-    fn file(&mut self, file: OwnedFd, path: Vec<u8>) -> Result<()> {
+    /// A regular file. One that is cut short meanwhile ends with zeros.
+    pub fn file(&mut self, file: OwnedFd, path: Vec<u8>) -> Result<()> {
         let stat = fstat(&file)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return self.node(&stat, b"", path);
@@ -175,7 +211,11 @@ impl<W: Write> Pack<'_, W> {
             return self.member(&stat, EntryType::Link, &path, &first, None, &[]).map(drop);
         }
         let segments = segments::of(file.as_fd(), &stat)?;
+        let segments = segments.filter(|segments| self.style.layer.is_none() || are_worth_it(segments));
         let (stat, xattrs) = self.attributes(file.as_fd(), stat)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return self.node(&stat, b"", path);
+        }
         let data = self.member(&stat, EntryType::Regular, &path, b"", segments.as_deref(), &xattrs)?;
         let whole = [Segment { offset: 0, length: data }];
         let mut file = File::from(file);
@@ -189,7 +229,7 @@ impl<W: Write> Pack<'_, W> {
     }
 
     /// What has no data.
-    fn node(&mut self, stat: &Stat, target: &[u8], path: Vec<u8>) -> Result<()> {
+    pub fn node(&mut self, stat: &Stat, target: &[u8], path: Vec<u8>) -> Result<()> {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => EntryType::Symlink,
             FileType::Fifo => EntryType::Fifo,
@@ -217,6 +257,7 @@ impl<W: Write> Pack<'_, W> {
     ) -> Result<u64> {
         let (uid, gid) = (self.style.owner)(stat.st_uid, stat.st_gid);
         let nanoseconds = if self.style.exact { stat.st_mtime_nsec as u32 } else { 0 };
+        let latest = self.style.layer.and_then(|layer| layer.latest).unwrap_or(i64::MAX);
         let size = if kind == EntryType::Regular { stat.st_size as u64 } else { 0 };
         let device = match kind {
             EntryType::Char | EntryType::Block => (major(stat.st_rdev), minor(stat.st_rdev)),
@@ -229,7 +270,7 @@ impl<W: Write> Pack<'_, W> {
             mode: stat.st_mode & 0o7777,
             uid,
             gid,
-            mtime: (stat.st_mtime, nanoseconds),
+            mtime: (stat.st_mtime.min(latest), nanoseconds),
             size,
             segments,
             device,
@@ -269,7 +310,7 @@ impl<W: Write> Pack<'_, W> {
             let Ok(length) = fgetxattr(file, name, value.as_mut_slice()) else { continue };
             value.truncate(length);
             if recorded {
-                restore(&mut stat, &value);
+                restore(&mut stat, &value, self.style.layer.is_some());
                 continue;
             }
             total += name.len() + length;
@@ -283,14 +324,38 @@ impl<W: Write> Pack<'_, W> {
     }
 }
 
-/// Owner and mode from `uid:gid:mode:kind` (containers/storage).
-fn restore(stat: &mut Stat, recorded: &[u8]) {
+/// What `uid:gid:mode:kind` records (containers/storage), unless it has been changed since: root owns the file as long as it
+/// stands for another, and its mode is then the one that it was made with.
+fn restore(stat: &mut Stat, recorded: &[u8], devices: bool) {
     let mut fields = std::str::from_utf8(recorded).unwrap_or_default().split(':');
     let mut number = |radix| u32::from_str_radix(fields.next()?, radix).ok();
-    if let (Some(uid), Some(gid), Some(mode)) = (number(10), number(10), number(8)) {
+    let (Some(uid), Some(gid), Some(mode)) = (number(10), number(10), number(8)) else { return };
+    if (stat.st_uid, stat.st_gid) == (0, 0) {
         (stat.st_uid, stat.st_gid) = (uid, gid);
+    }
+    if stat.st_mode & 0o1777 == mode & 0o1777 {
         stat.st_mode = stat.st_mode & !0o7777 | mode & 0o7777;
     }
+    let Some(kind) = fields.next().filter(|_| devices && stat.st_size == 0) else { return };
+    let mut parts = kind.split('-');
+    let file_type = match parts.next() {
+        Some("char") => FileType::CharacterDevice,
+        Some("block") => FileType::BlockDevice,
+        _ => return,
+    };
+    let mut number = || parts.next()?.parse().ok();
+    if let (Some(major), Some(minor)) = (number(), number()) {
+        stat.st_mode = file_type.as_raw_mode() | stat.st_mode & 0o7777;
+        stat.st_rdev = makedev(major, minor);
+    }
+}
+
+/// Bytes of holes that a file of a layer has to have; GNU tar(1) and Go's archive/tar read such a file alike.
+const WORTHWHILE_HOLES: u64 = 1 << 20;
+
+fn are_worth_it(segments: &[Segment]) -> bool {
+    let stored: u64 = segments.iter().map(|segment| segment.length).sum();
+    segments.last().is_some_and(|last| last.offset + last.length - stored >= WORTHWHILE_HOLES)
 }
 
 const DIRECTORY: OFlags =

@@ -110,8 +110,14 @@ pub fn export(container: &Reached, out: File) -> Result<()> {
         let mut out = BufWriter::with_capacity(BUFFER, pipe);
         let top =
             open_below(root.as_fd(), b".", OFlags::RDONLY | OFlags::DIRECTORY).context("open the root")?;
-        let style =
-            Style { name: b"", owner: &|uid, gid| (uid, gid), devices: true, exact: false, recorded: true };
+        let style = Style {
+            name: b"",
+            owner: &|uid, gid| (uid, gid),
+            devices: true,
+            exact: false,
+            recorded: true,
+            layer: None,
+        };
         unless_unread(
             pack(Source::Directory(top), style, &mut out).and_then(|_| Ok(member::end(&mut out)?)),
         )?;
@@ -172,6 +178,7 @@ fn pack_ground(ground: Ground<'_>, path: &[u8], pipe: File, packing: Packing) ->
         devices: true,
         exact: !archive,
         recorded: true,
+        layer: None,
     };
     let mut out = BufWriter::with_capacity(BUFFER, pipe);
     let packed = pack(open_source(ground, path)?, style, &mut out);
@@ -181,7 +188,7 @@ fn pack_ground(ground: Ground<'_>, path: &[u8], pipe: File, packing: Packing) ->
 fn pack_host(source: Source, pipe: File) -> Result<Skipped> {
     let mapping = Mapping::detect();
     let owner = |uid, gid| mapping.inside(uid, gid);
-    let style = Style { name: TOP, owner: &owner, devices: false, exact: true, recorded: false };
+    let style = Style { name: TOP, owner: &owner, devices: false, exact: true, recorded: false, layer: None };
     let mut out = BufWriter::with_capacity(BUFFER, pipe);
     let mut skipped = Skipped::default();
     let packed = pack(source, style, &mut out).map(|left_out| skipped = left_out);
@@ -357,7 +364,7 @@ fn is_directory(entry: &Entry) -> bool {
 }
 
 /// Whoever reads the other end of the pipe has gone, and says why.
-fn unless_unread(done: Result<()>) -> Result<()> {
+pub fn unless_unread(done: Result<()>) -> Result<()> {
     let gone = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
             || cause.downcast_ref::<Errno>() == Some(&Errno::PIPE)
