@@ -119,7 +119,8 @@ fn fields(store: &Store, base: &Image, record: &Record, options: &Options) -> Re
     let config = store.read_blob(&base.config, 8 << 20)?;
     let config =
         ImageConfiguration::from_reader(config.as_slice()).context("read the image's configuration")?;
-    let of_image = config.config().as_ref().and_then(|config| config.env().clone()).unwrap_or_default();
+    let defaults = config.config().clone().unwrap_or_default();
+    let of_image = defaults.env().clone().unwrap_or_default();
     let ours = [
         Some("container=ctr".to_owned()),
         Some(format!("HOSTNAME={}", record.hostname)),
@@ -133,7 +134,10 @@ fn fields(store: &Store, base: &Image, record: &Record, options: &Options) -> Re
         })
         .collect();
     let list = |words: &[String]| if words.is_empty() { Value::Null } else { json!(words) };
-    let text = |text: &str| if text.is_empty() { Value::Null } else { json!(text) };
+    // What nobody asked for stays open.
+    let text = |text: &str, preset: &str, of_image: &Option<String>| {
+        if text == preset && of_image.is_none() { Value::Null } else { json!(text) }
+    };
     let command = record.args.get(record.entrypoint.len()..).unwrap_or_default();
     let labels = if record.labels.is_empty() { Value::Null } else { json!(record.labels) };
     let mut fields = Map::from_iter(
@@ -142,8 +146,8 @@ fn fields(store: &Store, base: &Image, record: &Record, options: &Options) -> Re
             ("Entrypoint", list(&record.entrypoint)),
             ("Env", json!(env)),
             ("Labels", labels),
-            ("User", text(&record.user)),
-            ("WorkingDir", text(&record.workdir)),
+            ("User", text(&record.user, "0", defaults.user())),
+            ("WorkingDir", text(&record.workdir, "/", defaults.working_dir())),
         ]
         .map(|(field, value)| (field.to_owned(), value)),
     );

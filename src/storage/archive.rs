@@ -297,6 +297,9 @@ mod tests {
         bytes.extend(b"junk that nobody reads");
         assert_eq!(names(&bytes).unwrap(), expected);
         assert!(names(b"").unwrap().is_empty());
+        // Without the padding behind the last byte.
+        assert_eq!(names(&archive(&[(header("a", b'0', 3), b"abc")])[..515]).unwrap(), ["a"]);
+        assert!(names(&archive(&[(header("a", b'0', 3), b"abc")])[..514]).is_err());
     }
 
     /// A PAX size of an entry counts, for GNU tar and Go too; for the headers between it does not (RUSTSEC-2026-0145).

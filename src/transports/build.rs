@@ -201,8 +201,9 @@ fn configure(document: &mut Map<String, Value>, draft: &LayerDraft, recipe: &Rec
     config.retain(|_, value| !value.is_null());
     let rootfs = object_of(document, "rootfs");
     rootfs.insert("type".into(), json!("layers"));
-    let diff_ids = rootfs.entry("diff_ids").or_insert_with(|| json!([]));
-    if let Value::Array(list) = diff_ids {
+    let mut layers = 0;
+    if let Value::Array(list) = rootfs.entry("diff_ids").or_insert_with(|| json!([])) {
+        layers = list.len();
         list.push(json!(draft.diff_id));
     }
     let step = [
@@ -217,6 +218,9 @@ fn configure(document: &mut Map<String, Value>, draft: &LayerDraft, recipe: &Rec
         *history = json!([]);
     }
     if let Value::Array(list) = history {
+        // A step for each layer or for none, says Podman; the base may have none.
+        let told = list.iter().filter(|step| step["empty_layer"] != json!(true)).count();
+        list.extend((told..layers).map(|_| json!({})));
         list.push(Value::Object(step.collect()));
     }
 }

@@ -220,7 +220,8 @@ struct Bounded<R> {
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let length = self.reader.read(into)?;
+        let damaged = |e| io::Error::other(format!("it is cut short or damaged ({e})"));
+        let length = self.reader.read(into).map_err(damaged)?;
         self.given += length as u64;
         let limit = expanded(self.taken.get());
         if self.given > limit && !weakened::is("unpacked-size") {
@@ -327,5 +328,16 @@ mod tests {
         ] {
             assert_eq!(Packing::of(head), expected, "{head:?}");
         }
+    }
+
+    #[test]
+    fn bombs() {
+        let zeros = zstd::encode_all(vec![0; 64 << 20].as_slice(), 1).unwrap();
+        let read = |times: usize| {
+            let mut plain = plain(io::Cursor::new(zeros.repeat(times))).unwrap();
+            io::copy(&mut plain, &mut io::sink()).map_err(|e| e.to_string())
+        };
+        assert_eq!(read(1), Ok(64 << 20));
+        assert!(read(18).unwrap_err().contains("decompress to more than"));
     }
 }

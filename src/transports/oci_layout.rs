@@ -73,8 +73,8 @@ pub fn place(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-/// The images of `contents`. Manifests of one name, and those without a name that say their platform, are one image, of
-/// which this machine's is taken.
+/// The images of `contents`. Manifests of one name, or of none, that say their platforms are one image, of which this
+/// machine's is taken.
 pub fn plan(contents: &mut Contents) -> Result<Vec<Plan>> {
     let index: Index = serde_json::from_slice(contents.document(INDEX)?).context("read index.json")?;
     if index.manifests.len() > MAX_IMAGES {
@@ -103,13 +103,25 @@ pub fn plan(contents: &mut Contents) -> Result<Vec<Plan>> {
 /// The manifests of each image, under its name.
 fn groups(manifests: Vec<Descriptor>) -> Result<Vec<(Option<String>, Vec<Descriptor>)>> {
     let types: Vec<String> = manifests.iter().map(|manifest| manifest.media_type.clone()).collect();
+    let annotation =
+        |one: &Descriptor, key: &str| one.annotations.as_ref().and_then(|all| all.get(key)).cloned();
+    let manifests: Vec<Descriptor> =
+        manifests.into_iter().filter(|one| ACCEPT.contains(&one.media_type.as_str())).collect();
+    let names: Vec<Option<String>> = manifests.iter().map(|one| annotation(one, IMAGE_NAME)).collect();
     let mut groups: Vec<(Option<String>, Vec<Descriptor>)> = Vec::new();
-    for manifest in manifests.into_iter().filter(|one| ACCEPT.contains(&one.media_type.as_str())) {
-        let name = manifest.annotations.as_ref().and_then(|all| all.get(IMAGE_NAME).or(all.get(REF_NAME)));
-        let (name, alone) = (name.cloned(), name.is_none() && manifest.platform.is_none());
-        match groups.iter_mut().find(|(known, _)| *known == name).filter(|_| !alone) {
-            Some((_, group)) => group.push(manifest),
-            None => groups.push((name, vec![manifest])),
+    for (manifest, whole) in manifests.into_iter().zip(&names) {
+        // umoci takes this name along when it gives an image another one.
+        let copied = manifest.platform.is_none() && names.iter().filter(|name| *name == whole).count() > 1;
+        let name = whole.clone().filter(|_| !copied).or_else(|| annotation(&manifest, REF_NAME));
+        let alone = manifest.platform.is_none();
+        match groups.iter_mut().find(|(known, _)| *known == name) {
+            Some((Some(name), group)) if alone || group[0].platform.is_none() => {
+                if group.iter().all(|one| one.digest != manifest.digest) {
+                    bail!("two images are called {name:?}");
+                }
+            }
+            Some((_, group)) if !alone && group[0].platform.is_some() => group.push(manifest),
+            _ => groups.push((name, vec![manifest])),
         }
     }
     match (groups.is_empty(), types.first()) {

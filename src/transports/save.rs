@@ -90,7 +90,7 @@ pub fn save(store: &Store, images: &[Selected], format: Format, mut out: Output)
         files.insert("version".into(), Content::Bytes(b"Directory Transport Version: 1.1\n".to_vec()));
     } else {
         files.insert(oci_layout::LAYOUT.into(), Content::Bytes(oci_layout::LAYOUT_CONTENTS.to_vec()));
-        files.insert(oci_layout::INDEX.into(), Content::Bytes(index(store, images)?));
+        files.insert(oci_layout::INDEX.into(), Content::Bytes(index(store, images, format)?));
     }
     if format == Format::DockerArchive {
         files.insert(docker_archive::MANIFEST.into(), Content::Bytes(table(images)?));
@@ -113,7 +113,7 @@ fn blobs(image: &Image) -> BTreeSet<Digest> {
 }
 
 /// index.json.
-fn index(store: &Store, images: &[Selected]) -> Result<Vec<u8>> {
+fn index(store: &Store, images: &[Selected], format: Format) -> Result<Vec<u8>> {
     let mut manifests = Vec::new();
     for Selected { image, names } in images {
         let bytes = store.read_blob(&image.manifest, MANIFEST_LIMIT)?;
@@ -125,8 +125,9 @@ fn index(store: &Store, images: &[Selected]) -> Result<Vec<u8>> {
             platform: None,
         };
         let named = names.iter().map(|name| {
-            let annotations = [IMAGE_NAME, REF_NAME].map(|key| (key.to_owned(), name.clone()));
-            Descriptor { annotations: Some(BTreeMap::from(annotations)), ..descriptor.clone() }
+            let docker = (format == Format::DockerArchive).then_some(IMAGE_NAME);
+            let annotations = docker.into_iter().chain([REF_NAME]).map(|key| (key.to_owned(), name.clone()));
+            Descriptor { annotations: Some(annotations.collect()), ..descriptor.clone() }
         });
         manifests.extend(named);
         if names.is_empty() {

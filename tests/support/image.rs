@@ -144,8 +144,13 @@ impl Layer {
         self
     }
 
+    /// The plain archive.
+    pub fn tar(self) -> Vec<u8> {
+        self.pack().0
+    }
+
     /// The archive and the blob made of it.
-    fn pack(self) -> (Vec<u8>, Vec<u8>, Compression) {
+    pub fn pack(self) -> (Vec<u8>, Vec<u8>, Compression) {
         let tar = self.tar.into_inner().expect("end the archive");
         let mut blob = match self.compression {
             Compression::Plain => tar.clone(),

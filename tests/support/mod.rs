@@ -5,6 +5,7 @@ mod ctr;
 mod fault;
 mod http;
 mod image;
+mod layout;
 mod live;
 mod payload;
 mod probe;
@@ -17,7 +18,8 @@ mod token;
 
 pub use ctr::{Ctr, Outcome, User};
 pub use fault::{Fault, Faults, Seen};
-pub use image::{Compression, Flavour, Layer, Pushed, TestImage, index};
+pub use image::{Compression, Flavour, Layer, Pushed, TestImage, digest, index};
+pub use layout::{Layout, config, packed_by, unchanged};
 pub use live::{Live, wait_gone};
 pub use probe::{compile, probe_layer};
 pub use pulled::{ids, layer, tiny};

@@ -57,21 +57,25 @@ pub fn layer(
     let as_layer = AsLayer { latest };
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
     let mut ours = mount_points(dir)?;
-    let packer = if squashed {
+    if squashed {
         ours.extend(skeleton::places().map(|place| place.as_bytes().to_vec()));
+    }
+    let mut places: HashSet<_> = ours.iter().flat_map(|path| on_the_way(path)).collect();
+    let packer = if squashed {
         let image = of_image(store, container)?;
         // What is there without us, too, stays.
         ours.retain(|path| matches!(image.find(path), Ok(None)));
+        places.retain(|path| matches!(image.find(path), Ok(None)));
         drop(image);
         Packer::Guest(container.with_root(View::RootFileSystem, write, |root, pipe| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let top = openat(&root, ".", flags, Mode::empty()).context("open the root")?;
-            pack_layer(Tree { top, lower: Lower(Vec::new()), ours, fuse: false }, as_layer, pipe)
+            pack_layer(Tree { top, lower: Lower(Vec::new()), ours, places, fuse: false }, as_layer, pipe)
         })?)
     } else {
         let fuse = record.storage_driver == "fuse-overlayfs";
         Packer::Beside(beside_layers(store, dir, record, write, |top, lower, pipe| {
-            pack_layer(Tree { top, lower, ours, fuse }, as_layer, pipe)
+            pack_layer(Tree { top, lower, ours, places, fuse }, as_layer, pipe)
         })?)
     };
     Ok((packer, File::from(read)))
@@ -88,6 +92,12 @@ fn of_image(store: &Store, container: &Reached) -> Result<Lower> {
     Ok(Lower(layers.iter().rev().map(hold).collect::<Result<_>>()?))
 }
 
+/// `path` and the directories that it is in.
+fn on_the_way(path: &[u8]) -> Vec<Vec<u8>> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    slashes.chain([path.len()]).map(|end| path[..end].to_vec()).collect()
+}
+
 /// What is packed.
 struct Tree {
     /// Open for reading.
@@ -96,6 +106,8 @@ struct Tree {
     lower: Lower,
     /// Places that we have made.
     ours: Vec<Vec<u8>>,
+    /// Those, and what is on the way to them.
+    places: HashSet<Vec<u8>>,
     /// fuse-overlayfs may have made files in the place of whiteouts.
     fuse: bool,
 }
@@ -110,19 +122,12 @@ fn pack_layer(tree: Tree, as_layer: AsLayer, pipe: File) -> Result<()> {
         recorded: true,
         layer: Some(as_layer),
     };
-    let on_the_way = |path: &Vec<u8>| -> Vec<Vec<u8>> {
-        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        slashes.chain([path.len()]).map(|end| path[..end].to_vec()).collect()
-    };
-    let places = tree.ours.iter().flat_map(on_the_way).collect();
-    let packed = Walk { places, levels: Vec::new(), pack: Pack::new(style, &mut out), tree }.run();
+    let packed = Walk { levels: Vec::new(), pack: Pack::new(style, &mut out), tree }.run();
     unless_unread(packed.and_then(|()| Ok(member::end(&mut out)?)).and_then(|()| Ok(out.finish()?)))
 }
 
 struct Walk<'a> {
     tree: Tree,
-    /// Those places, and what is on the way to them.
-    places: HashSet<Vec<u8>>,
     pack: Pack<'a, Framed>,
     levels: Vec<Level>,
 }
@@ -206,7 +211,7 @@ impl Walk<'_> {
         let below = if new { None } else { self.tree.lower.find(&path)? };
         let below = below.filter(lower::is_directory);
         let opaque = below.is_some() && lower::is_opaque(&directory);
-        let place = self.places.contains(&path);
+        let place = self.tree.places.contains(&path);
         let changed = match &below {
             // Making a mount point in it has changed its time.
             Some(below) if place => {

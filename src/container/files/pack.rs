@@ -55,8 +55,8 @@ pub struct Style<'a> {
     pub layer: Option<AsLayer>,
 }
 
-/// What is special about a layer. Devices that are only recorded are devices in it, and small holes of files are zeros: where
-/// a file has them is the file system's affair.
+/// What is special about a layer. Devices that are only recorded are devices in it, and holes of files are zeros: where a
+/// file has them is the file system's affair.
 #[derive(Clone, Copy, Debug)]
 pub struct AsLayer {
     /// Nothing in it is younger, in seconds since the epoch.
@@ -350,8 +350,9 @@ fn restore(stat: &mut Stat, recorded: &[u8], devices: bool) {
     }
 }
 
-/// Bytes of holes that a file of a layer has to have; GNU tar(1) and Go's archive/tar read such a file alike.
-const WORTHWHILE_HOLES: u64 = 1 << 20;
+/// Bytes of holes that a file of a layer has to have to be sparse in it. Docker and Podman read sparse files but can't put such
+/// a layer together again (tar-split); beyond this size zeros would look like a decompression bomb.
+const WORTHWHILE_HOLES: u64 = 1 << 30;
 
 fn are_worth_it(segments: &[Segment]) -> bool {
     let stored: u64 = segments.iter().map(|segment| segment.length).sum();
