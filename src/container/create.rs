@@ -28,7 +28,7 @@ use std::{fs, io::Write};
 #[derive(Debug)]
 pub enum Base {
     /// An image of the store, its configuration, and the health check in it.
-    Image(Image, Box<(ImageConfiguration, Option<Check>)>),
+    Image(Box<Image>, Box<(ImageConfiguration, Option<Check>)>),
     /// A directory of the user's.
     Rootfs(Rootfs),
 }
@@ -40,7 +40,7 @@ impl Base {
         let check = Check::of_image(&config);
         let config = ImageConfiguration::from_reader(config.as_slice())
             .with_context(|| format!("read the configuration of image {}", image.reference))?;
-        Ok(Base::Image(image, Box::new((config, check))))
+        Ok(Base::Image(Box::new(image), Box::new((config, check))))
     }
 
     /// What the image says about how to run it.
