@@ -159,6 +159,8 @@ fn published_untagged_and_collected() {
         size: 4_000_000,
         platform: "linux/amd64".into(),
         pulled: jiff::Timestamp::UNIX_EPOCH,
+        created: None,
+        former: Vec::new(),
     };
     ground.store.publish_image(&image).unwrap();
     assert_eq!(ground.store.collect_garbage().unwrap().layers, 0);
