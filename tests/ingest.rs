@@ -160,11 +160,11 @@ fn published_untagged_and_collected() {
         platform: "linux/amd64".into(),
         pulled: jiff::Timestamp::UNIX_EPOCH,
         created: None,
-        former: Vec::new(),
+        former: vec![],
     };
     ground.store.publish_image(&image).unwrap();
     assert_eq!(ground.store.collect_garbage().unwrap().layers, 0);
-    assert!(ground.store.untag(&image.reference).unwrap());
+    assert!(ground.store.forget(&image.config, &[&image.reference]).unwrap());
     let freed = ground.store.collect_garbage().unwrap();
     assert_eq!((freed.layers, freed.blobs, freed.bytes), (1, 2, 4_000_002 + plain.len() as u64));
     assert_eq!(ground.everything(), empty);
