@@ -1,9 +1,6 @@
 //! `--filter` of the verbs that choose images (podman-images(1)).
 
-use super::{
-    container_filter::moment,
-    images::{Entry, is_called},
-};
+use super::{container_filter::moment, image_entry::Entry, images::is_called};
 use crate::{error::Explain, registry, storage::Store};
 use anyhow::{Result, anyhow, bail};
 use jiff::Timestamp;
@@ -19,7 +16,12 @@ pub enum Filter {
     Digest(String),
     Label(String, Option<String>),
     NotLabel(String, Option<String>),
+    /// It has no name, and nothing was built from it.
     Dangling(bool),
+    /// It has no name, and others were built from it.
+    Intermediate(bool),
+    /// What no image here is: in a store that can't be written, or a list of manifests.
+    Never(bool),
     /// A container uses it.
     Containers(bool),
     /// Built before this image.
@@ -52,21 +54,21 @@ pub fn resolve(filters: &[Filter], store: &Store, all: &[Entry]) -> Result<Vec<F
 }
 
 /// Of one key any value will do (of labels and times all), of several keys all must.
-pub fn passes(filters: &[Filter], entry: &Entry) -> bool {
+pub fn passes(filters: &[Filter], entry: &Entry, all: &[Entry]) -> bool {
     filters.iter().all(|filter| match filter {
-        Filter::Label(..) | Filter::NotLabel(..) | Filter::Until(_) => filter.matches(entry),
+        Filter::Label(..) | Filter::NotLabel(..) | Filter::Until(_) => filter.matches(entry, all),
         _ => filters
             .iter()
             .filter(|other| discriminant(*other) == discriminant(filter))
-            .any(|other| other.matches(entry)),
+            .any(|other| other.matches(entry, all)),
     })
 }
 
 impl Filter {
-    fn matches(&self, entry: &Entry) -> bool {
+    fn matches(&self, entry: &Entry, all: &[Entry]) -> bool {
         let image = &entry.image;
         let labelled = |key: &String, value: &Option<String>| {
-            let have = entry.config["config"]["Labels"].get(key).and_then(|have| have.as_str());
+            let have = entry.config()["config"]["Labels"].get(key).and_then(|have| have.as_str());
             have.is_some_and(|have| value.as_ref().is_none_or(|value| value == have))
         };
         match self {
@@ -79,7 +81,9 @@ impl Filter {
             Filter::Digest(start) => image.manifest.to_string().starts_with(start),
             Filter::Label(key, value) => labelled(key, value),
             Filter::NotLabel(key, value) => !labelled(key, value),
-            Filter::Dangling(wanted) => image.name().is_none() == *wanted,
+            Filter::Dangling(wanted) => entry.is_dangling(all) == *wanted,
+            Filter::Intermediate(wanted) => entry.is_intermediate(all) == *wanted,
+            Filter::Never(wanted) => !wanted,
             Filter::Containers(wanted) => (entry.containers > 0) == *wanted,
             Filter::Until(moment) => entry.created < *moment,
             Filter::After(moment) => entry.created > *moment,
@@ -111,13 +115,15 @@ impl FromStr for Filter {
             "label" => Ok(label(Filter::Label)),
             "label!" => Ok(label(Filter::NotLabel)),
             "dangling" => truth().map(Filter::Dangling),
+            "intermediate" => truth().map(Filter::Intermediate),
+            "readonly" | "manifest" => truth().map(Filter::Never),
             "containers" => truth().map(Filter::Containers),
             "before" => Ok(Filter::Before(value.to_owned())),
             "since" | "after" => Ok(Filter::Since(value.to_owned())),
             "until" => moment(value).map(Filter::Until),
             _ => bail!(
-                "the filter {key:?} is not built: reference, id, digest, label, label!, dangling, containers, before, \
-                 since and until are"
+                "the filter {key:?} is not built: reference, id, digest, label, label!, dangling, \
+                 intermediate, readonly, manifest, containers, before, since and until are"
             ),
         }
     }
@@ -141,7 +147,9 @@ mod tests {
             ("label!=a=b", true),
             ("dangling=true", true),
             ("dangling=x", false),
-            ("intermediate=true", false),
+            ("intermediate=true", true),
+            ("manifest=x", false),
+            ("pod=x", false),
             ("before=x", true),
             ("x", false),
         ] {

@@ -2,22 +2,24 @@
 
 use super::{
     Globals,
+    image_entry::{self, Entry},
     image_filter::{self, Filter},
     output,
     run_args::takes_a_truth_value,
     template::{Columns, Format},
+    warn,
 };
-use crate::storage::{Digest, Image, Store};
+use crate::storage::{Image, Store};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
 #[derive(clap::Args, Debug)]
 #[command(mut_args = takes_a_truth_value)]
 pub struct Args {
-    /// All images; there are no intermediate ones
+    /// Those without a name that others were built from, too
     #[arg(short, long)]
     all: bool,
     /// Nothing but ids
@@ -26,13 +28,17 @@ pub struct Args {
     /// The digests of manifests, too
     #[arg(long)]
     digests: bool,
+    /// The names that they had, too
+    #[arg(long)]
+    history: bool,
     /// Whole ids
     #[arg(long)]
     no_trunc: bool,
     /// No line of headings
     #[arg(short, long)]
     noheading: bool,
-    /// Only those with KEY=VALUE: reference, id, digest, label, label!, dangling, before, since, until, containers
+    /// Only those with KEY=VALUE: reference, id, digest, label, label!, dangling, intermediate, readonly, manifest,
+    /// before, since, until, containers
     #[arg(short, long, value_name = "FILTER", conflicts_with = "name")]
     filter: Vec<Filter>,
     /// Order: created, id, repository, size or tag
@@ -62,31 +68,22 @@ enum Sort {
     Tag,
 }
 
-const ROW: &str = r"{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.Created}}\t{{.Size}}";
-const ROW_AND_DIGEST: &str = r"{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.Created}}\t{{.Size}}";
 const HEADINGS: &[(&str, &str)] = &[("ID", "IMAGE ID"), ("ReadOnly", "R/O")];
-
-/// An image and what its configuration says.
-pub struct Entry {
-    /// What the store knows.
-    pub image: Image,
-    /// When it was built, else pulled.
-    pub created: Timestamp,
-    /// Its configuration; null when that is damaged, which is no reason to hide an image.
-    pub config: Value,
-    /// How many containers use it.
-    pub containers: usize,
-}
 
 /// Print the list.
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
-    let all = entries(&store)?;
+    let (all, damaged) = image_entry::look(&store)?;
+    damaged.iter().for_each(|damaged| warn(&damaged.error));
     let filters = image_filter::resolve(&args.filter, &store, &all)?;
     let called =
         |entry: &Entry| args.name.as_ref().is_none_or(|name| is_called(&entry.image.reference, name));
-    let mut shown: Vec<&Entry> =
-        all.iter().filter(|entry| called(entry) && image_filter::passes(&filters, entry)).collect();
+    let asked = args.all || filters.iter().any(|filter| matches!(filter, Filter::Intermediate(_)));
+    let mut shown: Vec<&Entry> = all
+        .iter()
+        .filter(|entry| called(entry) && image_filter::passes(&filters, entry, &all))
+        .filter(|entry| asked || !entry.is_intermediate(&all))
+        .collect();
     sort(&mut shown, args.sort);
     if args.quiet && args.format.is_none() {
         let id = |image: &Image| if args.no_trunc { image.config.to_string() } else { image.config.short() };
@@ -98,23 +95,16 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let format = args.format.clone().unwrap_or_default();
     let rows: Vec<Value> = match format {
         Format::Json => shown.iter().map(|entry| json_of(entry, &all)).collect(),
-        _ => shown.iter().map(|entry| row(entry, &all, args.no_trunc)).collect(),
+        Format::Default => shown.iter().map(|entry| row(entry, args.no_trunc)).collect(),
+        Format::Template(_) => shown.iter().map(|entry| every_field(entry, &all, args.no_trunc)).collect(),
     };
-    let row = if args.digests { ROW_AND_DIGEST } else { ROW };
-    format.print(&rows, &Columns { row, headings: HEADINGS, noheading: args.noheading })?;
+    let digest = if args.digests { r"\t{{.Digest}}" } else { "" };
+    let history = if args.history { r"\t{{.History}}" } else { "" };
+    let row = format!(
+        r"{{{{.Repository}}}}\t{{{{.Tag}}}}{digest}\t{{{{.ID}}}}\t{{{{.Created}}}}\t{{{{.Size}}}}{history}"
+    );
+    format.print(&rows, &Columns { row: &row, headings: HEADINGS, noheading: args.noheading })?;
     Ok(0)
-}
-
-fn entries(store: &Store) -> Result<Vec<Entry>> {
-    let (containers, _) = crate::container::state::list(store)?;
-    let used: Vec<Digest> = containers.iter().filter_map(|c| c.record.image_id).collect();
-    let entry = |image: Image| {
-        let config = config(store, &image).unwrap_or_default();
-        let created = config["created"].as_str().and_then(|time| time.parse().ok()).unwrap_or(image.pulled);
-        let containers = used.iter().filter(|id| **id == image.config).count();
-        Entry { image, created, config, containers }
-    };
-    Ok(store.images()?.into_iter().map(entry).collect())
 }
 
 fn sort(images: &mut [&Entry], key: Sort) {
@@ -166,63 +156,96 @@ fn twins<'a>(entry: &Entry, all: &'a [Entry]) -> impl Iterator<Item = &'a Image>
     all.iter().map(|other| &other.image).filter(move |other| other.config == id)
 }
 
-/// What a template sees: the placeholders of podman-images(1), worded for people.
-fn row(entry: &Entry, all: &[Entry], whole: bool) -> Value {
-    let Entry { image, created, config, containers } = entry;
+/// What the table shows, and nothing that would have to be read first.
+fn row(entry: &Entry, whole: bool) -> Value {
+    let Entry { image, created, .. } = entry;
     let (repository, tag) = split(&image.reference);
-    let ago = format!("{} ago", output::since(*created));
+    json!({
+        "Created": format!("{} ago", output::since(*created)),
+        "Digest": image.manifest,
+        "History": names_history([image]).join(", "),
+        "ID": if whole { image.config.to_string() } else { image.config.short() },
+        "Repository": repository,
+        "Size": output::size(image.size),
+        "Tag": tag,
+    })
+}
+
+/// What a template sees: the placeholders of podman-images(1), worded for people.
+fn every_field(entry: &Entry, all: &[Entry], whole: bool) -> Value {
+    let Entry { image, created, containers, .. } = entry;
     let at = created.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S %z UTC").to_string();
     let names: Vec<_> = twins(entry, all).filter_map(Image::name).collect();
-    json!({
+    let dangling = entry.is_dangling(all);
+    let mut row = row(entry, whole);
+    row["History"] = names_history(twins(entry, all)).join(", ").into();
+    let more = json!({
         "Containers": containers,
-        "Created": ago,
         "CreatedAt": at,
-        "CreatedSince": ago,
+        "CreatedSince": row["Created"],
         "CreatedTime": at,
-        "Dangling": image.name().is_none(),
-        "Digest": image.manifest,
-        "History": image.former.join(", "),
-        "ID": if whole { image.config.to_string() } else { image.config.short() },
+        "Dangling": dangling,
         "Id": image.config.hex(),
-        "IsDangling": image.name().is_none(),
+        "IsDangling": dangling,
         "IsReadOnly": false,
-        "Labels": config["config"]["Labels"].as_object().cloned().unwrap_or_default(),
+        "Labels": entry.config()["config"]["Labels"].as_object().cloned().unwrap_or_default(),
         "Names": names,
-        "ParentId": "",
+        "ParentId": parent_id(entry, all),
         "ReadOnly": false,
         "RepoDigests": digests(twins(entry, all)),
         "RepoTags": names,
-        "Repository": repository,
         "SharedSize": 0,
-        "Size": output::size(image.size),
-        "Tag": tag,
         "VirtualSize": image.size,
-    })
+    });
+    if let (Some(row), Value::Object(more)) = (row.as_object_mut(), more) {
+        row.extend(more);
+    }
+    row
 }
 
 /// `--format json`.
 fn json_of(entry: &Entry, all: &[Entry]) -> Value {
-    let Entry { image, created, config, containers } = entry;
+    let Entry { image, created, containers, .. } = entry;
     let (repository, tag) = split(&image.reference);
     json!({
         "Id": image.config.hex(),
-        "ParentId": "",
+        "ParentId": parent_id(entry, all),
         "RepoTags": null,
         "RepoDigests": digests(twins(entry, all)),
         "Names": twins(entry, all).filter_map(Image::name).collect::<Vec<_>>(),
         "Repository": repository,
         "Tag": tag,
-        "Labels": config["config"]["Labels"].as_object(),
+        "Labels": entry.config()["config"]["Labels"].as_object(),
         "Size": image.size,
         "SharedSize": 0,
         "VirtualSize": image.size,
         "Containers": containers,
-        "Dangling": image.name().is_none(),
+        "Dangling": entry.is_dangling(all),
         "Digest": image.manifest,
+        "History": names_history(twins(entry, all)),
         "Created": created.as_second(),
         "CreatedAt": created.to_string(),
         "Platform": image.platform,
     })
+}
+
+fn parent_id(entry: &Entry, all: &[Entry]) -> String {
+    entry.parent(all).map(|parent| parent.image.config.hex()).unwrap_or_default()
+}
+
+/// The names that an image has and had, the last one first.
+pub fn names_history<'a>(records: impl IntoIterator<Item = &'a Image>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = Vec::new();
+    let mut records: Vec<_> = records.into_iter().collect();
+    // Each name that is given comes with those before it.
+    records.sort_by_key(|record| std::cmp::Reverse(record.former.len()));
+    for record in records {
+        let former = record.former.iter().rev().map(String::as_str);
+        let new: Vec<_> =
+            record.name().into_iter().chain(former).filter(|name| !names.contains(name)).collect();
+        names.extend(new);
+    }
+    names
 }
 
 /// `repository@digest` of each image, of the index it came from, too.

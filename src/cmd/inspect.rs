@@ -1,7 +1,7 @@
 //! `ctr inspect`: everything about containers and images, in the field names of Podman and Docker.
 
 use super::{
-    Globals, each, images, inspect_container, measure,
+    Globals, each, inspect_container, inspect_image, measure,
     run_args::takes_a_truth_value,
     template::{Columns, Format},
 };
@@ -12,11 +12,11 @@ use crate::{
     },
     error::Explain,
     registry,
-    storage::{Image, Store},
+    storage::Store,
 };
 use anyhow::{Result, anyhow};
 use clap::ValueEnum;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 #[derive(clap::Args, Debug)]
 #[command(mut_args = takes_a_truth_value)]
@@ -91,7 +91,7 @@ fn one(store: &Store, name: &str, args: &Args) -> Result<Value> {
     if args.kind != Kind::Container
         && let Some(image) = registry::find(store, store.dirs(), name)?
     {
-        return of_image(store, &image);
+        return inspect_image::value(store, &image);
     }
     let (what, list) = match args.kind {
         Kind::All => ("container or image", "`ctr ps -a` and `ctr images` list"),
@@ -121,57 +121,4 @@ fn of_container(store: &Store, container: &Container, size: bool) -> Result<Valu
         }
     }
     Ok(value)
-}
-
-fn of_image(store: &Store, image: &Image) -> Result<Value> {
-    let config = images::config(store, image)?;
-    let twins: Vec<Image> =
-        store.images()?.into_iter().filter(|other| other.config == image.config).collect();
-    let tags = twins.iter().filter_map(Image::name).filter(|name| !name.contains('@'));
-    let top: Option<_> = image.layers.last().map(|layer| store.layer_path(layer));
-    let text = |key: &str| config[key].as_str().unwrap_or_default();
-    Ok(json!({
-        "Id": image.config.hex(),
-        "Digest": image.manifest,
-        "RepoTags": tags.collect::<Vec<_>>(),
-        "RepoDigests": images::digests(twins.iter()),
-        "Parent": "",
-        "Comment": "",
-        "Created": config["created"],
-        "Config": settings(&config["config"]),
-        "Version": text("docker_version"),
-        "Author": text("author"),
-        "Architecture": config["architecture"],
-        "Variant": text("variant"),
-        "Os": config["os"],
-        "Size": image.size,
-        "VirtualSize": image.size,
-        "User": config["config"]["User"].as_str().unwrap_or_default(),
-        "Labels": config["config"]["Labels"],
-        "Annotations": {},
-        "History": config["history"],
-        "NamesHistory": [],
-        "RootFS": {"Type": "layers", "Layers": image.layers},
-        "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": top}},
-    }))
-}
-
-/// All that the image says, and null or nothing for what Docker has and it doesn't say: scripts ask for it.
-fn settings(config: &Value) -> Value {
-    let mut all = json!({
-        "Cmd": null,
-        "Entrypoint": null,
-        "Env": null,
-        "ExposedPorts": null,
-        "Labels": null,
-        "OnBuild": null,
-        "StopSignal": "",
-        "User": "",
-        "Volumes": null,
-        "WorkingDir": "",
-    });
-    if let (Some(all), Some(said)) = (all.as_object_mut(), config.as_object()) {
-        all.extend(said.clone());
-    }
-    all
 }

@@ -1,6 +1,7 @@
 //! The verbs: one file each, its arguments and its `run`. Options are spelled as Podman's; one that is not built is refused
 //! by name.
 
+mod answer;
 mod attach;
 mod commit;
 mod container_filter;
@@ -12,12 +13,18 @@ mod export;
 mod foreground;
 mod health_args;
 mod healthcheck;
+mod history;
+mod image_diff;
+mod image_entry;
 mod image_filter;
+mod image_mount;
+mod image_prune;
 mod images;
 mod import;
 mod info;
 mod inspect;
 mod inspect_container;
+mod inspect_image;
 mod kill;
 mod load;
 mod log_options;
@@ -40,9 +47,16 @@ mod save;
 mod start;
 mod stats;
 mod stop;
+mod system;
+mod system_check;
+mod system_df;
+mod system_prune;
+mod system_reset;
+mod tag;
 mod targets;
 pub mod template;
 mod top;
+mod tree;
 mod update;
 mod usage;
 mod verbs;

@@ -98,7 +98,8 @@ fn list(args: &MountArgs, store: &Store) -> Result<()> {
     })
 }
 
-fn root_only(verb: &str, globals: &Globals) -> Result<Store> {
+/// The store, unless nobody but root of a namespace of ours would see the mount.
+pub fn root_only(verb: &str, globals: &Globals) -> Result<Store> {
     if Mapping::detect().is_rootless() {
         return Err(anyhow!("cannot run command \"ctr {verb}\" in rootless mode")).hint(
             "nobody else could see the mount: `ctr cp` and `ctr export` reach the files of a container as any user",

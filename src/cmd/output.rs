@@ -103,6 +103,29 @@ pub fn size(bytes: u64) -> String {
     format!("{digits} {unit}")
 }
 
+/// The same with four digits and no space, as some of Podman's verbs have it: `1.988MB`.
+pub fn short_size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    while value >= 1000.0
+        && let Some(next) = units.next()
+    {
+        value /= 1000.0;
+        unit = next;
+    }
+    let decimals = if value < 10.0 {
+        3
+    } else if value < 100.0 {
+        2
+    } else {
+        usize::from(value < 1000.0)
+    };
+    let digits = format!("{value:.decimals$}");
+    let digits = if decimals > 0 { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
+    format!("{digits}{unit}")
+}
+
 /// How long ago `then` was, without the `ago`.
 pub fn since(then: Timestamp) -> String {
     duration(Timestamp::now().as_second() - then.as_second())
@@ -222,6 +245,22 @@ mod tests {
             (u64::MAX, "18.4 EB"),
         ] {
             assert_eq!(size(bytes), text, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn short_sizes() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (2048, "2.048kB"),
+            (1_987_655, "1.988MB"),
+            (19_876_550, "19.88MB"),
+            (198_765_500, "198.8MB"),
+            (1_000_000_000, "1GB"),
+            (u64::MAX, "18.45EB"),
+        ] {
+            assert_eq!(short_size(bytes), text, "{bytes}");
         }
     }
 

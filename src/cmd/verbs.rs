@@ -24,6 +24,12 @@ pub enum Verb {
     Ps(ps::Args),
     /// Remove images
     Rmi(rmi::Args),
+    /// Give an image more names
+    Tag(tag::TagArgs),
+    /// Take names away from an image
+    Untag(tag::UntagArgs),
+    /// Show the steps that made an image
+    History(history::Args),
     /// Show all about containers and images as JSON
     Inspect(inspect::Args),
     /// Show what happens to containers and images
@@ -36,6 +42,8 @@ pub enum Verb {
     Healthcheck(Group<HealthcheckVerb>),
     /// Manage images
     Image(Group<ImageVerb>),
+    /// Manage the store as a whole
+    System(Group<system::SystemVerb>),
     /// Manage containers
     Container(Group<ContainerGroup>),
 }
@@ -84,7 +92,7 @@ pub enum ContainerVerb {
     Rm(rm::Args),
     /// Copy files between a container and the host
     Cp(cp::Args),
-    /// Show what a container has changed in its files
+    /// Show what a container has changed in its files, or an image
     Diff(diff::Args),
     /// Make an image of what a container has changed
     Commit(commit::Args),
@@ -122,6 +130,7 @@ pub enum ImageVerb {
     /// Fetch images from a registry
     Pull(pull::Args),
     /// Remove images
+    #[command(visible_alias = "remove")]
     Rm(rmi::Args),
     /// Write images to an archive or a directory
     Save(save::Args),
@@ -131,6 +140,25 @@ pub enum ImageVerb {
     Import(import::Args),
     /// Show all about them as JSON
     Inspect(inspect::Args),
+    /// Give an image more names
+    Tag(tag::TagArgs),
+    /// Take names away from an image
+    Untag(tag::UntagArgs),
+    /// Show the steps that made an image
+    History(history::Args),
+    /// Whether there is such an image: status 0 or 1
+    Exists(tag::ExistsArgs),
+    /// Remove images that serve nobody
+    Prune(image_prune::Args),
+    /// Show the layers of an image
+    Tree(tree::Args),
+    /// Show how images differ
+    Diff(image_diff::Args),
+    /// Mount an image's files, as root
+    Mount(image_mount::MountArgs),
+    /// Unmount them
+    #[command(visible_alias = "umount")]
+    Unmount(image_mount::UnmountArgs),
 }
 
 #[derive(Subcommand)]
@@ -173,6 +201,18 @@ impl Verb {
             Verb::Import(args) | Verb::Image(Group { verb: I::Import(args) }) => import::run(&args, globals),
             Verb::Ps(args) | Verb::Container(Group { verb: C::Ls(args) }) => ps::run(&args, globals),
             Verb::Rmi(args) | Verb::Image(Group { verb: I::Rm(args) }) => rmi::run(&args, globals),
+            Verb::Tag(args) | Verb::Image(Group { verb: I::Tag(args) }) => tag::tag(&args, globals),
+            Verb::Untag(args) | Verb::Image(Group { verb: I::Untag(args) }) => tag::untag(&args, globals),
+            Verb::History(args) | Verb::Image(Group { verb: I::History(args) }) => {
+                history::run(&args, globals)
+            }
+            Verb::Image(Group { verb: I::Exists(args) }) => tag::exists(&args, globals),
+            Verb::Image(Group { verb: I::Prune(args) }) => image_prune::run(&args, globals),
+            Verb::Image(Group { verb: I::Tree(args) }) => tree::run(&args, globals),
+            Verb::Image(Group { verb: I::Diff(args) }) => image_diff::run(&args, globals),
+            Verb::Image(Group { verb: I::Mount(args) }) => image_mount::mount(&args, globals),
+            Verb::Image(Group { verb: I::Unmount(args) }) => image_mount::unmount(&args, globals),
+            Verb::System(Group { verb }) => verb.run(globals),
             Verb::Inspect(args) => inspect::run(&args, globals),
             Verb::Image(Group { verb: I::Inspect(args) }) => inspect::run(&args.only(Kind::Image), globals),
             Verb::Container(Group { verb: C::Inspect(args) }) => {

@@ -1,6 +1,11 @@
 //! Images that are in the store already: found by the name or the id that a user types; and the rule when to pull.
 
-use super::{PullPolicy, platform::Platform, registries_files, short_names};
+use super::{
+    PullPolicy,
+    platform::Platform,
+    reference::{self, Named, Reference, Target},
+    registries_files, short_names,
+};
 use crate::{
     error::{Explain, already_reported},
     storage::{Dirs, Image, Store},
@@ -18,14 +23,14 @@ use std::{
 /// The name is malformed, or the beginning of several ids; registries.conf has a mistake.
 pub fn find(store: &Store, config_dirs: &Dirs, name: &str) -> Result<Option<Image>> {
     // A canonical name needs no settings; it is what scripts use.
-    let malformed = match super::reference::parse(name) {
-        Ok(super::reference::Named::Full(reference)) => return store.image(&reference.to_string()),
+    let malformed = match reference::parse(name) {
+        Ok(Named::Full(reference)) => return by_reference(store, &reference),
         Ok(_) => None,
         Err(error) => Some(error),
     };
     if malformed.is_none() {
         for reference in short_names::to_find(name, &registries_files::load(config_dirs)?)? {
-            if let Some(image) = store.image(&reference.to_string())? {
+            if let Some(image) = by_reference(store, &reference)? {
                 return Ok(Some(image));
             }
         }
@@ -36,6 +41,23 @@ pub fn find(store: &Store, config_dirs: &Dirs, name: &str) -> Result<Option<Imag
         _ if is_id => by_id(store, id),
         Some(error) => Err(error),
         None => Ok(None),
+    }
+}
+
+/// The reference that `name` gives to an image made here: under `localhost/` when it names no registry, as in Podman.
+///
+/// # Errors
+/// The name is malformed, or a digest, which can't be given.
+pub fn reference_to_give(name: &str) -> Result<String> {
+    let reference = match reference::parse(name)? {
+        Named::Full(reference) => reference,
+        Named::Short { path, target } => Reference::at("localhost", &path, target),
+    };
+    match reference.target {
+        Target::Tag(_) => Ok(reference.to_string()),
+        Target::Digest(_) => {
+            Err(anyhow!("{name:?} is a digest, not a name to give")).hint("names look like NAME:TAG")
+        }
     }
 }
 
@@ -86,6 +108,21 @@ pub(super) fn fits(image: &Image, wanted: Option<&Platform>) -> bool {
 fn is_id_of(image: &Image, name: &str) -> bool {
     let id = name.strip_prefix("sha256:").unwrap_or(name);
     image.config.hex().starts_with(id)
+}
+
+/// A digest finds the image of another name in the same repository, too.
+fn by_reference(store: &Store, reference: &Reference) -> Result<Option<Image>> {
+    let found = store.image(&reference.to_string())?;
+    let Target::Digest(digest) = reference.target else { return Ok(found) };
+    if found.is_some() {
+        return Ok(found);
+    }
+    let repository = reference.name();
+    let is = |image: &Image| {
+        (image.manifest == digest || image.index == Some(digest))
+            && image.reference.strip_prefix(&repository).is_some_and(|rest| rest.starts_with([':', '@']))
+    };
+    Ok(store.images()?.into_iter().find(is))
 }
 
 fn by_id(store: &Store, id: &str) -> Result<Option<Image>> {

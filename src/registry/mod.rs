@@ -18,7 +18,7 @@ mod registries_files;
 mod short_names;
 mod tls;
 
-pub use local::{Fetch, ensure, find};
+pub use local::{Fetch, ensure, find, reference_to_give};
 pub use platform::Platform;
 pub use pull::pull;
 

@@ -1,14 +1,19 @@
 //! Garbage collection: what no image and no container names goes through trash/ into nothing. Idempotent; a crash leaves
 //! what the next collection takes.
 
-use super::{Digest, Store, delete_tree, store::random_name};
-use anyhow::{Context, Error, Result};
+use super::{
+    Digest, Store, delete_tree,
+    store::{random_name, sync_directory},
+};
+use crate::error::Explain;
+use anyhow::{Context, Error, Result, anyhow};
 use rustix::io::Errno;
 use std::{
     collections::HashSet,
     fs,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// What a collection freed.
@@ -31,6 +36,8 @@ impl Store {
     /// # Errors
     /// The first thing that could not be removed; everything else has been.
     pub fn collect_garbage(&self) -> Result<Freed> {
+        // What names are gone stays gone, before what they named goes.
+        sync_directory(&self.directory("images"))?;
         let Some(alone) = self.try_hold_alone()? else { return Ok(Freed { busy: true, ..Freed::default() }) };
         let marks = self.mark()?;
         let mut sweep = Sweep { store: self, freed: Freed::default(), failure: None };
@@ -53,6 +60,23 @@ impl Store {
         sweep.failure.map_or(Ok(sweep.freed), Err)
     }
 
+    /// What no image and no container names and has lain here for longer than `age`, as paths below the store; and what
+    /// crashes have left. `None` while somebody holds the store, when there is no telling.
+    pub fn orphans(&self, age: Duration) -> Result<Option<Vec<PathBuf>>> {
+        let Some(_alone) = self.try_hold_alone()? else { return Ok(None) };
+        let marks = self.mark()?;
+        let mut found = unmarked(&self.directory("layers"), &marks.layers)?;
+        found.extend(unmarked(&self.directory("blobs/sha256"), &marks.blobs)?);
+        found.extend(entries(&self.directory("tmp"))?);
+        found.extend(entries(&self.directory("trash"))?);
+        found.retain(|path| {
+            let changed = path.symlink_metadata().and_then(|meta| meta.modified());
+            changed.is_ok_and(|time| time.elapsed().unwrap_or_default() >= age)
+        });
+        let below = |path: PathBuf| path.strip_prefix(&self.dirs().data).map(Path::to_owned).unwrap_or(path);
+        Ok(Some(found.into_iter().map(below).collect()))
+    }
+
     /// Remove `path`, a part of the store: at once from its place, then from the disk. Fine when it doesn't exist.
     pub fn discard(&self, path: &Path) -> Result<()> {
         match self.move_to_trash(path)? {
@@ -62,6 +86,28 @@ impl Store {
             }
             None => Ok(()),
         }
+    }
+
+    /// Remove the whole store, which nobody holds, and what belongs to it elsewhere. Inside the user namespace.
+    ///
+    /// # Errors
+    /// Somebody holds the store; or the first thing that could not be removed, while everything else has been.
+    pub fn erase(&self) -> Result<()> {
+        let Some(_alone) = self.try_hold_alone()? else {
+            return Err(anyhow!("somebody works in the store {}", self.dirs().data.display()))
+                .hint("wait until every other `ctr` has ended, then try again");
+        };
+        let mut sweep = Sweep { store: self, freed: Freed::default(), failure: None };
+        let dirs = self.dirs();
+        let events = ["events", "events.1"].map(|name| self.directory(name));
+        let parts = self.directories().chain(events).chain([dirs.runtime.clone(), dirs.cache.clone()]);
+        for path in parts {
+            let deleted = delete_tree(&path).with_context(|| format!("delete {}", path.display()));
+            sweep.note(deleted);
+        }
+        // One that was named by --root may hold files of the user's.
+        let _ = fs::remove_dir(&dirs.data);
+        sweep.failure.map_or(Ok(()), Err)
     }
 
     fn move_to_trash(&self, path: &Path) -> Result<Option<PathBuf>> {
@@ -77,8 +123,9 @@ impl Store {
         // A damaged record names nothing, so it keeps nothing: its image has to be pulled again anyway. But one that the
         // disk won't give now must not cost its layers.
         let listing = self.list_images()?;
-        if let Some(at) = listing.damaged.iter().position(is_read_failure) {
-            return Err(listing.damaged.into_iter().nth(at).unwrap_or_else(|| Error::msg("read images")));
+        let damaged = listing.damaged.into_iter().map(|damaged| damaged.error);
+        if let Some(unread) = damaged.into_iter().find(is_read_failure) {
+            return Err(unread);
         }
         marks.superseded = listing.superseded;
         for image in &listing.images {

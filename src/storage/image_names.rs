@@ -7,6 +7,7 @@ use super::{
 use anyhow::{Context, Result, bail};
 use rustix::fs::{fsync, syncfs};
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{ErrorKind, Write},
     path::Path,
@@ -19,6 +20,15 @@ impl Store {
     /// # Errors
     /// The disk; or a layer or blob of the image that is not in the store.
     pub fn publish_image(&self, image: &Image) -> Result<()> {
+        self.name_image(image, true)
+    }
+
+    /// The same for an image that is in the store already, so that nothing but the name has to reach the disk.
+    pub fn tag_image(&self, image: &Image) -> Result<()> {
+        self.name_image(image, false)
+    }
+
+    fn name_image(&self, image: &Image, new: bool) -> Result<()> {
         let hold = self.hold()?;
         if let Some(layer) = image.layers.iter().find(|layer| !self.has_layer(layer)) {
             bail!("publish {}: layer {layer} is not in the store", image.reference);
@@ -28,7 +38,7 @@ impl Store {
             bail!("publish {}: blob {blob} is not in the store", image.reference);
         }
         let draft = self.draft_path()?;
-        let written = self.write_record(image, &draft);
+        let written = self.write_record(image, &draft, new);
         let published = written.and_then(|()| self.put_name(image, &draft, &hold));
         if published.is_err() {
             let _ = fs::remove_file(&draft);
@@ -50,13 +60,13 @@ impl Store {
             Err(error) if is_read_failure(&error) => return Err(error),
             Ok(Some(_)) | Err(_) => fs::remove_file(&path),
         };
-        removed.with_context(|| format!("untag {reference}"))?;
+        removed.with_context(|| format!("untag {reference}")).hint_by_errno()?;
         sync_directory(&self.directory("images"))?;
         Ok(true)
     }
 
     /// Take `references` away from the image `id`, and the image itself when it has no name then; whether it went. Its
-    /// layers and blobs are garbage from then on.
+    /// layers and blobs are garbage from then on; whoever collects that makes the removal survive a power loss.
     pub fn forget(&self, id: &Digest, references: &[&str]) -> Result<bool> {
         let hold = self.hold()?;
         let _names = self.lock_images(&hold)?;
@@ -69,21 +79,34 @@ impl Store {
         for image in unnamed.into_iter().filter(|_| gone).chain(going) {
             self.remove_record(&image.reference)?;
         }
-        sync_directory(&self.directory("images"))?;
         Ok(gone && !records.is_empty())
+    }
+
+    /// Remove the record in the file `name` of images/, which can't be read; whether it was there.
+    pub fn untag_file(&self, name: &OsStr) -> Result<bool> {
+        let path = self.directory("images").join(name);
+        match read(&path) {
+            Ok(_) => return Ok(false),
+            Err(error) if is_read_failure(&error) => return Err(error),
+            Err(_) => self.discard(&path)?,
+        }
+        sync_directory(&self.directory("images"))?;
+        Ok(true)
     }
 
     pub(super) fn remove_record(&self, reference: &str) -> Result<()> {
         match fs::remove_file(self.reference_path(reference)) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-            removed => removed.with_context(|| format!("untag {reference}")),
+            removed => removed.with_context(|| format!("untag {reference}")).hint_by_errno(),
         }
     }
 
-    fn write_record(&self, image: &Image, draft: &Path) -> Result<()> {
+    fn write_record(&self, image: &Image, draft: &Path, new: bool) -> Result<()> {
         let mut file = File::create_new(draft).with_context(|| format!("make {}", draft.display()))?;
         // Everything that the reference names, before the reference.
-        syncfs(&file).context("write the image to disk")?;
+        if new {
+            syncfs(&file).context("write the image to disk")?;
+        }
         let created = image.created.or_else(|| self.built_at(image));
         let json =
             serde_json::to_vec(&Image { created, ..image.clone() }).context("encode the image record")?;

@@ -5,7 +5,7 @@ use crate::error::Explain;
 use anyhow::{Context, Error, Result, bail};
 use std::{
     collections::HashSet,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fmt::Write as _,
     fs,
     mem::replace,
@@ -58,10 +58,19 @@ impl Image {
 pub struct Listing {
     /// The images, sorted by reference.
     pub images: Vec<Image>,
-    /// What could not be read, an error each.
-    pub damaged: Vec<Error>,
+    /// What could not be read.
+    pub damaged: Vec<Damaged>,
     /// References of images without a name that have got one since: whoever gave it was interrupted.
     pub superseded: Vec<String>,
+}
+
+/// A record that can't be read.
+#[derive(Debug)]
+pub struct Damaged {
+    /// Its name in images/.
+    pub file: OsString,
+    /// Why.
+    pub error: Error,
 }
 
 impl Store {
@@ -86,7 +95,8 @@ impl Store {
     /// The disk won't give one now.
     pub(super) fn records(&self) -> Result<Vec<Image>> {
         let Listing { images, damaged, .. } = self.scan()?;
-        damaged.into_iter().find(is_read_failure).map_or(Ok(images), Err)
+        let unread = damaged.into_iter().map(|damaged| damaged.error).find(is_read_failure);
+        unread.map_or(Ok(images), Err)
     }
 
     fn scan(&self) -> Result<Listing> {
@@ -94,11 +104,11 @@ impl Store {
         let entries = fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))?;
         let mut listing = Listing::default();
         for entry in entries {
-            let path = entry.with_context(|| format!("list {}", dir.display()))?.path();
-            match read(&path) {
+            let entry = entry.with_context(|| format!("list {}", dir.display()))?;
+            match read(&entry.path()) {
                 Ok(Some(image)) => listing.images.push(image),
                 Ok(None) => {}
-                Err(error) => listing.damaged.push(error),
+                Err(error) => listing.damaged.push(Damaged { file: entry.file_name(), error }),
             }
         }
         listing.images.sort_by(|a, b| a.reference.cmp(&b.reference));
@@ -136,7 +146,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Image>> {
     let Some(json) = small_file::read(path)? else { return Ok(None) };
     let mut image: Image = serde_json::from_slice(&json)
         .with_context(|| format!("read image record {}", path.display()))
-        .hint(format!("rm '{}', then pull that image again", path.display()))?;
+        .hint("`ctr system check --repair` removes it; then pull that image again")?;
     let is = |reference: &str| path.file_name().is_some_and(|name| name == OsStr::new(&file_name(reference)));
     // An image loses its name by a rename alone, which needs no space: the record still says the name.
     let unnamed = Image::unnamed_reference(&image.manifest);

@@ -217,10 +217,10 @@ impl Drop for Worker {
 }
 
 /// A directory in tmp/, gone with its value: `blob` and `layer/fs`.
-struct Draft(PathBuf);
+pub(super) struct Draft(PathBuf);
 
 impl Draft {
-    fn make(path: PathBuf) -> Result<Draft> {
+    pub(super) fn make(path: PathBuf) -> Result<Draft> {
         let draft = Draft(path);
         for dir in [draft.0.clone(), draft.0.join("layer"), draft.root()] {
             make_private(&dir).with_context(|| format!("make directory {}", dir.display()))?;
@@ -228,11 +228,11 @@ impl Draft {
         Ok(draft)
     }
 
-    fn root(&self) -> PathBuf {
+    pub(super) fn root(&self) -> PathBuf {
         self.0.join("layer/fs")
     }
 
-    fn open_root(&self) -> Result<OwnedFd> {
+    pub(super) fn open_root(&self) -> Result<OwnedFd> {
         let root = self.root();
         // Modes are to be the image's, whatever ACL the user's directories hand down.
         match removexattr(&root, "system.posix_acl_default") {

@@ -1,10 +1,13 @@
 //! The store: blobs, layers, images and containers as plain directories. A listing is a readdir, publishing is a rename,
 //! liveness is a held lock.
 
+mod accounts;
 pub(crate) mod archive;
 mod attributes;
 mod blobs;
 mod blocks;
+mod check;
+mod compare;
 mod container_dir;
 mod containers;
 pub(crate) mod decompress;
@@ -31,6 +34,8 @@ mod usage;
 mod whiteout;
 pub(crate) mod xattr;
 
+pub use accounts::Accounts;
+pub use check::{Findings, Thoroughness};
 pub use container_dir::{ContainerDir, Lock};
 pub use decompress::Compression;
 pub use delete::delete_tree;
@@ -39,9 +44,9 @@ pub use dirs::Dirs;
 pub use disk::ByErrno;
 pub use gc::Freed;
 pub use id::{ContainerId, Name};
-pub use images::{Image, Listing};
+pub use images::{Damaged, Image, Listing};
 pub use ingest::expanded;
 pub use layers::{Expected, LayerDraft, LayerIngest, LayerSource};
 pub use small_file::{read as read_small_file, replace as replace_small_file};
 pub use store::{Hold, Store};
-pub use usage::usage;
+pub use usage::{disk_usage, usage};

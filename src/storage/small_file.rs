@@ -46,7 +46,8 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(Errno::NOENT) => return Ok(None),
         Err(e) => return Err(e).with_context(|| format!("open {}", path.display())),
     };
-    let mut contents = Vec::new();
+    // Most are read at once.
+    let mut contents = Vec::with_capacity(4096);
     file.take(LIMIT + 1).read_to_end(&mut contents).with_context(|| format!("read {}", path.display()))?;
     if contents.len() as u64 > LIMIT {
         bail!("{} is larger than {LIMIT} bytes", path.display());

@@ -94,6 +94,13 @@ impl Store {
         self.dirs.data.join("layers").join(hex)
     }
 
+    /// What the store consists of.
+    pub(super) fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        let made_when_needed = ["lists"];
+        let all = DIRECTORIES.into_iter().chain(made_when_needed);
+        all.filter(|name| !name.contains('/')).map(|name| self.directory(name))
+    }
+
     pub(super) fn directory(&self, name: &str) -> PathBuf {
         self.dirs.data.join(name)
     }

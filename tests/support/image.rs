@@ -183,6 +183,7 @@ type Tweak = Box<dyn Fn(&mut serde_json::Value)>;
 pub struct TestImage {
     layers: Vec<Layer>,
     config: serde_json::Value,
+    details: serde_json::Value,
     flavour: Flavour,
     architecture: String,
     tweak: Option<Tweak>,
@@ -225,6 +226,7 @@ impl TestImage {
         TestImage {
             layers: layers.into_iter().collect(),
             config: serde_json::json!({ "Env": ["PATH=/bin:/usr/bin"], "Cmd": ["/bin/sh"] }),
+            details: serde_json::json!({}),
             flavour: Flavour::Oci,
             architecture: architecture.to_owned(),
             tweak: None,
@@ -234,6 +236,12 @@ impl TestImage {
     /// The `config` object of the image configuration (Env, Cmd, User …).
     pub fn config(mut self, config: serde_json::Value) -> TestImage {
         self.config = config;
+        self
+    }
+
+    /// What the image configuration has beside it (created, history …).
+    pub fn details(mut self, details: serde_json::Value) -> TestImage {
+        self.details = details;
         self
     }
 
@@ -274,11 +282,14 @@ impl TestImage {
             descriptors.push(descriptor(kind, &blob));
             registry.put_blob(repository, &blob);
         }
-        let config = serde_json::to_vec(&serde_json::json!({
+        let mut config = serde_json::json!({
             "architecture": self.architecture, "os": "linux", "config": self.config,
             "rootfs": { "type": "layers", "diff_ids": diff_ids },
-        }))
-        .expect("encode the config");
+        });
+        for (key, value) in self.details.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        let config = serde_json::to_vec(&config).expect("encode the config");
         registry.put_blob(repository, &config);
         let (media_type, config_type) = match docker {
             false => {

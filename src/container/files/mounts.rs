@@ -25,7 +25,7 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::DirBuilderExt},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// Mount the root file system of `container` and say where. One that is mounted stays as it is. Of a running container it is
@@ -73,16 +73,19 @@ pub fn unmount(store: &Store, dir: &ContainerDir, force: bool) -> Result<()> {
             .with_context(doing)
             .hint("`ctr mount` lists those that are");
     }
+    detach(&place, force)
+        .with_context(doing)
+        .hint(format!("leave it, or `ctr unmount --force {}`", dir.id().short()))
+}
+
+/// Unmount what is at `place`, with `force` even while somebody is in it.
+pub(super) fn detach(place: &Path, force: bool) -> Result<()> {
     let flags = if force { UnmountFlags::DETACH } else { UnmountFlags::NOFOLLOW };
-    match rustix::mount::unmount(&place, flags) {
-        Err(Errno::BUSY) => {
-            return Err(anyhow!("somebody uses {}", place.display()))
-                .with_context(doing)
-                .hint(format!("leave it, or `ctr unmount --force {}`", dir.id().short()));
-        }
-        done => done.with_context(doing)?,
+    match rustix::mount::unmount(place, flags) {
+        Err(Errno::BUSY) => bail!("somebody uses {}", place.display()),
+        done => done?,
     }
-    let _ = fs::remove_dir(&place);
+    let _ = fs::remove_dir(place);
     Ok(())
 }
 
@@ -130,7 +133,7 @@ fn place(store: &Store, id: &ContainerId) -> PathBuf {
     store.dirs().runtime.join(DIRECTORY).join(id.as_str())
 }
 
-fn is_mounted(place: &PathBuf) -> Result<bool> {
+pub(super) fn is_mounted(place: &Path) -> Result<bool> {
     match statx(CWD, place, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(errno).with_context(|| format!("look at {}", place.display())),
