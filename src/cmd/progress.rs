@@ -1,4 +1,4 @@
-//! How a pull shows itself on stderr: a bar for each layer on its way on a terminal, one line for each that has arrived
+//! How a pull or a push shows itself on stderr: a bar for each layer on its way on a terminal, one line for each that has arrived
 //! elsewhere, nothing with `--quiet`.
 #![expect(clippy::print_stderr, reason = "this is a place that prints")]
 
@@ -8,12 +8,28 @@ use std::{cell::RefCell, collections::HashMap, io::IsTerminal};
 
 /// What suits this stderr.
 pub fn choose(quiet: bool) -> Box<dyn Progress> {
+    in_words(quiet, Words { trying: "Pulling", present: "already here" })
+}
+
+/// The same for a push.
+pub fn of_push(quiet: bool) -> Box<dyn Progress> {
+    in_words(quiet, Words { trying: "Pushing", present: "already there" })
+}
+
+/// What differs between a pull and a push.
+#[derive(Clone, Copy)]
+struct Words {
+    trying: &'static str,
+    present: &'static str,
+}
+
+fn in_words(quiet: bool, words: Words) -> Box<dyn Progress> {
     if quiet {
         Box::new(Silent)
     } else if std::io::stderr().is_terminal() {
-        Box::new(Bars { all: MultiProgress::new(), coming: RefCell::default() })
+        Box::new(Bars { words, all: MultiProgress::new(), coming: RefCell::default() })
     } else {
-        Box::new(Lines { sizes: RefCell::default() })
+        Box::new(Lines { words, sizes: RefCell::default() })
     }
 }
 
@@ -31,16 +47,17 @@ impl Progress for Silent {
 }
 
 struct Lines {
+    words: Words,
     sizes: RefCell<HashMap<Digest, u64>>,
 }
 
 impl Progress for Lines {
     fn trying(&self, reference: &str) {
-        eprintln!("Pulling {reference}");
+        eprintln!("{} {reference}", self.words.trying);
     }
 
     fn present(&self, blob: &Digest) {
-        eprintln!("{} already here", blob.short());
+        eprintln!("{} {}", blob.short(), self.words.present);
     }
 
     fn begin(&self, blob: &Digest, size: u64) {
@@ -61,6 +78,7 @@ impl Progress for Lines {
 
 /// Layers that have arrived move up as plain lines; below them are the bars of the few that are coming.
 struct Bars {
+    words: Words,
     all: MultiProgress,
     coming: RefCell<HashMap<Digest, ProgressBar>>,
 }
@@ -73,11 +91,11 @@ impl Bars {
 
 impl Progress for Bars {
     fn trying(&self, reference: &str) {
-        self.say(&format!("Pulling {reference}"));
+        self.say(&format!("{} {reference}", self.words.trying));
     }
 
     fn present(&self, blob: &Digest) {
-        self.say(&format!("  {}  already here", blob.short()));
+        self.say(&format!("  {}  {}", blob.short(), self.words.present));
     }
 
     fn begin(&self, blob: &Digest, size: u64) {

@@ -12,6 +12,14 @@ pub enum Verb {
     OfContainers(ContainerVerb),
     /// Fetch images from a registry
     Pull(pull::Args),
+    /// Send an image to a registry
+    Push(push::Args),
+    /// Log in to a registry
+    Login(login::Args),
+    /// Log out of a registry
+    Logout(login::LogoutArgs),
+    /// Search registries for images
+    Search(search::Args),
     /// List images
     Images(images::Args),
     /// Write images to an archive or a directory
@@ -40,6 +48,8 @@ pub enum Verb {
     Version(version::Args),
     /// Check the health of containers
     Healthcheck(Group<HealthcheckVerb>),
+    /// Manage lists of images for several platforms
+    Manifest(Group<manifest::Verb>),
     /// Manage images
     Image(Group<ImageVerb>),
     /// Manage the store as a whole
@@ -129,6 +139,10 @@ pub enum ImageVerb {
     Ls(images::Args),
     /// Fetch images from a registry
     Pull(pull::Args),
+    /// Send an image to a registry
+    Push(push::Args),
+    /// Search registries for images
+    Search(search::Args),
     /// Remove images
     #[command(visible_alias = "remove")]
     Rm(rmi::Args),
@@ -172,7 +186,7 @@ pub enum HealthcheckVerb {
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Group<V: Subcommand> {
     #[command(subcommand)]
-    verb: V,
+    pub verb: V,
 }
 
 impl Verb {
@@ -195,6 +209,11 @@ impl Verb {
         match self {
             Verb::OfContainers(verb) | Verb::Container(Group { verb: C::Shared(verb) }) => verb.run(globals),
             Verb::Pull(args) | Verb::Image(Group { verb: I::Pull(args) }) => pull::run(&args, globals),
+            Verb::Push(args) | Verb::Image(Group { verb: I::Push(args) }) => push::run(&args, globals),
+            Verb::Search(args) | Verb::Image(Group { verb: I::Search(args) }) => search::run(&args, globals),
+            Verb::Manifest(group) => manifest::run(group, globals),
+            Verb::Login(args) => login::run(&args, globals),
+            Verb::Logout(args) => login::logout(&args, globals),
             Verb::Images(args) | Verb::Image(Group { verb: I::Ls(args) }) => images::run(&args, globals),
             Verb::Save(args) | Verb::Image(Group { verb: I::Save(args) }) => save::run(&args, globals),
             Verb::Load(args) | Verb::Image(Group { verb: I::Load(args) }) => load::run(&args, globals),

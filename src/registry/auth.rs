@@ -22,7 +22,7 @@ const TOKEN_LIMIT: u64 = 1 << 20;
 /// The standing of our requests with one repository of one registry.
 pub struct Auth {
     name: String,
-    repository: String,
+    scopes: Vec<String>,
     credentials: Option<Credentials>,
     current: Mutex<Pass>,
 }
@@ -43,9 +43,10 @@ enum Challenge {
 }
 
 impl Auth {
-    /// `name` is the image's as the user knows it, without tag; for messages.
-    pub fn new(name: String, repository: String, credentials: Option<Credentials>) -> Auth {
-        Auth { name, repository, credentials, current: Mutex::default() }
+    /// `name` is the image's as the user knows it, without tag; for messages. A token server that refuses all of `scopes`
+    /// together is asked for the first alone.
+    pub fn new(name: String, scopes: Vec<String>, credentials: Option<Credentials>) -> Auth {
+        Auth { name, scopes, credentials, current: Mutex::default() }
     }
 
     /// What to send now.
@@ -92,22 +93,38 @@ impl Auth {
         Ok(())
     }
 
+    // Our own scopes, not the challenge's: a registry doesn't choose what a token of ours is good for.
     async fn token(
         &self,
         http: &reqwest::Client,
         realm: Url,
         service: Option<&str>,
     ) -> Result<HeaderValue, Failure> {
-        // Our own scope, not the challenge's: a registry doesn't choose what a token of ours is good for.
-        let scope = format!("repository:{}:pull", self.repository);
+        match self.token_for(http, realm.clone(), service, &self.scopes).await {
+            Err(Failure { kind: Kind::Denied, .. }) if self.scopes.len() > 1 => {
+                self.token_for(http, realm, service, &self.scopes[..1]).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn token_for(
+        &self,
+        http: &reqwest::Client,
+        realm: Url,
+        service: Option<&str>,
+        scopes: &[String],
+    ) -> Result<HeaderValue, Failure> {
         let mut asked = realm.clone();
         let mut fields = asked.query_pairs_mut();
         if let Some(service) = service {
             fields.append_pair("service", service);
         }
-        fields.append_pair("scope", &scope);
         let request = match &self.credentials {
             Some(Credentials::Identity(token)) => {
+                if !scopes.is_empty() {
+                    fields.append_pair("scope", &scopes.join(" "));
+                }
                 fields.extend_pairs([
                     ("grant_type", "refresh_token"),
                     ("client_id", "ctr"),
@@ -118,11 +135,12 @@ impl Auth {
                 http.post(realm).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form)
             }
             Some(Credentials::Password(user, password)) => {
-                fields.append_pair("account", user);
+                fields.extend_pairs(scopes.iter().map(|scope| ("scope", scope))).append_pair("account", user);
                 drop(fields);
                 http.get(asked).basic_auth(user, Some(password))
             }
             None => {
+                fields.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
                 drop(fields);
                 http.get(asked)
             }

@@ -2,57 +2,33 @@
 //! authentication and limits.
 
 use super::{
-    PullOptions,
     auth::Auth,
-    credentials::{self, Credentials},
     failure::{Failure, Kind, broken, failure, ours, refused, transport},
-    hop,
     manifest::ACCEPT,
-    reference::{DOCKER_HUB, Target},
-    registries::Source,
-    tls,
+    reference::Target,
 };
-use crate::{
-    storage::{Digest, Dirs},
-    weakened,
-};
-use anyhow::{Context, Result, anyhow};
+use crate::{storage::Digest, weakened};
+use anyhow::{Result, anyhow};
 use jiff::Timestamp;
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode, Url,
-    header::{ACCEPT as ACCEPT_HEADER, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RANGE, RETRY_AFTER},
-    redirect::Policy,
+    header::{ACCEPT as ACCEPT_HEADER, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LINK, RANGE, RETRY_AFTER},
 };
 use rustix::rand::{GetRandomFlags, getrandom};
-use rustls::RootCertStore;
 use serde::Deserialize;
-use std::{
-    cell::{Cell, OnceCell},
-    env,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{cell::Cell, time::Duration};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// A transfer may take any time, but not fall silent for longer.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A registry that asks for a longer pause than this is told to the user instead.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 5;
-const REDIRECTS: usize = 5;
 /// So much of an error's text is read, in bytes.
 const ERROR_LIMIT: u64 = 64 << 10;
-
-/// Makes clients; holds what they share.
-pub struct Connector<'a> {
-    dirs: &'a Dirs,
-    options: &'a PullOptions,
-    roots: OnceCell<RootCertStore>,
-}
 
 /// Speaks with one repository.
 pub struct Client {
     http: reqwest::Client,
+    /// For requests with a long body: nothing is to be read while they are on their way.
+    bulk: reqwest::Client,
     /// `host[:port]` as in the URL.
     host: String,
     repository: String,
@@ -62,6 +38,24 @@ pub struct Client {
     auth: Auth,
     /// The image as users write it, for messages.
     name: String,
+}
+
+/// What a client is made of.
+pub struct Parts {
+    /// For requests that are answered soon.
+    pub http: reqwest::Client,
+    /// For requests with a long body.
+    pub bulk: reqwest::Client,
+    /// `host[:port]` as in the URL.
+    pub host: String,
+    /// The path of the repository.
+    pub repository: String,
+    /// Whether plain http will do.
+    pub insecure: bool,
+    /// Who we are there.
+    pub auth: Auth,
+    /// The image as users write it, for messages.
+    pub name: String,
 }
 
 /// A manifest as it came.
@@ -77,88 +71,14 @@ pub struct Received {
 /// Counts down failures that another try may mend.
 pub struct Patience(u32);
 
-impl<'a> Connector<'a> {
-    /// Nothing is read or connected yet.
-    pub fn new(dirs: &'a Dirs, options: &'a PullOptions) -> Connector<'a> {
-        Connector { dirs, options, roots: OnceCell::new() }
-    }
-
-    /// A client for the repository of `source`.
-    ///
-    /// # Errors
-    /// Certificates or credentials on this machine can't be read.
-    pub fn client(&self, source: &Source) -> Result<Client> {
-        let reference = &source.reference;
-        let insecure = match self.options.tls_verify {
-            Some(verify) => !verify,
-            None => source.insecure,
-        };
-        let host = match reference.registry.as_str() {
-            DOCKER_HUB => "registry-1.docker.io",
-            host => host,
-        };
-        let auth = Auth::new(reference.name(), reference.repository.clone(), self.credentials(source)?);
-        Ok(Client {
-            http: self.http(&reference.registry, insecure)?,
-            host: host.to_owned(),
-            repository: reference.repository.clone(),
-            undecided: Cell::new(insecure),
-            scheme: Cell::new("https"),
-            auth,
-            name: reference.name(),
-        })
-    }
-
-    fn credentials(&self, source: &Source) -> Result<Option<Credentials>> {
-        if let Some((user, password)) = &self.options.credentials {
-            return Ok(Some(Credentials::Password(user.clone(), password.clone())));
-        }
-        let reference = &source.reference;
-        let file = self.options.auth_file.as_ref();
-        credentials::find(self.dirs, file, &reference.registry, &reference.repository)
-    }
-
-    fn http(&self, registry: &str, insecure: bool) -> Result<reqwest::Client> {
-        let private = tls::read_private(&self.certificate_dirs(registry))?;
-        let roots = (!insecure).then(|| self.roots.get_or_init(tls::system_roots).clone());
-        let redirects = Policy::custom(|attempt| {
-            let previous = attempt.previous();
-            let Some(last) = previous.last() else { return attempt.follow() };
-            if previous.len() > REDIRECTS {
-                return attempt.error("too many redirects");
-            }
-            match hop::allowed(last, attempt.url()) {
-                Ok(()) => attempt.follow(),
-                Err(why) => attempt.error(why),
-            }
-        });
-        reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(roots, private)?)
-            // A connection a layer: with HTTP/2 a layer that unpacks slowly would hold up the others' bytes.
-            .http1_only()
-            .redirect(redirects)
-            .referer(false)
-            .user_agent(concat!("ctr/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(STALL_TIMEOUT)
-            .build()
-            .context("set up the HTTP client")
-    }
-
-    /// containers-certs.d(5); a directory given by the user stands for all others.
-    fn certificate_dirs(&self, registry: &str) -> Vec<PathBuf> {
-        if let Some(dir) = &self.options.cert_dir {
-            return vec![dir.clone()];
-        }
-        let user = self.dirs.config.parent().unwrap_or(&self.dirs.config).join("containers");
-        let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".config/containers"));
-        let home = home.filter(|home| *home != user);
-        let bases = ["/etc/docker".into(), "/etc/containers".into(), user];
-        bases.iter().chain(&home).map(|base| base.join("certs.d").join(registry)).collect()
-    }
-}
-
 impl Client {
+    /// Nothing is connected yet.
+    pub fn new(parts: Parts) -> Client {
+        let Parts { http, bulk, host, repository, insecure, auth, name } = parts;
+        let (undecided, scheme) = (Cell::new(insecure), Cell::new("https"));
+        Client { http, bulk, host, repository, undecided, scheme, auth, name }
+    }
+
     /// What `target` points to now, without fetching it; for nothing but the question whether it changed.
     pub async fn peek(&self, target: &Target) -> Result<Option<Digest>, Failure> {
         let response =
@@ -210,7 +130,8 @@ impl Client {
         &self.host
     }
 
-    async fn whole(
+    /// An answer of at most `limit` bytes, and what its head says; `what` is for messages.
+    pub async fn whole(
         &self,
         what: &str,
         path: &str,
@@ -220,7 +141,9 @@ impl Client {
         let mut patience = Patience::new();
         loop {
             let response = self.ask(Method::GET, path, headers.clone()).await?;
-            let facts = Facts { digest: digest_header(&response), content_type: content_type(&response) };
+            let link = response.headers().get(LINK).and_then(|link| link.to_str().ok()).map(str::to_owned);
+            let facts =
+                Facts { digest: digest_header(&response), content_type: content_type(&response), link };
             match body(response, limit, what, &self.host).await {
                 Ok(bytes) => return Ok((bytes, facts)),
                 Err(failure) => patience.pause(failure).await?,
@@ -228,7 +151,8 @@ impl Client {
         }
     }
 
-    async fn ask(&self, method: Method, path: &str, headers: HeaderMap) -> Result<Response, Failure> {
+    /// A request without a body, tried again as long as that may help; `path` as [`Client::exchange`] takes it.
+    pub async fn ask(&self, method: Method, path: &str, headers: HeaderMap) -> Result<Response, Failure> {
         let mut patience = Patience::new();
         loop {
             match self.ask_once(method.clone(), path, &headers).await {
@@ -239,31 +163,72 @@ impl Client {
     }
 
     async fn ask_once(&self, method: Method, path: &str, headers: &HeaderMap) -> Result<Response, Failure> {
+        let response = self.exchange(method, path, |request| request.headers(headers.clone())).await?;
+        self.success(response).await
+    }
+
+    /// One request to `path`: below the repository; at the registry with a leading `/`; or a whole URL, which hears of our
+    /// credentials only where it is the registry's own. The answer, whatever its status; a pass that is refused is renewed.
+    pub async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        shape: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Failure> {
+        self.exchange_by(&self.http, method, path, shape).await
+    }
+
+    /// The same for a request with a long body, which may be silent for any time: the caller has to watch it.
+    pub async fn exchange_bulk(
+        &self,
+        method: Method,
+        path: &str,
+        shape: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Failure> {
+        self.exchange_by(&self.bulk, method, path, shape).await
+    }
+
+    async fn exchange_by(
+        &self,
+        http: &reqwest::Client,
+        method: Method,
+        path: &str,
+        shape: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Failure> {
         let mut renewed = false;
         loop {
             let pass = self.auth.pass().await;
-            let request = |url| {
-                let request = self.http.request(method.clone(), url).headers(headers.clone());
-                match &pass.header {
+            let request = |url: Url| {
+                // Only the registry itself may ask for credentials, not a host it redirects to.
+                let own = self.url("/").is_ok_and(|own| own.origin() == url.origin());
+                let request = shape(http.request(method.clone(), url));
+                match pass.header.as_ref().filter(|_| own) {
                     Some(header) => request.header(AUTHORIZATION, header),
                     None => request,
                 }
             };
             let response = self.send(request, path).await?;
-            let status = response.status();
-            let url = self.url(path)?;
-            // Only the registry itself may ask for credentials, not a host it redirects to.
-            if status == StatusCode::UNAUTHORIZED && !renewed && response.url().origin() == url.origin() {
+            let url = self.url("/")?;
+            if response.status() == StatusCode::UNAUTHORIZED
+                && !renewed
+                && response.url().origin() == url.origin()
+            {
                 renewed = true;
                 self.auth.renew(&self.http, &url, response.headers(), &pass).await?;
                 continue;
             }
-            if !status.is_success() {
-                let after = retry_after(response.headers());
-                return Err(refused(status, after, &told(response).await, &self.host, &self.name));
-            }
             return Ok(response);
         }
+    }
+
+    /// `response` unless it is a refusal.
+    pub async fn success(&self, response: Response) -> Result<Response, Failure> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let after = retry_after(response.headers());
+        Err(refused(status, after, &told(response).await, &self.host, &self.name))
     }
 
     async fn send(&self, request: impl Fn(Url) -> RequestBuilder, path: &str) -> Result<Response, Failure> {
@@ -278,8 +243,14 @@ impl Client {
         outcome.map_err(|error| transport(error, &self.host))
     }
 
-    fn url(&self, path: &str) -> Result<Url, Failure> {
-        let text = format!("{}://{}/v2/{}/{path}", self.scheme.get(), self.host, self.repository);
+    /// Where `path` is, as [`Client::exchange`] takes it.
+    pub fn url(&self, path: &str) -> Result<Url, Failure> {
+        let (scheme, host) = (self.scheme.get(), &self.host);
+        let text = match path {
+            whole if whole.contains("://") => whole.to_owned(),
+            at if at.starts_with('/') => format!("{scheme}://{host}{at}"),
+            below => format!("{scheme}://{host}/v2/{}/{below}", self.repository),
+        };
         Url::parse(&text).map_err(|error| ours(anyhow!("{text:?} is no URL: {error}")))
     }
 }
@@ -327,10 +298,13 @@ pub async fn body(mut response: Response, limit: u64, what: &str, host: &str) ->
     Ok(bytes)
 }
 
-/// What headers say about a manifest.
-struct Facts {
-    digest: Option<Digest>,
+/// What headers say.
+pub struct Facts {
+    /// Of a manifest.
+    pub digest: Option<Digest>,
     content_type: Option<String>,
+    /// Where a list goes on (RFC 8288).
+    pub link: Option<String>,
 }
 
 fn manifest_headers() -> HeaderMap {
@@ -341,7 +315,8 @@ fn manifest_headers() -> HeaderMap {
     })
 }
 
-fn digest_header(response: &Response) -> Option<Digest> {
+/// The digest that a registry says its answer is about.
+pub fn digest_header(response: &Response) -> Option<Digest> {
     response.headers().get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 

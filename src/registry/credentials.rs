@@ -1,12 +1,16 @@
-//! Credentials as Podman and Docker keep them: containers-auth.json(5) and the `auths` of ~/.docker/config.json.
-//! Credential helpers are passed over.
+//! Credentials as Podman and Docker keep them: containers-auth.json(5) and ~/.docker/config.json, with the credential helpers
+//! that these name.
 
-use super::reference::DOCKER_HUB;
+use super::{credential_helper, reference::DOCKER_HUB};
 use crate::{error::Explain, storage::Dirs, weakened};
 use anyhow::{Context, Result, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
-use std::{collections::BTreeMap, env, fmt, fs, io, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    env, fmt, fs, io,
+    path::{Path, PathBuf},
+};
 
 /// How to prove who we are. Never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,7 +37,7 @@ pub fn find(
     registry: &str,
     repository: &str,
 ) -> Result<Option<Credentials>> {
-    let (files, must_exist) = match file.cloned().or_else(|| path_in("REGISTRY_AUTH_FILE", "")) {
+    let (files, must_exist) = match chosen_file(file) {
         Some(file) => (vec![file], true),
         None => (usual_files(dirs), false),
     };
@@ -42,9 +46,10 @@ pub fn find(
             Err(error) if !must_exist && absent(&error) => continue,
             text => text.with_context(|| format!("read credentials from {}", path.display()))?,
         };
-        let found = parse(&text, registry, repository)
+        let found = File::parse(&text)
+            .and_then(|file| file.find(&path, registry, repository))
             .with_context(|| format!("read credentials from {}", path.display()))
-            .hint(format!("mend or remove {}; man containers-auth.json describes it", path.display()))?;
+            .hint(mend(&path))?;
         if found.is_some() {
             return Ok(found);
         }
@@ -52,21 +57,32 @@ pub fn find(
     Ok(None)
 }
 
+/// What to do about a file that is not of the expected form.
+pub fn mend(path: &Path) -> String {
+    format!("mend or remove {}; man containers-auth.json describes it", path.display())
+}
+
+/// The file that login and logout change (podman-login(1)).
+pub fn own_file(dirs: &Dirs, file: Option<&PathBuf>) -> PathBuf {
+    chosen_file(file).or_else(|| runtime_file(dirs)).unwrap_or_else(|| {
+        // No login session: what dies with the boot is here.
+        dirs.runtime.parent().unwrap_or(&dirs.runtime).join("containers/auth.json")
+    })
+}
+
+/// Whether the user names one file, in place of all usual ones.
+pub fn is_chosen(file: Option<&PathBuf>) -> bool {
+    chosen_file(file).is_some()
+}
+
+fn chosen_file(file: Option<&PathBuf>) -> Option<PathBuf> {
+    file.cloned().or_else(|| path_in("REGISTRY_AUTH_FILE", ""))
+}
+
 /// The credentials for `registry/repository` in the text of such a file: the entry with the longest matching path wins.
 /// Pure.
 pub fn parse(text: &[u8], registry: &str, repository: &str) -> Result<Option<Credentials>> {
-    // serde_json's message could quote a secret: only the place is told.
-    let file: File = serde_json::from_slice(text)
-        .map_err(|error| anyhow::anyhow!("line {} is not of the expected form", error.line()))?;
-    let whole = format!("{registry}/{repository}");
-    let mut best: Option<(usize, &Entry)> = None;
-    for (key, entry) in &file.auths {
-        let Some(length) = matched(&whole, key) else { continue };
-        if !entry.is_empty() && best.is_none_or(|(longest, _)| length > longest) {
-            best = Some((length, entry));
-        }
-    }
-    best.map(|(_, entry)| entry.credentials()).transpose()
+    File::parse(text)?.entry(registry, repository)
 }
 
 fn matched(whole: &str, key: &str) -> Option<usize> {
@@ -91,18 +107,21 @@ fn matched(whole: &str, key: &str) -> Option<usize> {
 
 fn usual_files(dirs: &Dirs) -> Vec<PathBuf> {
     let user = dirs.config.parent().unwrap_or(&dirs.config);
-    let runtime = match dirs.runtime.parent() {
-        // As root, Podman keeps them below /run.
-        Some(run) if run == std::path::Path::new("/run") => Some(run.join("containers/0/auth.json")),
-        _ => path_in("XDG_RUNTIME_DIR", "containers/auth.json"),
-    };
     let files = [
-        runtime,
+        Some(own_file(dirs, None)),
         Some(user.join("containers/auth.json")),
         path_in("HOME", ".config/containers/auth.json"),
         path_in("DOCKER_CONFIG", "config.json").or_else(|| path_in("HOME", ".docker/config.json")),
     ];
     files.into_iter().flatten().collect()
+}
+
+fn runtime_file(dirs: &Dirs) -> Option<PathBuf> {
+    match dirs.runtime.parent() {
+        // As root, Podman keeps them below /run.
+        Some(run) if run == Path::new("/run") => Some(run.join("containers/0/auth.json")),
+        _ => path_in("XDG_RUNTIME_DIR", "containers/auth.json"),
+    }
 }
 
 fn path_in(variable: &str, below: &str) -> Option<PathBuf> {
@@ -116,9 +135,94 @@ fn absent(error: &io::Error) -> bool {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct File {
     #[serde(default)]
     auths: BTreeMap<String, Entry>,
+    #[serde(default)]
+    cred_helpers: BTreeMap<String, String>,
+    creds_store: Option<String>,
+}
+
+impl File {
+    fn parse(text: &[u8]) -> Result<File> {
+        // serde_json's message could quote a secret: only the place is told.
+        serde_json::from_slice(text)
+            .map_err(|error| anyhow::anyhow!("line {} is not of the expected form", error.line()))
+    }
+
+    /// Like Podman, a helper for this registry first; then an entry; then Docker's helper for everything.
+    fn find(&self, path: &Path, registry: &str, repository: &str) -> Result<Option<Credentials>> {
+        if let Some((helper, server)) = self.helper(registry)
+            && let Some(found) = credential_helper::get(helper, server)?
+        {
+            return Ok(Some(found));
+        }
+        let entry = self.entry(registry, repository)?;
+        let Some(helper) = self.store().filter(|_| entry.is_none()) else { return Ok(entry) };
+        // Docker's settings are often copied to where its desktop is not.
+        credential_helper::get_if_installed(helper, server_at(path, registry))
+    }
+
+    /// The helper for `registry` alone, and by which name it knows it.
+    fn helper<'a>(&'a self, registry: &'a str) -> Option<(&'a str, &'a str)> {
+        let mut names = vec![registry];
+        if registry == DOCKER_HUB {
+            names.extend([DOCKER_KEY, "index.docker.io"]);
+        }
+        names.into_iter().find_map(|name| {
+            let helper = self.cred_helpers.get(name).filter(|helper| !helper.is_empty())?;
+            // Docker asks for its Hub by the key of its own file.
+            Some((
+                helper.as_str(),
+                if name == DOCKER_HUB {
+                    name
+                } else if registry == DOCKER_HUB {
+                    DOCKER_KEY
+                } else {
+                    name
+                },
+            ))
+        })
+    }
+
+    fn store(&self) -> Option<&str> {
+        self.creds_store.as_deref().filter(|helper| !helper.is_empty())
+    }
+
+    fn entry(&self, registry: &str, repository: &str) -> Result<Option<Credentials>> {
+        let whole = format!("{registry}/{repository}");
+        let mut best: Option<(usize, &Entry)> = None;
+        for (key, entry) in &self.auths {
+            let Some(length) = matched(&whole, key) else { continue };
+            if !entry.is_empty() && best.is_none_or(|(longest, _)| length > longest) {
+                best = Some((length, entry));
+            }
+        }
+        best.map(|(_, entry)| entry.credentials()).transpose()
+    }
+}
+
+/// How Docker files its Hub.
+const DOCKER_KEY: &str = "https://index.docker.io/v1/";
+
+/// What the helper for everything in the file `path` calls `registry`.
+pub fn server_at<'a>(path: &Path, registry: &'a str) -> &'a str {
+    let docker = path.file_name().is_some_and(|name| name == "config.json");
+    if docker && registry == DOCKER_HUB { DOCKER_KEY } else { registry }
+}
+
+/// The helper that keeps the password for `registry` in the file with this text, and by which name.
+pub fn keeper(text: &[u8], path: &Path, registry: &str) -> Result<Option<(String, String)>> {
+    let file = File::parse(text)?;
+    let own = file.helper(registry);
+    let keeper = own.or_else(|| Some((file.store()?, server_at(path, registry))));
+    Ok(keeper.map(|(helper, server)| (helper.to_owned(), server.to_owned())))
+}
+
+/// All registries that have a helper of their own in the file with this text, and their helpers.
+pub fn keepers(text: &[u8]) -> Result<Vec<(String, String)>> {
+    Ok(File::parse(text)?.cred_helpers.into_iter().collect())
 }
 
 #[derive(Default, Deserialize)]

@@ -115,8 +115,7 @@ pub fn refused(status: StatusCode, after: Option<Duration>, told: &str, host: &s
             // Credentials are filed under the name of the registry, which may not be its host.
             let registry = name.split('/').next().unwrap_or(host);
             let hint = format!(
-                "check the spelling; for a private image put credentials for {registry} into \
-                 ~/.config/containers/auth.json or pass --creds USER:PASSWORD"
+                "check the spelling; to see a private image, or to push, log in: ctr login {registry}"
             );
             failure(Kind::Denied, what, hint)
         }

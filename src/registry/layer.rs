@@ -213,7 +213,7 @@ fn unpack(mut ingest: LayerIngest, mut queue: mpsc::Receiver<Option<Vec<u8>>>) -
 }
 
 /// By the first bytes (RFC 1952 section 2.3.1, RFC 8878 section 3.1): media types are known to lie.
-fn compression(head: &[u8]) -> Compression {
+pub(super) fn compression(head: &[u8]) -> Compression {
     match head {
         [0x1f, 0x8b, ..] => Compression::Gzip,
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,

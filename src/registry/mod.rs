@@ -2,29 +2,60 @@
 //! process that does nothing else.
 
 mod auth;
+mod auth_file;
 mod client;
+mod connector;
+mod convert;
+mod credential_helper;
 pub mod credentials;
 mod failure;
+mod fetch;
 mod hop;
 mod layer;
+mod list_index;
 mod local;
+mod login;
 pub mod manifest;
+mod manifest_list;
+mod parcel;
 mod platform;
 mod pull;
+mod push;
 pub mod reference;
 pub mod registries;
 pub mod registries_conf;
 mod registries_files;
+mod search;
 mod short_names;
 mod tls;
+mod upload;
 
+pub use convert::Format;
+pub use credentials::Credentials;
+pub use list_index::Marks;
 pub use local::{Fetch, ensure, find, reference_to_give};
+pub use login::{Login, forget_all};
+pub use parcel::{Packing, Parcel};
 pub use platform::Platform;
 pub use pull::pull;
+pub use push::{PushOptions, push};
+pub use reference::{Reference, Target};
+pub use search::{Found, search, tags};
 
 use crate::{error::Explain, storage::Digest};
 use anyhow::anyhow;
 use std::{path::PathBuf, str::FromStr};
+
+/// Manifest lists of our own.
+pub mod lists {
+    pub use super::{
+        manifest::MANIFEST_LIMIT as INDEX_LIMIT,
+        manifest_list::{
+            Addition, Choice, add, additions, annotate, find_list, list_reference, parcel, remote_manifest,
+            remove,
+        },
+    };
+}
 
 /// How to pull.
 #[derive(Clone, Debug, Default)]
@@ -69,17 +100,17 @@ impl FromStr for PullPolicy {
     }
 }
 
-/// Hears of a pull as it goes; all calls come from one thread.
+/// Hears of a pull or push as it goes; all calls come from one thread.
 pub trait Progress {
-    /// The pull turns to this place.
+    /// It turns to this place.
     fn trying(&self, reference: &str);
-    /// A layer is in the store already.
+    /// A blob is where it is to go already.
     fn present(&self, blob: &Digest);
-    /// A layer of `size` bytes begins to come.
+    /// A blob of `size` bytes sets out.
     fn begin(&self, blob: &Digest, size: u64);
-    /// So many of its bytes are here.
+    /// So many of its bytes are over.
     fn advance(&self, blob: &Digest, received: u64);
-    /// It is unpacked, verified and published.
+    /// It has arrived whole.
     fn done(&self, blob: &Digest);
     /// Something the user should know.
     fn note(&self, text: &str);

@@ -3,7 +3,8 @@
 
 use super::{
     Progress, PullOptions,
-    client::{Client, Connector, Received},
+    client::{Client, Received},
+    connector::Connector,
     failure::{self, Failure, Kind, broken, ours},
     layer::{self, Layer},
     manifest::{self, CONFIG_LIMIT, Config, Content, Document, MANIFEST_LIMIT, Manifest},

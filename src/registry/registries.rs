@@ -54,6 +54,15 @@ impl Registries {
         self.mode
     }
 
+    /// Where `reference` itself is, without mirrors: where it is pushed to.
+    ///
+    /// # Errors
+    /// As those of [`Registries::sources`].
+    pub fn own(&self, reference: &Reference) -> Result<Source> {
+        let own = self.sources(reference)?.pop();
+        own.ok_or_else(|| anyhow!("{reference} has no place"))
+    }
+
     /// Where to fetch `reference` from, in order: the mirrors, then its own registry, rewritten as the longest matching
     /// prefix says.
     ///

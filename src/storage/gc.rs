@@ -133,6 +133,9 @@ impl Store {
             let blobs = [&image.manifest, &image.config].into_iter().chain(&image.index).chain(&image.blobs);
             marks.blobs.extend(blobs.map(Digest::hex));
         }
+        for list in self.lists()? {
+            marks.blobs.extend(list.blobs().map(Digest::hex));
+        }
         for container in entries(&self.directory("containers"))? {
             let list = container.join("layers");
             match fs::read_to_string(&list) {

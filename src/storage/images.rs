@@ -126,7 +126,7 @@ impl Store {
 }
 
 /// A reference as one file name, at most 255 bytes (limits.h, NAME_MAX).
-fn file_name(reference: &str) -> String {
+pub(super) fn file_name(reference: &str) -> String {
     let mut name = String::with_capacity(reference.len() + 8);
     for byte in reference.bytes() {
         match byte {

@@ -2,6 +2,7 @@
 
 use super::{Registry, http::Head, registry::insecure};
 use std::{
+    collections::HashMap,
     io::{self, BufReader, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{Arc, Condvar, Mutex},
@@ -25,6 +26,10 @@ pub enum Fault {
     Answer(&'static str, Vec<(&'static str, String)>, Vec<u8>),
     /// The body never ends; Content-Length is this, or missing.
     Endless(Option<u64>),
+    /// The registry gets only so many bytes of the request's body, and keeps them; whoever sent it hears nothing.
+    Taken(usize),
+    /// The registry's connection and ours end after so many bytes of the request's body.
+    Broken(usize),
 }
 
 impl Fault {
@@ -48,6 +53,8 @@ pub struct Seen {
     pub path: String,
     /// The Range header.
     pub range: Option<String>,
+    /// The Content-Range header.
+    pub content_range: Option<String>,
     /// The Authorization header.
     pub authorization: Option<String>,
 }
@@ -71,9 +78,12 @@ struct State {
     stalled: usize,
     released: bool,
     bytes: u64,
+    /// Where uploads are of which a client missed the last answer.
+    moved: HashMap<String, String>,
 }
 
 struct Rule {
+    method: &'static str,
     path: String,
     fault: Fault,
     times: usize,
@@ -114,8 +124,20 @@ impl Faults {
 
     /// Spoil the next `times` GET answers whose path contains `path`; rules are tried in the order they were given.
     pub fn spoil(&self, path: &str, fault: Fault, times: usize) -> &Faults {
-        self.shared.lock().rules.push(Rule { path: path.to_owned(), fault, times });
+        self.spoil_any("GET", path, fault, times)
+    }
+
+    /// The same for another method.
+    pub fn spoil_any(&self, method: &'static str, path: &str, fault: Fault, times: usize) -> &Faults {
+        self.shared.lock().rules.push(Rule { method, path: path.to_owned(), fault, times });
         self
+    }
+
+    /// The requests so far with this method and a path that contains `path`.
+    pub fn asked(&self, method: &str, path: &str) -> Vec<Seen> {
+        let mut seen = self.seen();
+        seen.retain(|seen| seen.method == method && seen.path.contains(path));
+        seen
     }
 
     /// `target` named at the proxy: `127.0.0.1:5000/library/tiny:latest`.
@@ -162,18 +184,38 @@ impl Shared {
     }
 
     fn serve(&self, mut client: TcpStream) -> io::Result<()> {
-        let Some(request) = Head::read(&mut BufReader::new(client.try_clone()?))? else { return Ok(()) };
+        let mut reader = BufReader::new(client.try_clone()?);
+        let Some(mut request) = Head::read(&mut reader)? else { return Ok(()) };
         let fault = self.note(&request);
+        self.lead(&mut request);
+        if let Some(Fault::Taken(bytes) | Fault::Broken(bytes)) = fault {
+            let mut sent = vec![0; bytes];
+            reader.read_exact(&mut sent)?;
+            if let Some(Fault::Broken(_)) = fault {
+                let mut stream = TcpStream::connect(self.registry)?;
+                stream.write_all(&request.bytes())?;
+                return stream.write_all(&sent);
+            }
+            let upload = upload_of(&request);
+            request.set("content-length", bytes);
+            request.headers.retain(|(name, _)| name != "content-range");
+            let (head, _) = self.forward(request, &sent)?;
+            let next = head.get("location").unwrap_or_default().to_owned();
+            self.lock().moved.insert(upload, next);
+            return Ok(());
+        }
+        let mut sent = vec![0; request.length() as usize];
+        reader.read_exact(&mut sent)?;
         if let Some(Fault::Answer(status, headers, body)) = fault {
             let mut head = Head { first: format!("HTTP/1.1 {status}"), ..Head::default() };
             headers.into_iter().for_each(|(name, value)| head.set(name, value));
             return self.send(&mut client, head, &body, body.len());
         }
-        let (head, mut body) = self.forward(request)?;
+        let (head, mut body) = self.forward(request, &sent)?;
         let half = body.len() / 2;
         let whole = body.len();
         match fault {
-            None | Some(Fault::Answer(..)) => {}
+            None | Some(Fault::Answer(..) | Fault::Taken(_) | Fault::Broken(_)) => {}
             Some(Fault::Cut(bytes)) => return self.send(&mut client, head, &body[..bytes.min(whole)], whole),
             Some(Fault::Stall(bytes)) => {
                 self.send(&mut client, head, &body[..bytes.min(whole)], whole)?;
@@ -198,7 +240,8 @@ impl Shared {
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let header = |name| request.get(name).map(str::to_owned);
         let mut state = self.lock();
-        let hit = state.rules.iter_mut().find(|r| method == "GET" && r.times > 0 && path.contains(&r.path));
+        let hit =
+            state.rules.iter_mut().find(|r| method == r.method && r.times > 0 && path.contains(&r.path));
         let fault = hit.map(|rule| {
             rule.times -= 1;
             rule.fault.clone()
@@ -207,16 +250,29 @@ impl Shared {
             method,
             path,
             range: header("range"),
+            content_range: header("content-range"),
             authorization: header("authorization"),
         });
         fault
     }
 
+    /// Docker's registry forgets an upload that is asked for at a place other than the last: lead there, as others do.
+    fn lead(&self, request: &mut Head) {
+        let upload = upload_of(request);
+        let Some(place) = self.lock().moved.remove(&upload) else { return };
+        let method = request.first.split(' ').next().unwrap_or_default();
+        let path = place.splitn(4, '/').nth(3).unwrap_or_default();
+        let digest = request.first.split(['&', '?', ' ']).find(|part| part.starts_with("digest="));
+        let digest = digest.map(|digest| format!("&{digest}")).unwrap_or_default();
+        request.first = format!("{method} /{path}{digest} HTTP/1.1");
+    }
+
     /// The registry's own answer.
-    fn forward(&self, mut request: Head) -> io::Result<(Head, Vec<u8>)> {
+    fn forward(&self, mut request: Head, body: &[u8]) -> io::Result<(Head, Vec<u8>)> {
         let mut stream = TcpStream::connect(self.registry)?;
         request.set("connection", "close");
         stream.write_all(&request.bytes())?;
+        stream.write_all(body)?;
         let mut reader = BufReader::new(stream);
         let head = Head::read(&mut reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let mut body = Vec::new();
@@ -247,4 +303,10 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// The path of a request, without what follows a question mark.
+fn upload_of(request: &Head) -> String {
+    let path = request.first.split(' ').nth(1).unwrap_or_default();
+    path.split('?').next().unwrap_or_default().to_owned()
 }

@@ -70,6 +70,20 @@ impl Registry {
         })
     }
 
+    /// Plain HTTP with a password: alice's is wonder.
+    pub fn basic() -> &'static Registry {
+        static BASIC: OnceLock<Registry> = OnceLock::new();
+        BASIC.get_or_init(|| {
+            Registry::start(Some(Registry::plain()), |dir| {
+                let file = dir.join("htpasswd");
+                // bcrypt, as htpasswd -B writes it.
+                let line = "alice:$2b$04$R99WWGfWP6yRCxjGwQRw8u6I5YZgcKlGskmXGPpaoVD5q3THaYzZq\n";
+                fs::write(&file, line).expect("write the passwords");
+                format!("auth:\n  htpasswd: {{ realm: test, path: {} }}\n", file.display())
+            })
+        })
+    }
+
     /// The token server of [`Registry::token`].
     pub fn tokens() -> &'static TokenServer {
         static SERVER: OnceLock<TokenServer> = OnceLock::new();
@@ -105,12 +119,17 @@ impl Registry {
         )
     }
 
+    /// Begin an upload; where it goes on.
+    pub fn begin_upload(&self, repository: &str) -> String {
+        let start = format!("/v2/{repository}/blobs/uploads/");
+        let (head, _) = http::request(self.address, "POST", &start, "", &[]).expect("start an upload");
+        head.get("location").expect("an upload's location").to_owned()
+    }
+
     /// Upload a blob.
     pub fn put_blob(&self, repository: &str, bytes: &[u8]) {
         let _alone = pushing();
-        let start = format!("/v2/{repository}/blobs/uploads/");
-        let (head, _) = http::request(self.address, "POST", &start, "", &[]).expect("start an upload");
-        let location = head.get("location").expect("an upload's location");
+        let location = self.begin_upload(repository);
         let path = location.trim_start_matches("http://").trim_start_matches(&self.address.to_string());
         let joint = if path.contains('?') { '&' } else { '?' };
         let path = format!("{path}{joint}digest={}", super::image::digest(bytes));

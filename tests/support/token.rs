@@ -1,5 +1,5 @@
 //! A token server as Docker Hub has one (distribution spec: "Token Authentication Implementation"): anonymous users may
-//! pull everything but `private/…`, which wants the user `alice` with the password `wonder`.
+//! pull everything but `private/…`; that, and any push, wants the user `alice` with the password `wonder`.
 
 use super::http::Head;
 use base64::{
@@ -76,7 +76,9 @@ impl Issuer {
             if name.starts_with("private/") && user.as_deref() != Some(&alice) {
                 continue;
             }
-            let actions: Vec<&str> = actions.split(',').filter(|action| *action == "pull").collect();
+            let may =
+                |action: &&str| *action == "pull" || *action == "push" && user.as_deref() == Some(&alice);
+            let actions: Vec<&str> = actions.split(',').filter(may).collect();
             access.push(serde_json::json!({ "type": kind, "name": name, "actions": actions }));
         }
         let (status, body) = match user {
