@@ -186,6 +186,8 @@ fn bad_options() {
     ] {
         ctr.run(["run", "--rm", option, "box", "true"]).fails(about);
     }
+    let startup = ["run", "--health-cmd=true", "--health-startup-interval=1s", "box", "true"];
+    ctr.run(startup).fails("startup healthcheck command is not set").hints("--health-startup-cmd");
     assert!(ctr.list("containers").is_empty());
 }
 

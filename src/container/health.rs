@@ -99,6 +99,7 @@ impl Options {
             return Err(anyhow!("must define a healthcheck command for all healthchecks"))
                 .hint("add --health-cmd COMMAND");
         };
+        self.needs_a_startup_command()?;
         let startup =
             self.startup.over(None, 0).map(|check| (check, self.startup_success.unwrap_or(1).max(1)));
         Ok(Some(Checks { regular, startup, on_failure: self.on_failure.unwrap_or_default() }))
@@ -117,16 +118,22 @@ impl Options {
             Some((check, enough)) => {
                 Some((self.startup.replace(check), self.startup_success.unwrap_or(enough).max(1)))
             }
-            None if self.startup.cmd.is_none()
-                && (self.startup != Overrides::default() || self.startup_success.is_some()) =>
-            {
-                return Err(anyhow!("startup healthcheck command is not set"))
-                    .hint("add --health-startup-cmd COMMAND");
+            None => {
+                self.needs_a_startup_command()?;
+                self.startup.over(None, 0).map(|check| (check, self.startup_success.unwrap_or(1).max(1)))
             }
-            None => self.startup.over(None, 0).map(|check| (check, self.startup_success.unwrap_or(1).max(1))),
         };
         let on_failure = self.on_failure.unwrap_or(before.on_failure);
         Ok(Some(Checks { regular: self.regular.replace(before.regular), startup, on_failure }))
+    }
+
+    fn needs_a_startup_command(&self) -> Result<()> {
+        let said = self.startup != Overrides::default() || self.startup_success.is_some();
+        if said && self.startup.cmd.is_none() {
+            return Err(anyhow!("startup healthcheck command is not set"))
+                .hint("add --health-startup-cmd COMMAND");
+        }
+        Ok(())
     }
 
     fn forbids_checks(&self) -> Result<bool> {
