@@ -1,6 +1,7 @@
 //! `ctr`: a daemonless, rootless container runner. ARCHITECTURE.md is the map of these rooms; imports go downwards only
 //! and tests/tidy.rs holds them to it.
 
+pub mod cgroups;
 pub mod cmd;
 pub mod container;
 pub mod error;

@@ -26,6 +26,7 @@ mod inspect;
 mod inspect_container;
 mod inspect_image;
 mod kill;
+mod limit_args;
 mod load;
 mod log_options;
 mod login;

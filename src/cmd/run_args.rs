@@ -1,6 +1,9 @@
 //! The options of `ctr run`, spelled as podman-run(1) spells them. What they mean is decided in [`super::run_request`].
 
-use super::health_args::HealthArgs;
+use super::{
+    health_args::HealthArgs,
+    limit_args::{GroupArgs, LimitArgs},
+};
 use std::path::PathBuf;
 
 /// Run a command in a new container.
@@ -71,7 +74,11 @@ pub struct Args {
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     pub group_add: Vec<String>,
     #[command(flatten)]
+    pub groups: GroupArgs,
+    #[command(flatten)]
     pub health: HealthArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     pub help: Option<bool>,

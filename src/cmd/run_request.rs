@@ -2,6 +2,7 @@
 
 use super::run_args::Args;
 use crate::{
+    cgroups::Limits,
     container::{
         devices, environment,
         etc_files::{self, Dns},
@@ -105,8 +106,14 @@ impl Args {
             replace: self.replace,
             remove_image: self.rmi,
             health: self.health.options()?,
+            limits: self.limits()?,
+            control_group: self.groups.request()?,
             preserve_fds: preserved(self.preserve_fds)?,
         })
+    }
+
+    fn limits(&self) -> Result<Limits> {
+        Ok(Limits { files: self.groups.files()?, ..self.limits.limits()? })
     }
 
     fn restart_policy(&self) -> Result<Restart> {
@@ -235,7 +242,7 @@ pub fn one<T>(
     value.as_deref().map(|text| checked(option, text, example, &parse)).transpose()
 }
 
-fn each<T, C: FromIterator<T>>(
+pub fn each<T, C: FromIterator<T>>(
     option: &str,
     values: &[String],
     example: &str,

@@ -34,6 +34,9 @@ pub struct Process {
     /// How often it has been started again.
     #[serde(default)]
     pub restart_count: u32,
+    /// Its control group, if it has one of its own.
+    #[serde(default)]
+    pub cgroup: Option<String>,
 }
 
 impl Process {
@@ -50,6 +53,7 @@ impl Process {
             waits: false,
             paused: false,
             restart_count: 0,
+            cgroup: None,
         })
     }
 

@@ -54,7 +54,8 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     signal::reset();
     privileges::follow_parent();
     // These four are made while our starter's newuidmap and newgidmap run.
-    unshare(plan.unshare).step(Step::Unshare)?;
+    let late = if plan.late_cgroup { plan.unshare & UnshareFlags::NEWCGROUP } else { UnshareFlags::empty() };
+    unshare(plan.unshare - late).step(Step::Unshare)?;
     link.wait().step(Step::Wait)?;
     become_root(plan.rootless).step(Step::BecomeRoot)?;
     privileges::follow_parent();
@@ -72,7 +73,16 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     }
     let root = plan.root.mount(&plan.mount_point).step(Step::Root)?;
     link.root(root.as_fd()).step(Step::Root)?;
-    execute_operations(&plan.operations, &root)?;
+    let cgroup =
+        plan.operations.iter().position(Operation::shows_control_groups).filter(|_| plan.late_cgroup);
+    let (before, after) = plan.operations.split_at(cgroup.unwrap_or(plan.operations.len()));
+    execute_operations(before, 0, &root)?;
+    if plan.late_cgroup {
+        link.before_cgroup().step(Step::Wait)?;
+        link.wait().step(Step::Wait)?;
+        unshare(late).step(Step::Unshare)?;
+        execute_operations(after, before.len(), &root)?;
+    }
     write_sysctls(plan)?;
     let terminal = match plan.stdio {
         Stdio::Terminal => Some(open_console(&root, link).step(Step::Terminal)?),
@@ -102,10 +112,14 @@ fn become_root(rootless: bool) -> Result<()> {
     }
 }
 
-fn execute_operations(operations: &[Operation], root: &OwnedFd) -> std::result::Result<(), Failure> {
+fn execute_operations(
+    operations: &[Operation],
+    first: usize,
+    root: &OwnedFd,
+) -> std::result::Result<(), Failure> {
     let mut mounter = Mounter::new(root.as_fd());
     for (item, operation) in operations.iter().enumerate() {
-        mounter.execute(operation).map_err(|errno| Step::Operation.failed(item, errno))?;
+        mounter.execute(operation).map_err(|errno| Step::Operation.failed(first + item, errno))?;
     }
     Ok(())
 }

@@ -20,6 +20,8 @@ use std::{
 pub enum Report {
     /// It is about to mount its root and waits for [`Link::go_on`]: the time for fuse-overlayfs.
     BeforeRoot,
+    /// It has mounted all but its control groups and waits for [`Link::go_on`]: the time for systemd's scope.
+    BeforeCgroup,
     /// The root, mounted: the user is looked up through it.
     Root(OwnedFd),
     /// The master side of its terminal.
@@ -132,6 +134,7 @@ impl Link {
         let said = Failure::from_bytes(bytes);
         match (said.errno, said.step, descriptor) {
             (0, BEFORE_ROOT, None) => Ok(Report::BeforeRoot),
+            (0, BEFORE_CGROUP, None) => Ok(Report::BeforeCgroup),
             (0, ROOT, Some(root)) => Ok(Report::Root(root)),
             (0, TERMINAL, Some(terminal)) => Ok(Report::Terminal(terminal)),
             (0, ..) => Err(Errno::PROTO),
@@ -168,6 +171,11 @@ impl Link {
     /// The child: [`Report::BeforeRoot`].
     pub fn before_root(&self) -> Result<()> {
         self.event(BEFORE_ROOT, None)
+    }
+
+    /// The child: [`Report::BeforeCgroup`].
+    pub fn before_cgroup(&self) -> Result<()> {
+        self.event(BEFORE_CGROUP, None)
     }
 
     /// The child: [`Report::Root`].
@@ -230,3 +238,4 @@ impl AsFd for Link {
 const BEFORE_ROOT: u32 = 1;
 const ROOT: u32 = 2;
 const TERMINAL: u32 = 3;
+const BEFORE_CGROUP: u32 = 4;

@@ -1,5 +1,6 @@
 //! A container: asked for, specified, planned, brought to life, found again, removed.
 
+pub mod cage;
 pub mod claim;
 pub mod commit;
 pub mod create;

@@ -23,6 +23,10 @@ pub struct Plan {
     pub rootless: bool,
     /// Namespaces besides user and pid.
     pub unshare: UnshareFlags,
+    /// It is moved to its control group while it mounts: only then it makes that namespace, and shows it.
+    pub late_cgroup: bool,
+    /// The control group that it is born in.
+    pub cgroup: Option<OwnedFd>,
     /// Host name, if it has a UTS namespace.
     pub hostname: Option<CString>,
     /// The root file system, and the host's directory where it is mounted.
@@ -84,6 +88,10 @@ pub struct Circumstances<'a> {
     pub capabilities_of_others: CapSet,
     /// Descriptors from 3 on that the payload inherits.
     pub preserved: u8,
+    /// The control group that it is born in.
+    pub cgroup: Option<OwnedFd>,
+    /// It is moved to one while it mounts.
+    pub late_cgroup: bool,
 }
 
 impl Plan {
@@ -105,11 +113,17 @@ impl Plan {
             devices,
             capabilities_of_others,
             preserved,
+            cgroup,
+            late_cgroup,
         } = circumstances;
         let terminal = matches!(stdio, Stdio::Terminal);
         let sysctls = linux.sysctl().iter().flatten().map(|(key, value)| {
             Ok((c_string(&key.replace('.', "/"), "a sysctl")?, c_string(value, "a sysctl's value")?))
         });
+        let mut operations = mounts::operations(spec, mapping, terminal, &devices, &directories)?;
+        if late_cgroup {
+            operations.sort_by_key(Operation::shows_control_groups);
+        }
         let set_groups = !matches!(mapping, Mapping::Single { .. });
         Ok(Plan {
             rootless: mapping.is_rootless(),
@@ -118,7 +132,9 @@ impl Plan {
             root,
             mount_point: path_c_string(mount_point)?,
             read_only: spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)),
-            operations: mounts::operations(spec, mapping, terminal, &devices, &directories)?,
+            operations,
+            late_cgroup,
+            cgroup,
             sysctls: sysctls.collect::<Result<_>>()?,
             stdio,
             reaper: init.then(CommandLine::of_this_process).transpose().context("find our command line")?,

@@ -99,10 +99,11 @@ pub fn sysctls(request: &Request, mapping: &Mapping) -> HashMap<String, String> 
 /// The namespaces to make.
 pub fn namespaces(request: &Request, mapping: &Mapping) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
-    let always = [Pid, Mount, Ipc, Uts, Cgroup];
+    let always = [Pid, Mount, Ipc, Uts];
+    let cgroup = (!request.control_group.host_namespace).then_some(Cgroup);
     let network = request.own_network().then_some(Network);
     let user = mapping.is_rootless().then_some(User);
-    let made = always.into_iter().chain(network).chain(user);
+    let made = always.into_iter().chain(cgroup).chain(network).chain(user);
     made.map(|kind| LinuxNamespace::default().set_typ(kind).clone()).collect()
 }
 

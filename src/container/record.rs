@@ -2,6 +2,7 @@
 
 use super::health::Checks;
 use crate::{
+    cgroups::{self, Limits},
     error::Explain,
     storage::{ContainerDir, ContainerId, Digest, Name, Store},
 };
@@ -133,6 +134,15 @@ pub struct Record {
     /// When it is started again.
     #[serde(default)]
     pub restart: Restart,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Whether it has a control group.
+    #[serde(default)]
+    pub cgroups: cgroups::Choice,
+    /// The slice or group below which that is.
+    #[serde(default)]
+    pub cgroup_parent: Option<String>,
     /// The keys that detach a client, as podman-run(1) writes them.
     #[serde(default)]
     pub detach_keys: Option<String>,
@@ -254,6 +264,9 @@ impl Record {
             monitor_pidfile: None,
             log: LogConfig::default(),
             restart: Restart::No,
+            limits: Limits::default(),
+            cgroups: cgroups::Choice::default(),
+            cgroup_parent: None,
             detach_keys: None,
             remove_image: false,
             health: None,

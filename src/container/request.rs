@@ -13,6 +13,7 @@ use super::{
     users::{UserSpec, Who},
 };
 use crate::{
+    cgroups::{self, Limits},
     registry::PullPolicy,
     security::{CapSet, apparmor},
     storage::Name,
@@ -116,6 +117,10 @@ pub struct Request {
     pub remove_image: bool,
     /// Whether it is well.
     pub health: health::Options,
+    /// What it may use.
+    pub limits: Limits,
+    /// Where its control group is.
+    pub control_group: ControlGroup,
     /// Descriptors from 3 on that its first process inherits.
     pub preserve_fds: u8,
 }
@@ -156,6 +161,17 @@ pub struct Rootfs {
     pub dir: PathBuf,
     /// Changes go to a layer that is thrown away.
     pub overlay: bool,
+}
+
+/// Where a container's control group is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ControlGroup {
+    /// Whether there is to be one.
+    pub choice: cgroups::Choice,
+    /// A slice of systemd's or a group, below which it is made.
+    pub parent: Option<String>,
+    /// The container has no namespace of its own for them.
+    pub host_namespace: bool,
 }
 
 /// The container's network.
@@ -261,6 +277,8 @@ pub mod tests {
             replace: false,
             remove_image: false,
             health: health::Options::default(),
+            limits: Limits::default(),
+            control_group: ControlGroup::default(),
             preserve_fds: 0,
         }
     }

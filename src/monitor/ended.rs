@@ -14,6 +14,8 @@ pub struct Ended {
     pub code: u8,
     /// That signal.
     pub signal: Option<i32>,
+    /// The kernel killed one of its processes for want of memory.
+    pub oom: bool,
     /// What it printed could not all be passed on, for this reason.
     pub lost: Option<Errno>,
 }
@@ -23,7 +25,12 @@ pub fn reap(pidfd: BorrowedFd<'_>) -> Result<Ended> {
     let status = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED).context("wait for the container")?;
     let signal = status.as_ref().and_then(|status| status.terminating_signal());
     let code = status.and_then(|status| status.exit_status()).or(signal.map(|number| 128 + number));
-    Ok(Ended { code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255), signal, lost: None })
+    Ok(Ended {
+        code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255),
+        signal,
+        oom: false,
+        lost: None,
+    })
 }
 
 /// Whether SIGPIPE would end process `pid` anywhere else. Process 1 of a pid namespace is spared signals that it doesn't
@@ -40,4 +47,4 @@ pub fn leaves_broken_pipes_to_the_kernel(pid: Pid) -> bool {
 const SIGPIPE_BIT: u64 = 1 << (libc::SIGPIPE - 1);
 /// What a shell sees of a program that SIGPIPE ended.
 pub const BROKEN_PIPE: Ended =
-    Ended { code: 128 + libc::SIGPIPE as u8, signal: Some(libc::SIGPIPE), lost: None };
+    Ended { code: 128 + libc::SIGPIPE as u8, signal: Some(libc::SIGPIPE), oom: false, lost: None };

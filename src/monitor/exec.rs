@@ -209,7 +209,7 @@ impl Session {
 pub fn start(mut plan: Plan, subject: &Child) -> Result<Started> {
     let talking = "talk to the process that joins the container";
     let (link, theirs) = Link::pair().context(talking)?;
-    let child = fork::clone_into(0).context("make a process in the container")?;
+    let child = fork::clone_into(0, None).context("make a process in the container")?;
     let Some(child) = child else {
         // Here: the child. Were our end open here too, it would never hear that its starter is gone.
         drop(link);
@@ -226,7 +226,7 @@ pub fn start(mut plan: Plan, subject: &Child) -> Result<Started> {
             }
             Report::Failed(failure) => return Err(explain(&plan, failure)),
             Report::Closed => return Ok(started),
-            Report::BeforeRoot | Report::Root(_) => {}
+            Report::BeforeRoot | Report::BeforeCgroup | Report::Root(_) => {}
         }
     }
 }

@@ -23,6 +23,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What the starter does while the child waits.
 pub trait Preparation {
+    /// `child` is there, in its new namespaces: whatever takes long may begin.
+    fn born(&mut self, child: &Child) -> Result<()>;
+    /// Put `child` into its control group. Only called for one that is not born in it.
+    fn place(&mut self, child: &Child) -> Result<()>;
     /// Mount the root in the namespaces of `child` (fuse-overlayfs). Only called for such a root.
     fn mount_root(&mut self, child: &Child) -> Result<()>;
     /// Connect the network of `child`, whose user namespace is mapped and whose loopback interface is up.
@@ -70,11 +74,12 @@ pub fn start(
     let other = |errno| Failed::Other(Error::new(errno).context("talk to the container's first process"));
     let (link, theirs) = Link::pair().map_err(other)?;
     let namespaces = libc::CLONE_NEWPID | if plan.rootless { libc::CLONE_NEWUSER } else { 0 };
-    let child = fork::clone_into(namespaces as u64).map_err(|error| {
-        let missing = error.raw_os_error() == Some(libc::ENOSYS);
-        let hint = if missing { NO_CLONE3.to_owned() } else { namespaces::mend() };
-        Failed::Other(or_itself(Err(error).context("make a process in new namespaces").hint(hint)))
-    })?;
+    let child =
+        fork::clone_into(namespaces as u64, plan.cgroup.as_ref().map(AsFd::as_fd)).map_err(|error| {
+            let missing = error.raw_os_error() == Some(libc::ENOSYS);
+            let hint = if missing { NO_CLONE3.to_owned() } else { namespaces::mend() };
+            Failed::Other(or_itself(Err(error).context("make a process in new namespaces").hint(hint)))
+        })?;
     let Some(child) = child else {
         // Here: the child. Were our end open here too, it would never hear that its starter is gone.
         drop(link);
@@ -94,6 +99,7 @@ fn accompany(
     mapping: &Mapping,
     preparation: &mut impl Preparation,
 ) -> Result<Option<OwnedFd>, Failed> {
+    preparation.born(child).map_err(Failed::Other)?;
     mapping.write(child.pid).map_err(|error| last_words(plan, link, error))?;
     let mut terminal = None;
     let mut identity = None;
@@ -105,6 +111,10 @@ fn accompany(
                     preparation.mount_root(child).map_err(Failed::Other)?;
                     tell(link.go_on())?;
                 }
+            }
+            Report::BeforeCgroup => {
+                preparation.place(child).map_err(|error| last_words(plan, link, error))?;
+                tell(link.go_on())?;
             }
             Report::Root(root) => {
                 let prepared =
@@ -144,7 +154,7 @@ fn last_words(plan: &Plan, link: &Link, error: Error) -> Failed {
             Ok(Report::Failed(failure)) if failure.step != Step::Wait as u32 => {
                 return explain(plan, failure);
             }
-            Ok(Report::BeforeRoot | Report::Root(_) | Report::Terminal(_)) => {}
+            Ok(Report::BeforeRoot | Report::BeforeCgroup | Report::Root(_) | Report::Terminal(_)) => {}
             _ => return Failed::Other(error),
         }
     }

@@ -135,7 +135,7 @@ impl Life<'_> {
         };
         let mut preparation = Preparation::new(store, container, mapping, Box::new(gate))?;
         let begun = preparation.start();
-        let _helpers = preparation.into_helpers();
+        let helpers = preparation.into_helpers();
         let (mut begun, ends, driver) = match begun {
             Err(_) if !goes => return Ok(None),
             begun => begun?,
@@ -144,7 +144,8 @@ impl Life<'_> {
             Record::change(dir, |record| Ok(Record { storage_driver: driver.to_owned(), ..record }))?;
         }
         let pid = begun.child.pid;
-        Process { restart_count: *count, ..Process::of(pid.as_raw_pid())? }.write(dir)?;
+        let cgroup = helpers.cage.group().map(|group| group.path().to_owned());
+        Process { restart_count: *count, cgroup, ..Process::of(pid.as_raw_pid())? }.write(dir)?;
         if let Some(mut pidfile) = pidfile {
             write!(pidfile, "{}", pid.as_raw_pid()).context("write the process id to the pidfile")?;
         }
@@ -167,7 +168,9 @@ impl Life<'_> {
         loop {
             let event = watch.until(Some(Subject { check: health.event(), ..subject }), health.due())?;
             match event {
-                Event::Ended(ended) => return Ok(Some(ended)),
+                Event::Ended(ended) => {
+                    return Ok(Some(Ended { oom: helpers.cage.ran_out_of_memory(), ..ended }));
+                }
                 Event::Due => health.begin(),
                 Event::Checked => {
                     if let Some(verdict) = health.finish() {
@@ -205,6 +208,7 @@ impl Life<'_> {
             restarts,
             restart_count: self.count,
             stopped: self.watch.was_stopped(),
+            oom: ended.oom,
             ..Exit::of(ended.code, ended.signal, started)
         };
         // What can't be recorded was recorded as the worst; what is removed now needs no record.

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     container::{
+        cage::Cage,
         create::Container,
         files::mounts,
         filter,
@@ -48,6 +49,15 @@ pub struct Preparation<'a> {
     fuse: Option<PathBuf>,
     overlay: Option<FuseOverlay>,
     pasta: Option<Pasta>,
+    cage: Cage,
+}
+
+/// What has to stay beside the container. Dropped, it ends.
+pub struct Helpers {
+    /// Its control group.
+    pub cage: Cage,
+    _overlay: Option<FuseOverlay>,
+    _pasta: Option<Pasta>,
 }
 
 impl<'a> Preparation<'a> {
@@ -71,6 +81,7 @@ impl<'a> Preparation<'a> {
             fuse: None,
             overlay: None,
             pasta: None,
+            cage: Cage::prepare(record)?,
         })
     }
 
@@ -100,8 +111,8 @@ impl<'a> Preparation<'a> {
     }
 
     /// What has to stay beside the container.
-    pub fn into_helpers(self) -> (Option<FuseOverlay>, Option<Pasta>) {
-        (self.overlay, self.pasta)
+    pub fn into_helpers(self) -> Helpers {
+        Helpers { cage: self.cage, _overlay: self.overlay, _pasta: self.pasta }
     }
 
     fn plan(&mut self, fuse: bool) -> Result<(Plan, Option<Ends>)> {
@@ -134,6 +145,8 @@ impl<'a> Preparation<'a> {
                 devices: record.devices.clone(),
                 capabilities_of_others: added.fold(CapSet::EMPTY, CapSet::union),
                 preserved: record.preserve_fds,
+                cgroup: self.cage.descriptor()?,
+                late_cgroup: self.cage.is_late(),
             },
         )?;
         Ok((plan, ends))
@@ -141,6 +154,14 @@ impl<'a> Preparation<'a> {
 }
 
 impl launch::Preparation for Preparation<'_> {
+    fn born(&mut self, child: &Child) -> Result<()> {
+        self.cage.ask(child, &self.container.record)
+    }
+
+    fn place(&mut self, child: &Child) -> Result<()> {
+        self.cage.place(child)
+    }
+
     fn mount_root(&mut self, child: &Child) -> Result<()> {
         match &self.fuse {
             Some(fuse) => {

@@ -94,6 +94,15 @@ impl Setting {
 }
 
 impl Operation {
+    /// It mounts the control groups, as they are seen from where the process is then.
+    pub fn shows_control_groups(&self) -> bool {
+        match self {
+            Operation::Filesystem { kind, .. } => kind.as_c_str() == c"cgroup2",
+            Operation::FirstOf(all) => all.iter().any(Operation::shows_control_groups),
+            _ => false,
+        }
+    }
+
     /// What the operation does, for a message about its failure.
     pub fn describe(&self) -> String {
         match self {

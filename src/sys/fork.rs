@@ -26,11 +26,11 @@ pub struct Child {
 }
 
 /// Copy this process into new namespaces (`CLONE_NEW*` of clone3(2)); both go on from here, the copy with `None`. Signal
-/// handlers don't cross; ignored signals do.
+/// handlers don't cross; ignored signals do. The copy is born in `cgroup`, a control group's directory.
 ///
 /// # Errors
 /// The fence is closed (EDEADLK), or what clone3(2) says.
-pub fn clone_into(namespaces: u64) -> io::Result<Option<Child>> {
+pub fn clone_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Option<Child>> {
     if CLOSED.load(Ordering::SeqCst) {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
     }
@@ -40,6 +40,10 @@ pub fn clone_into(namespaces: u64) -> io::Result<Option<Child>> {
     args.flags = namespaces | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
     // SAFETY: without CLONE_VM and with no stack this is fork(2): the copy has its own memory and goes on here. The
     // process is single-threaded (the fence above), so no lock is held by a thread that the copy lacks.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
@@ -120,3 +124,4 @@ pub fn exit_now(status: i32) -> ! {
 }
 
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;

@@ -1,0 +1,111 @@
+//! Where a container's processes go: below our own group where that is ours to divide, else into a scope of systemd's, else
+//! nowhere of their own.
+
+use super::{group::Group, scope};
+use anyhow::{Context, Result};
+use rustix::{
+    fs::{Access, access, getxattr, statfs},
+    process::{geteuid, getppid},
+};
+use std::path::{Path, PathBuf};
+
+/// `--cgroups`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    /// A group of the container's own, and one for its monitor where that is needed.
+    #[default]
+    Enabled,
+    /// None.
+    Disabled,
+    /// The monitor stays where it is.
+    NoConmon,
+    /// Below the group of the one who starts it, or not at all.
+    Split,
+}
+
+/// A place that was found.
+#[derive(Debug)]
+pub enum Place {
+    /// None; for the reason given.
+    Nowhere(&'static str),
+    /// A new group below this one, which is ours to divide.
+    Below(Group),
+    /// A scope that the systemd at this socket makes.
+    Scope(PathBuf),
+}
+
+/// Find it.
+pub fn find(choice: Choice, parent: Option<&str>) -> Result<Place> {
+    if choice == Choice::Disabled {
+        return Ok(Place::Nowhere("--cgroups=disabled was asked for"));
+    }
+    if !is_version_2() {
+        return Ok(Place::Nowhere("this host has control groups of version 1"));
+    }
+    if let Some(parent) = parent.filter(|parent| parent.starts_with('/')) {
+        return Ok(Place::Below(Group::at(parent)));
+    }
+    let own = Group::of("self")?;
+    let own = match own.path().rsplit_once('/') {
+        // We have been here before: this is the leaf into which we moved.
+        Some((above, SUPERVISOR)) => Group::at(above),
+        _ => own,
+    };
+    if choice == Choice::Split || (is_ours(&own) && parent.is_none()) {
+        return Ok(Place::Below(own));
+    }
+    Ok(scope::bus()
+        .map_or(Place::Nowhere("no group is delegated to you, and no systemd is there to ask"), Place::Scope))
+}
+
+/// The leaf for ourselves: a group with processes of its own passes no controllers on.
+pub const SUPERVISOR: &str = "ctr-supervisor";
+const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+
+/// Have `group`, a delegated one, pass its controllers on to the groups below. We and whoever waits for us move into a leaf
+/// for that. What other processes in it prevent is left as it is: a limit that needs it says so.
+pub fn divide(group: &Group) -> Result<()> {
+    let busy = |e: &std::io::Error| e.raw_os_error() == Some(libc::EBUSY);
+    match group.pass_on(&CONTROLLERS) {
+        Err(e) if busy(&e) => {}
+        _ => return Ok(()),
+    }
+    let leaf = group.below(SUPERVISOR);
+    leaf.make()?;
+    let inside = group.read("cgroup.procs").unwrap_or_default();
+    let client = getppid().map_or(0, |pid| pid.as_raw_pid());
+    let ours = |pid: &i32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        *pid == client || name.starts_with("ctr")
+    };
+    for pid in inside.lines().filter_map(|line| line.parse::<i32>().ok()).filter(ours) {
+        leaf.take_in(pid.unsigned_abs()).with_context(|| format!("move process {pid} to {}", leaf.path()))?;
+    }
+    let _ = group.pass_on(&CONTROLLERS);
+    Ok(())
+}
+
+/// Whether the hierarchy at its usual place is the unified one.
+pub fn is_version_2() -> bool {
+    const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+    statfs(super::group::ROOT).is_ok_and(|stat| i64::from(stat.f_type) == CGROUP2_SUPER_MAGIC)
+}
+
+/// Whether it was delegated to us: systemd marks what it delegates (systemd.exec(5), "Delegate="); where no systemd runs, what
+/// we may write is ours.
+fn is_ours(group: &Group) -> bool {
+    let dir = group.directory();
+    let writable = |file: &str| access(dir.join(file), Access::WRITE_OK).is_ok();
+    if !(writable("") && writable("cgroup.procs") && writable("cgroup.subtree_control")) {
+        return false;
+    }
+    if !Path::new("/run/systemd/system").is_dir() {
+        return true;
+    }
+    let marks = ["user.delegate", if geteuid().is_root() { "trusted.delegate" } else { "user.delegate" }];
+    let mut value = [0; 1];
+    // The whole of a user's units is delegated to the user's systemd, not to what runs in them.
+    let manager = dir.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"user@"));
+    !manager && marks.iter().any(|mark| getxattr(&dir, *mark, &mut value) == Ok(1) && value == *b"1")
+}

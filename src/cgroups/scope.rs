@@ -1,0 +1,113 @@
+//! A transient scope of systemd around a container's processes (systemd.scope(5), org.freedesktop.systemd1(5)).
+
+use super::{
+    dbus::{Bus, Message, Value},
+    group::Group,
+};
+use crate::error::Explain;
+use anyhow::{Context, Result, anyhow};
+use rustix::process::geteuid;
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// A scope that was asked for.
+#[derive(Debug)]
+pub struct Scope {
+    bus: Bus,
+    unit: String,
+    call: u32,
+}
+
+const SYSTEMD: (&str, &str, &str) =
+    ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager");
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The socket of the bus whose systemd manages this user's units; `None` when there is none.
+pub fn bus() -> Option<PathBuf> {
+    if geteuid().is_root() {
+        let socket = PathBuf::from("/run/dbus/system_bus_socket");
+        return (Path::new("/run/systemd/system").is_dir() && socket.exists()).then_some(socket);
+    }
+    let named = std::env::var("DBUS_SESSION_BUS_ADDRESS").ok();
+    let named = named.as_deref().and_then(|address| {
+        let path = address.split(';').next()?.strip_prefix("unix:path=")?;
+        Some(PathBuf::from(path.split(',').next()?))
+    });
+    let usual = || PathBuf::from(format!("/run/user/{}/bus", geteuid().as_raw()));
+    let socket = named.filter(|path| path.exists()).unwrap_or_else(usual);
+    // A bus may be there without a systemd of the user's.
+    let manager = PathBuf::from(format!("/run/user/{}/systemd/private", geteuid().as_raw()));
+    (socket.exists() && manager.exists()).then_some(socket)
+}
+
+impl Scope {
+    /// Ask for scope `unit` around process `pid`, below the slice `slice`; the answer is heard by [`Scope::wait`].
+    pub fn ask(socket: &Path, unit: &str, description: &str, slice: Option<&str>, pid: u32) -> Result<Scope> {
+        let mut bus = Bus::connect(socket)?;
+        let rule = "type='signal',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'";
+        let dbus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus");
+        bus.call(dbus.0, dbus.1, dbus.2, "AddMatch", &[Value::Text(rule)])?;
+        let (destination, path, interface) = SYSTEMD;
+        bus.call(destination, path, interface, "Subscribe", &[])?;
+        let pids = [pid];
+        let mut properties = vec![
+            ("Description", Value::Text(description)),
+            ("PIDs", Value::Numbers(&pids)),
+            ("Delegate", Value::Truth(true)),
+            ("CollectMode", Value::Text("inactive-or-failed")),
+        ];
+        properties.extend(slice.map(|slice| ("Slice", Value::Text(slice))));
+        let arguments =
+            [Value::Text(unit), Value::Text("fail"), Value::Properties(&properties), Value::NoUnits];
+        let call = bus.call(destination, path, interface, "StartTransientUnit", &arguments)?;
+        Ok(Scope { bus, unit: unit.to_owned(), call })
+    }
+
+    /// Wait until it is there.
+    pub fn wait(mut self) -> Result<()> {
+        let due = Instant::now() + PATIENCE;
+        let doing = format!("ask systemd for {}", self.unit);
+        loop {
+            let message = self.bus.next(due).with_context(|| doing.clone())?;
+            match message {
+                Message { kind: 3, reply_to, name, texts } if reply_to == self.call => {
+                    return Err(anyhow!("{doing}: {}", texts.first().unwrap_or(&name)))
+                        .hint("`systemctl --user status` says how it is; --cgroups=disabled goes without");
+                }
+                Message { kind: 4, name, texts, .. }
+                    if name == "JobRemoved" && texts.get(1) == Some(&self.unit) =>
+                {
+                    return match texts.get(2).map(String::as_str) {
+                        Some("done") => Ok(()),
+                        other => Err(anyhow!("{doing}: {}", other.unwrap_or("it failed")))
+                            .hint("--cgroups=disabled goes without"),
+                    };
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Have systemd move process `pid` into `group`, which lies in the scope `unit`: who starts it may not.
+pub fn attach(unit: &str, group: &Group, pid: u32) -> Result<()> {
+    let socket = bus().ok_or_else(|| anyhow!("there is no systemd to ask"))?;
+    let mut bus = Bus::connect(&socket)?;
+    let (destination, path, interface) = SYSTEMD;
+    let below = group.path().split_once(unit).map_or("", |(_, below)| below);
+    let below = if below.is_empty() { "/" } else { below };
+    let arguments = [Value::Text(unit), Value::Text(below), Value::Numbers(&[pid])];
+    let call = bus.call(destination, path, interface, "AttachProcessesToUnit", &arguments)?;
+    let due = Instant::now() + PATIENCE;
+    loop {
+        match bus.next(due)? {
+            Message { kind: 2, reply_to, .. } if reply_to == call => return Ok(()),
+            Message { kind: 3, reply_to, name, texts } if reply_to == call => {
+                return Err(anyhow!("attach process {pid} to {unit}: {}", texts.first().unwrap_or(&name)));
+            }
+            _ => {}
+        }
+    }
+}

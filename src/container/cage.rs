@@ -1,0 +1,145 @@
+//! A container's control group while it runs: where it goes, what it may use, and its end.
+
+use super::record::Record;
+use crate::{
+    cgroups::{self, Group, Limits, Place, Scope, Setting},
+    error::Explain,
+    storage::ContainerId,
+    sys::fork::Child,
+};
+use anyhow::{Context, Result, anyhow};
+use std::{os::fd::OwnedFd, path::PathBuf};
+
+/// The group, or what will lead to one. Dropped, it is gone with all its processes.
+#[derive(Debug)]
+pub struct Cage {
+    limits: Limits,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Nowhere,
+    Made(Group),
+    Wanted { socket: PathBuf, unit: String, slice: Option<String> },
+    Asked { unit: String, scope: Scope },
+}
+
+impl Cage {
+    /// For the container of `record`. Below a group that is delegated to us it is made at once.
+    ///
+    /// # Errors
+    /// There is no place and limits were asked for, or the kernel doesn't know one of them.
+    pub fn prepare(record: &Record) -> Result<Cage> {
+        let limits = record.limits.clone();
+        let mut cage = Cage { limits, state: State::Nowhere };
+        match cgroups::find(record.cgroups, record.cgroup_parent.as_deref())? {
+            Place::Nowhere(why) => {
+                if let Some(setting) = cage.limits.settings().first() {
+                    return Err(anyhow!("limit {}: there is no control group to do so: {why}", setting.controller()))
+                        .hint("`ctr info` shows what this host has; run it below systemd with control groups of version 2");
+                }
+            }
+            Place::Below(above) => {
+                cgroups::divide(&above)?;
+                let group = above.below(&name(&record.id));
+                group.make()?;
+                cage.state = State::Made(group);
+                cage.limit()?;
+            }
+            Place::Scope(socket) => {
+                let unit = unit(&record.id);
+                cage.state = State::Wanted { socket, unit, slice: record.cgroup_parent.clone() };
+            }
+        }
+        Ok(cage)
+    }
+
+    /// For clone3(2): the group that the first process is born in.
+    pub fn descriptor(&self) -> Result<Option<OwnedFd>> {
+        self.group().map(Group::open).transpose()
+    }
+
+    /// The first process has to be moved there.
+    pub fn is_late(&self) -> bool {
+        matches!(self.state, State::Wanted { .. })
+    }
+
+    /// Begin to make it for `child`, whose start goes on meanwhile.
+    pub fn ask(&mut self, child: &Child, record: &Record) -> Result<()> {
+        let State::Wanted { socket, unit, slice } = &self.state else { return Ok(()) };
+        let description = format!("ctr container {}", record.name);
+        let pid = child.pid.as_raw_pid().unsigned_abs();
+        let scope = Scope::ask(socket, unit, &description, slice.as_deref(), pid)?;
+        self.state = State::Asked { unit: unit.clone(), scope };
+        Ok(())
+    }
+
+    /// Wait until `child` is in it. The group is one below systemd's own, so that limits are ours to set.
+    pub fn place(&mut self, child: &Child) -> Result<()> {
+        let State::Asked { unit, scope } = std::mem::replace(&mut self.state, State::Nowhere) else {
+            return Ok(());
+        };
+        scope.wait()?;
+        let pid = child.pid.as_raw_pid();
+        let above = Group::of(&pid.to_string())?;
+        if !above.path().ends_with(&unit) {
+            return Err(anyhow!("systemd put process {pid} into {}, not into {unit}", above.path()));
+        }
+        let group = above.below("container");
+        group.make()?;
+        let moved = group.take_in(pid.unsigned_abs());
+        self.state = State::Made(group);
+        moved.with_context(|| format!("move process {pid} into its control group"))?;
+        cgroups::divide(&above)?;
+        self.limit()
+    }
+
+    /// It, once it is made.
+    pub fn group(&self) -> Option<&Group> {
+        match &self.state {
+            State::Made(group) => Some(group),
+            _ => None,
+        }
+    }
+
+    /// Whether the kernel killed one of its processes for want of memory.
+    pub fn ran_out_of_memory(&self) -> bool {
+        self.group().is_some_and(|group| group.oom_kills() > 0)
+    }
+
+    fn limit(&self) -> Result<()> {
+        let Some(group) = self.group() else { return Ok(()) };
+        if self.limits.pids.is_none() {
+            // Podman's default, where it can be set: a fork bomb is the container's own.
+            let _ = group.limit(&[Setting { file: "pids.max".into(), value: PIDS.to_string() }]);
+        }
+        group.limit(&self.limits.settings())
+    }
+}
+
+impl Drop for Cage {
+    fn drop(&mut self) {
+        if let State::Made(group) = &self.state {
+            // What the last process left running in namespaces of the host's goes with the container.
+            let _ = group.kill().and_then(|()| group.remove());
+        }
+    }
+}
+
+/// Change what the group at `path`, which lives, may use.
+pub fn change(path: &str, limits: &Limits) -> Result<()> {
+    Group::at(path).limit(&limits.settings())
+}
+
+/// The scope of container `id`.
+pub fn unit(id: &ContainerId) -> String {
+    format!("{}.scope", name(id))
+}
+
+fn name(id: &ContainerId) -> String {
+    format!("ctr-{id}")
+}
+
+/// podman-run(1), `--pids-limit`.
+const PIDS: u64 = 2048;
