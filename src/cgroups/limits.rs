@@ -89,6 +89,25 @@ impl Limits {
         settings
     }
 
+    /// These where they say something, else those of `before`.
+    pub fn over(self, before: Limits) -> Limits {
+        let list = |new: Vec<_>, old| if new.is_empty() { old } else { new };
+        Limits {
+            memory: self.memory.or(before.memory),
+            memory_swap: self.memory_swap.or(before.memory_swap),
+            memory_reservation: self.memory_reservation.or(before.memory_reservation),
+            cpu_quota: self.cpu_quota.or(before.cpu_quota),
+            cpu_period: self.cpu_period.or(before.cpu_period),
+            cpu_shares: self.cpu_shares.or(before.cpu_shares),
+            cpuset_cpus: self.cpuset_cpus.or(before.cpuset_cpus),
+            cpuset_mems: self.cpuset_mems.or(before.cpuset_mems),
+            pids: self.pids.or(before.pids),
+            blkio_weight: self.blkio_weight.or(before.blkio_weight),
+            io: list(self.io, before.io),
+            files: if self.files.is_empty() { before.files } else { self.files },
+        }
+    }
+
     /// As much swap as memory unless something else was asked for, as Podman and Docker have it.
     fn swap(&self) -> Option<u64> {
         match (self.memory, self.memory_swap) {

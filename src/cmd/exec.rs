@@ -2,13 +2,20 @@
 
 use super::{Globals, foreground, output, run_request, targets};
 use crate::{
-    container::{events, exec::Request, state::Container},
+    container::{
+        events,
+        exec::Request,
+        state::{Container, Status},
+    },
     error::Explain,
     monitor::{self, Attendance, Manner, Outcome, Readiness},
     storage::ContainerId,
 };
 use anyhow::{Result, anyhow};
 use std::path::PathBuf;
+
+/// 128 + SIGKILL.
+const KILLED: u8 = 137;
 
 #[derive(clap::Args, Debug)]
 #[command(override_usage = "ctr exec [OPTIONS] CONTAINER COMMAND [ARG]...")]
@@ -107,6 +114,8 @@ pub fn attached(container: &Container, request: &Request, detach_keys: Option<&s
         monitor: Some(begun.monitor),
     };
     match monitor::attend(attendance, &readiness)? {
+        // It was in the container's control group, whose processes were all killed.
+        Outcome::Untold if Status::of(&container.dir)?.process().is_none() => Ok(KILLED),
         Outcome::Untold => Err(anyhow!("the process that watched the command was killed")),
         told => foreground::status(told),
     }

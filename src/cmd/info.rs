@@ -2,13 +2,13 @@
 
 use super::{Globals, StorageDriver, output, template::Format, version};
 use crate::{
+    cgroups::{self, Place},
     container::state::{self, Status},
     namespaces::{self, Mapping, run_inside, user::IdRange},
     storage::{Store, delete_tree},
 };
 use anyhow::{Context, Result};
 use rustix::{
-    fs::statfs,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
         fsmount, fsopen,
@@ -47,7 +47,13 @@ fn host(mapping: &Mapping) -> Value {
         "kernel": text(system.release()),
         "hostname": text(system.nodename()),
         "cpus": std::thread::available_parallelism().map_or(1, usize::from),
-        "cgroupVersion": if is_cgroup2(Path::new("/sys/fs/cgroup")) { "v2" } else { "v1" },
+        "cgroupVersion": if cgroups::is_version_2() { "v2" } else { "v1" },
+        "cgroupManager": match cgroups::find(cgroups::Choice::Enabled, None) {
+            Ok(Place::Below(group)) => format!("cgroupfs: below {}", group.path()),
+            Ok(Place::Scope(socket)) => format!("systemd: scopes by way of {}", socket.display()),
+            Ok(Place::Nowhere(why)) => format!("none: {why}"),
+            Err(failure) => format!("none: {failure:#}"),
+        },
         "idMappings": id_mappings(mapping),
         "security": {
             "rootless": mapping.is_rootless(),
@@ -160,11 +166,6 @@ fn probe_overlay(store: &Store, mapping: &Mapping) -> Result<()> {
     })();
     let _ = delete_tree(&scratch);
     outcome
-}
-
-fn is_cgroup2(path: &Path) -> bool {
-    const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
-    statfs(path).is_ok_and(|fs| fs.f_type == CGROUP2_SUPER_MAGIC)
 }
 
 fn read(path: &str) -> String {

@@ -5,6 +5,7 @@ use super::{
     template::{Columns, Format},
 };
 use crate::{
+    cgroups::Group,
     container::{
         find,
         state::{self, Container},
@@ -69,7 +70,11 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         for container in choose(args, &store)? {
             let first = container.status.process().and_then(|process| process.child().ok().flatten());
             let usage = match first {
-                Some(first) => usage::of(&first)?,
+                Some(first) => {
+                    let usage = usage::of(&first)?;
+                    let group = container.status.process().and_then(|process| process.cgroup.as_deref());
+                    group.map_or(usage, |path| usage.with(&Group::at(path)))
+                }
                 None if args.all => Usage::default(),
                 None => continue,
             };
@@ -106,7 +111,7 @@ fn row(container: &Container, usage: &Usage, before: Option<&Usage>, whole: bool
     let recent = before.map_or(average, |before| {
         share(usage.cpu.saturating_sub(before.cpu), usage.elapsed.saturating_sub(before.elapsed))
     });
-    let limit = memory_of_host();
+    let limit = usage.memory_limit.unwrap_or(u64::MAX).min(memory_of_host());
     let percent = |value: f64| format!("{value:.2}%");
     let pair = |a: u64, b: u64| format!("{} / {}", output::size(a), output::size(b));
     let id = &container.record.id;

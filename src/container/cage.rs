@@ -1,14 +1,14 @@
 //! A container's control group while it runs: where it goes, what it may use, and its end.
 
-use super::record::Record;
+use super::{first_process::Process, record::Record};
 use crate::{
     cgroups::{self, Group, Limits, Place, Scope, Setting},
     error::Explain,
-    storage::ContainerId,
+    storage::{ContainerDir, ContainerId},
     sys::fork::Child,
 };
 use anyhow::{Context, Result, anyhow};
-use std::{os::fd::OwnedFd, path::PathBuf};
+use std::{io::ErrorKind, os::fd::OwnedFd, path::PathBuf};
 
 /// The group, or what will lead to one. Dropped, it is gone with all its processes.
 #[derive(Debug)]
@@ -124,6 +124,25 @@ impl Drop for Cage {
             // What the last process left running in namespaces of the host's goes with the container.
             let _ = group.kill().and_then(|()| group.remove());
         }
+    }
+}
+
+/// Move this process into the group of the container whose first process is `process`: what it starts is the container's.
+/// Whoever comes from a login session may not do so itself.
+pub fn join(id: &ContainerId, process: &Process) -> Result<()> {
+    let Some(path) = &process.cgroup else { return Ok(()) };
+    let (group, pid) = (Group::at(path), rustix::process::getpid().as_raw_pid().unsigned_abs());
+    match group.take_in(pid) {
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => cgroups::attach(&unit(id), &group, pid),
+        moved => moved.with_context(|| format!("join control group {path}")),
+    }
+}
+
+/// Remove the group that a monitor left that was killed. The kernel has no other trace of it.
+pub fn forget(dir: &ContainerDir) {
+    if let Ok(Some(Process { cgroup: Some(path), .. })) = Process::read(dir) {
+        let group = Group::at(&path);
+        let _ = group.kill().and_then(|()| group.remove());
     }
 }
 

@@ -2,7 +2,7 @@
 //! payload.
 
 use super::{
-    create,
+    cage, create,
     environment::{self, Variable},
     filter, fuse,
     link::{Identity, Link},
@@ -106,6 +106,11 @@ pub fn subject(container: &Container) -> Result<Child> {
         None => Err(anyhow!("can only create exec sessions on running containers: container state improper"))
             .hint(container.status.hint(container.dir.id().short())),
     }
+}
+
+/// Join the control group of `container`, before its namespaces hide it.
+pub fn join_group(container: &Container) -> Result<()> {
+    container.status.process().map_or(Ok(()), |process| cage::join(&container.record.id, process))
 }
 
 /// Join the namespaces of `subject`, the first process of `container`, but for its mounts: in their place there are none at

@@ -1,4 +1,4 @@
-//! Stopping all processes of a container and letting them go on (podman-pause(1)). Without a freezer of cgroups: by signals
+//! Stopping all processes of a container and letting them go on (podman-pause(1)): by its control group; without one, by signals
 //! that nobody can handle. A process that forks meanwhile is asked again by the kernel, so none escapes.
 
 use super::{
@@ -6,6 +6,7 @@ use super::{
     state::{Container, Process, Status},
 };
 use crate::{
+    cgroups::Group,
     error::Explain,
     storage::ContainerDir,
     sys::{
@@ -45,6 +46,10 @@ pub fn pause(container: &Container) -> Result<()> {
                 .hint(status.hint(id.short()));
         }
     };
+    if let Some(path) = &process.cgroup {
+        Group::at(path).freeze(true)?;
+        return Process { paused: true, ..process.clone() }.write(&container.dir);
+    }
     let subject = process.child()?.ok_or_else(|| anyhow!("the container ended"))?;
     // The first process before the others: it might start more.
     signal::send(subject.pidfd.as_fd(), libc::SIGSTOP).context("stop the container's first process")?;
@@ -69,6 +74,10 @@ pub fn unpause(container: &Container) -> Result<()> {
         ))
         .hint("`ctr ps --filter status=paused` lists those that are");
     };
+    if let Some(path) = &process.cgroup {
+        Group::at(path).freeze(false)?;
+        return Process { paused: false, ..process }.write(&container.dir);
+    }
     let subject = process.child()?.ok_or_else(|| anyhow!("the container ended"))?;
     signal_all(&subject, container, Signal::SIGCONT)?;
     signal::send(subject.pidfd.as_fd(), libc::SIGCONT).context("continue the container's first process")?;

@@ -1,6 +1,7 @@
 //! Removing containers: killed if need be, out of the listing by one rename, then deleted.
 
 use super::{
+    cage,
     claim::Claim,
     events,
     files::mounts,
@@ -42,6 +43,7 @@ pub fn remove(store: &Store, dir: &ContainerDir, force: bool) -> Result<()> {
 /// `record` is the one it has, when the caller knows.
 pub fn retire(store: &Store, dir: &ContainerDir, _lock: &Lock, record: Option<&Record>) -> Result<()> {
     mounts::let_go(store, dir.id())?;
+    cage::forget(dir);
     // A record that can't be read is no reason to keep the container.
     let record = record.cloned().or_else(|| Record::read(dir).ok().flatten());
     let Some(trash) = store.retire_container(dir, record.as_ref().map(|record| &record.name))? else {

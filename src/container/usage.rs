@@ -1,7 +1,7 @@
-//! What a container uses, summed over its processes from the host's /proc: no cgroup is needed.
+//! What a container uses, summed over its processes from the host's /proc: no control group is needed, but one knows better.
 
 use super::processes;
-use crate::sys::fork::Child;
+use crate::{cgroups::Group, sys::fork::Child};
 use anyhow::Result;
 use std::{fs, time::Duration};
 
@@ -14,6 +14,8 @@ pub struct Usage {
     pub elapsed: Duration,
     /// Bytes of memory, shared ones divided among those who share them.
     pub memory: u64,
+    /// Bytes that it may have, where that is limited.
+    pub memory_limit: Option<u64>,
     /// Bytes received, loopback excepted.
     pub received: u64,
     /// Bytes sent.
@@ -44,6 +46,22 @@ pub fn of(first: &Child) -> Result<Usage> {
     let network = fs::read_to_string(format!("/proc/{}/net/dev", first.pid.as_raw_pid())).unwrap_or_default();
     (usage.received, usage.sent) = traffic(&network);
     Ok(usage)
+}
+
+impl Usage {
+    /// With what `group` counts, which is more exact: also of processes that have ended, and caches.
+    pub fn with(self, group: &Group) -> Usage {
+        let counted = group.usage();
+        Usage {
+            cpu: counted.cpu.unwrap_or(self.cpu),
+            memory: counted.memory.unwrap_or(self.memory),
+            memory_limit: counted.memory_limit,
+            read: counted.read.unwrap_or(self.read),
+            written: counted.written.unwrap_or(self.written),
+            processes: counted.tasks.unwrap_or(self.processes),
+            ..self
+        }
+    }
 }
 
 /// `Name:   12 kB` of smaps_rollup or io.

@@ -105,6 +105,7 @@ impl Session {
         let (stdio, ends) = streams(request, manner)?;
         let null = null()?;
         let plan = Plan::new(container, &subject, request, stdio)?;
+        exec::join_group(container)?;
         exec::enter(container, &subject)?;
         let started = start(plan, &subject)?;
         let mut session = Session { started, input: None, pumps: Vec::new(), lost: None, null };

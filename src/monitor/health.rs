@@ -230,6 +230,7 @@ fn examine(dir: &ContainerDir, record: &Record, check: &Check) -> Result<(i32, S
     let (printed, print) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
     let stdio = Stdio::Pipes { stdin: None, stdout: print.try_clone()?, stderr: print };
     let plan = Plan::new(&container, &subject, &Request { command, ..Request::default() }, stdio)?;
+    joining::join_group(&container)?;
     joining::enter(&container, &subject)?;
     let end = Instant::now() + Duration::from_nanos(check.timeout);
     watch(&exec::start(plan, &subject)?, printed, end)

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     container::{
+        cage,
         create::Container,
         events,
         health::OnFailure,
@@ -120,7 +121,8 @@ impl Life<'_> {
     fn once(&mut self, started: Timestamp) -> Result<Option<Ended>> {
         let Life { store, container, mapping, watch, first, count, renew, .. } = self;
         let Container { dir, record, .. } = &*container;
-        // One of a monitor that was killed.
+        // What a monitor left that was killed.
+        cage::forget(dir);
         dir.remove_pid_file();
         let pidfile = record.pidfile.as_deref().map(create_pidfile).transpose()?;
         let mut goes = true;
