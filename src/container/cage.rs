@@ -103,11 +103,6 @@ impl Cage {
         }
     }
 
-    /// Whether the kernel killed one of its processes for want of memory.
-    pub fn ran_out_of_memory(&self) -> bool {
-        self.group().is_some_and(|group| group.oom_kills() > 0)
-    }
-
     fn limit(&self) -> Result<()> {
         let Some(group) = self.group() else { return Ok(()) };
         if self.limits.pids.is_none() {

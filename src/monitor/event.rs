@@ -1,6 +1,7 @@
 //! What a monitor watches, and what it is woken up for.
 
 use super::{control::KNOCK, ended::Ended};
+use crate::cgroups::Group;
 use anyhow::{Context, Result};
 use nix::sys::{
     signal::{SigSet, Signal},
@@ -35,6 +36,8 @@ pub struct Subject<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Readable when the health check that runs has ended.
     pub check: Option<BorrowedFd<'a>>,
+    /// Its control group, which systemd removes soon after the end.
+    pub group: Option<&'a Group>,
 }
 
 /// Which of the descriptors of one poll(2) have something to say.

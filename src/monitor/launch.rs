@@ -103,6 +103,7 @@ fn accompany(
     mapping.write(child.pid).map_err(|error| last_words(plan, link, error))?;
     let mut terminal = None;
     let mut identity = None;
+    let mut placed = !plan.late_cgroup;
     tell(link.go_on())?;
     loop {
         match link.next().context("hear from the container's first process").map_err(Failed::Other)? {
@@ -114,6 +115,7 @@ fn accompany(
             }
             Report::BeforeCgroup => {
                 preparation.place(child).map_err(|error| last_words(plan, link, error))?;
+                placed = true;
                 tell(link.go_on())?;
             }
             Report::Root(root) => {
@@ -128,7 +130,7 @@ fn accompany(
             Report::Failed(failure) => return Err(explain(plan, failure)),
             Report::Closed => return Ok(terminal),
         }
-        let ready = terminal.is_some() || !matches!(plan.stdio, Stdio::Terminal);
+        let ready = placed && (terminal.is_some() || !matches!(plan.stdio, Stdio::Terminal));
         if let (Some(identity), true) = (identity.take_if(|_| ready), ready) {
             preparation.before_payload(child).map_err(Failed::Other)?;
             tell(link.become_payload(&identity))?;

@@ -159,7 +159,8 @@ impl Life<'_> {
         if record.timeout > 0 {
             watch.limit(Duration::from_secs(record.timeout));
         }
-        let subject = Subject { pid, pidfd: begun.child.pidfd.as_fd(), check: None };
+        let subject =
+            Subject { pid, pidfd: begun.child.pidfd.as_fd(), check: None, group: helpers.cage.group() };
         events::record(store, "start", record);
         // Before anybody hears that it runs: then its health is there to be asked for.
         let mut health = Supervision::new(dir, record)?;
@@ -170,9 +171,7 @@ impl Life<'_> {
         loop {
             let event = watch.until(Some(Subject { check: health.event(), ..subject }), health.due())?;
             match event {
-                Event::Ended(ended) => {
-                    return Ok(Some(Ended { oom: helpers.cage.ran_out_of_memory(), ..ended }));
-                }
+                Event::Ended(ended) => return Ok(Some(ended)),
                 Event::Due => health.begin(),
                 Event::Checked => {
                     if let Some(verdict) = health.finish() {
@@ -347,7 +346,7 @@ fn hold(
 ) -> Result<bool> {
     let Some((client, manner)) = first.take_if(|(_, manner)| manner.hold) else { return Ok(true) };
     Process { waits: true, ..Process::of(child.pid.as_raw_pid())? }.write(dir)?;
-    let subject = Subject { pid: child.pid, pidfd: child.pidfd.as_fd(), check: None };
+    let subject = Subject { pid: child.pid, pidfd: child.pidfd.as_fd(), check: None, group: None };
     introduce(watch, client, manner, false, subject)?;
     loop {
         match watch.until(Some(subject), None)? {

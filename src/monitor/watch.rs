@@ -385,7 +385,8 @@ impl Watch {
     }
 
     fn end(&mut self, subject: Subject<'_>) -> Result<Ended> {
-        let ended = reap(subject.pidfd)?;
+        let oom = subject.group.is_some_and(|group| group.oom_kills() > 0);
+        let ended = Ended { oom, ..reap(subject.pidfd)? };
         for stream in &mut self.streams {
             stream.drain(&mut self.log, &mut self.buffer);
             self.lost = self.lost.or(stream.fate().and_then(|flow| flow.failure()));
