@@ -8,5 +8,5 @@ mod scope;
 
 pub use group::{Group, Usage};
 pub use limits::{IoLimit, Limits, Setting};
-pub use place::{Choice, Place, divide, find, is_version_2};
+pub use place::{Choice, Place, SUPERVISOR, divide, find, is_version_2};
 pub use scope::{Scope, attach};

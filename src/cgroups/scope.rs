@@ -43,18 +43,23 @@ pub fn bus() -> Option<PathBuf> {
 }
 
 impl Scope {
-    /// Ask for scope `unit` around process `pid`, below the slice `slice`; the answer is heard by [`Scope::wait`].
-    pub fn ask(socket: &Path, unit: &str, description: &str, slice: Option<&str>, pid: u32) -> Result<Scope> {
+    /// Ask for scope `unit` around the processes `pids`, below the slice `slice`; the answer is heard by [`Scope::wait`].
+    pub fn ask(
+        socket: &Path,
+        unit: &str,
+        description: &str,
+        slice: Option<&str>,
+        pids: &[u32],
+    ) -> Result<Scope> {
         let mut bus = Bus::connect(socket)?;
         let rule = "type='signal',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'";
         let dbus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus");
         bus.call(dbus.0, dbus.1, dbus.2, "AddMatch", &[Value::Text(rule)])?;
         let (destination, path, interface) = SYSTEMD;
         bus.call(destination, path, interface, "Subscribe", &[])?;
-        let pids = [pid];
         let mut properties = vec![
             ("Description", Value::Text(description)),
-            ("PIDs", Value::Numbers(&pids)),
+            ("PIDs", Value::Numbers(pids)),
             ("Delegate", Value::Truth(true)),
             ("CollectMode", Value::Text("inactive-or-failed")),
         ];

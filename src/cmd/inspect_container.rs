@@ -4,6 +4,7 @@
 use super::ps::Life;
 use crate::{
     container::{
+        cage::PIDS,
         health::Health,
         record::{LogConfig, LogDriver, Restart, Seccomp},
         state::{Container, Record, Status},
@@ -13,7 +14,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// All of it (libpod/define/container_inspect.go; Docker Engine API, ContainerInspect).
 pub fn value(container: &Container) -> Value {
@@ -166,8 +167,31 @@ fn host_config(dir: &ContainerDir, record: &Record) -> Value {
         },
         "RestartPolicy": {"Name": policy, "MaximumRetryCount": retries},
     });
-    all.extend(known.as_object().cloned().unwrap_or_default());
+    for part in [known, limits(record)] {
+        all.extend(part.as_object().cloned().unwrap_or_default());
+    }
     Value::Object(all)
+}
+
+/// What it may use, as Docker and Podman name it; -1: without limit.
+fn limits(record: &Record) -> Value {
+    let limits = &record.limits;
+    let number = |value: Option<u64>| value.map_or(0, |value| i64::try_from(value).unwrap_or(-1));
+    json!({
+        "BlkioWeight": number(limits.blkio_weight),
+        "CpuPeriod": number(limits.cpu_period),
+        "CpuQuota": number(limits.cpu_quota),
+        "CpuShares": number(limits.cpu_shares),
+        "CpusetCpus": limits.cpuset_cpus.as_deref().unwrap_or_default(),
+        "CpusetMems": limits.cpuset_mems.as_deref().unwrap_or_default(),
+        "Memory": number(limits.memory),
+        "MemoryReservation": number(limits.memory_reservation),
+        "MemorySwap": number(limits.memory_swap),
+        "PidsLimit": number(limits.pids.or(Some(PIDS))),
+        "CgroupConf": limits.files.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "CgroupParent": record.cgroup_parent.as_deref().unwrap_or_default(),
+        "Cgroups": record.cgroups,
+    })
 }
 
 /// As `--restart` names it, and how often.
@@ -189,37 +213,19 @@ fn log_path(dir: &ContainerDir, config: &LogConfig) -> PathBuf {
 }
 
 const NUMBERS: &[&str] = &[
-    "BlkioWeight",
     "CpuCount",
     "CpuPercent",
-    "CpuPeriod",
-    "CpuQuota",
     "CpuRealtimePeriod",
     "CpuRealtimeRuntime",
-    "CpuShares",
     "DiskQuota",
     "IOMaximumBandwidth",
     "IOMaximumIOps",
     "KernelMemory",
-    "Memory",
-    "MemoryReservation",
-    "MemorySwap",
     "NanoCpus",
     "OomScoreAdj",
-    "PidsLimit",
     "ShmSize",
 ];
-const WORDS: &[&str] = &[
-    "Cgroup",
-    "CgroupManager",
-    "CgroupParent",
-    "Cgroups",
-    "ContainerIDFile",
-    "CpusetCpus",
-    "CpusetMems",
-    "HostsFile",
-    "VolumeDriver",
-];
+const WORDS: &[&str] = &["Cgroup", "CgroupManager", "ContainerIDFile", "HostsFile", "VolumeDriver"];
 const LISTS: &[&str] = &[
     "Binds",
     "BlkioDeviceReadBps",
@@ -240,7 +246,7 @@ const LISTS: &[&str] = &[
     "Ulimits",
     "VolumesFrom",
 ];
-const MAPS: &[&str] = &["CgroupConf", "PortBindings", "Sysctls", "Tmpfs"];
+const MAPS: &[&str] = &["PortBindings", "Sysctls", "Tmpfs"];
 const TRUTHS: &[&str] = &["OomKillDisable", "PublishAllPorts"];
 
 fn network() -> Value {

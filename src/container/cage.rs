@@ -2,7 +2,7 @@
 
 use super::{first_process::Process, record::Record};
 use crate::{
-    cgroups::{self, Group, Limits, Place, Scope, Setting},
+    cgroups::{self, Choice, Group, Limits, Place, Scope, Setting},
     error::Explain,
     storage::{ContainerDir, ContainerId},
     sys::fork::Child,
@@ -69,8 +69,11 @@ impl Cage {
     pub fn ask(&mut self, child: &Child, record: &Record) -> Result<()> {
         let State::Wanted { socket, unit, slice } = &self.state else { return Ok(()) };
         let description = format!("ctr container {}", record.name);
-        let pid = child.pid.as_raw_pid().unsigned_abs();
-        let scope = Scope::ask(socket, unit, &description, slice.as_deref(), pid)?;
+        // With its monitor in it the scope outlives the last process, so that it can be asked what that died of; and what
+        // ends a login session leaves both alone.
+        let monitor = (record.cgroups != Choice::NoConmon).then(own_id);
+        let pids: Vec<u32> = monitor.into_iter().chain([child.pid.as_raw_pid().unsigned_abs()]).collect();
+        let scope = Scope::ask(socket, unit, &description, slice.as_deref(), &pids)?;
         self.state = State::Asked { unit: unit.clone(), scope };
         Ok(())
     }
@@ -91,6 +94,11 @@ impl Cage {
         let moved = group.take_in(pid.unsigned_abs());
         self.state = State::Made(group);
         moved.with_context(|| format!("move process {pid} into its control group"))?;
+        if Group::of("self")? == above {
+            let leaf = above.below(cgroups::SUPERVISOR);
+            leaf.make()?;
+            leaf.take_in(own_id()).context("move the monitor into its control group")?;
+        }
         cgroups::divide(&above)?;
         self.limit()
     }
@@ -126,24 +134,29 @@ impl Drop for Cage {
 /// Whoever comes from a login session may not do so itself.
 pub fn join(id: &ContainerId, process: &Process) -> Result<()> {
     let Some(path) = &process.cgroup else { return Ok(()) };
-    let (group, pid) = (Group::at(path), rustix::process::getpid().as_raw_pid().unsigned_abs());
+    let (group, pid) = (Group::at(path), own_id());
     match group.take_in(pid) {
         Err(e) if e.kind() == ErrorKind::PermissionDenied => cgroups::attach(&unit(id), &group, pid),
         moved => moved.with_context(|| format!("join control group {path}")),
     }
 }
 
-/// Remove the group that a monitor left that was killed. The kernel has no other trace of it.
+/// Remove what a monitor left that was killed: the pid file, and the group that it names.
 pub fn forget(dir: &ContainerDir) {
     if let Ok(Some(Process { cgroup: Some(path), .. })) = Process::read(dir) {
         let group = Group::at(&path);
         let _ = group.kill().and_then(|()| group.remove());
     }
+    dir.remove_pid_file();
 }
 
 /// Change what the group at `path`, which lives, may use.
 pub fn change(path: &str, limits: &Limits) -> Result<()> {
     Group::at(path).limit(&limits.settings())
+}
+
+fn own_id() -> u32 {
+    rustix::process::getpid().as_raw_pid().unsigned_abs()
 }
 
 /// The scope of container `id`.
@@ -156,4 +169,4 @@ fn name(id: &ContainerId) -> String {
 }
 
 /// podman-run(1), `--pids-limit`.
-const PIDS: u64 = 2048;
+pub const PIDS: u64 = 2048;

@@ -7,6 +7,7 @@ use super::{
     event::{Event, Subject},
     health::{Supervision, Verdict},
     preparation::Preparation,
+    pump::leave_streams,
     watch::Watch,
 };
 use crate::{
@@ -27,9 +28,8 @@ use crate::{
 use anyhow::{Context, Result, anyhow, ensure};
 use jiff::Timestamp;
 use rustix::{
-    fs::{CWD, Mode, OFlags, openat},
     io::fcntl_dupfd_cloexec,
-    stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdout},
+    stdio::{stderr, stdout},
 };
 use std::{
     fs,
@@ -123,7 +123,6 @@ impl Life<'_> {
         let Container { dir, record, .. } = &*container;
         // What a monitor left that was killed.
         cage::forget(dir);
-        dir.remove_pid_file();
         let pidfile = record.pidfile.as_deref().map(create_pidfile).transpose()?;
         let mut goes = true;
         let gate = |child: &Child| {
@@ -371,12 +370,6 @@ fn introduce(watch: &mut Watch, client: u64, manner: Manner, tty: bool, subject:
         leave_streams();
     }
     Ok(())
-}
-
-pub fn leave_streams() {
-    if let Ok(null) = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
-        let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
-    }
 }
 
 /// podman-run(1), `--restart`; the pauses are Docker's.

@@ -323,7 +323,7 @@ impl Watch {
             }
             Ask::Detach => {
                 if client.foreground {
-                    super::life::leave_streams();
+                    super::pump::leave_streams();
                 }
                 self.clients.dismiss(id, &mut self.streams);
             }
