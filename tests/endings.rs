@@ -19,7 +19,7 @@ fn a_start_right_after_a_kill_is_a_new_start() {
     for &user in User::all() {
         let ctr = Ctr::with_box(user);
         ctr.run(["run", "-d", "--name=x", "--network=none", "box", "sleep", "1000"]).ok();
-        for round in 0..10 {
+        for round in 0..12 {
             let before = state(&ctr, "Pid");
             match round % 3 {
                 0 => drop(ctr.run(["kill", "x"]).ok()),
@@ -27,6 +27,9 @@ fn a_start_right_after_a_kill_is_a_new_start() {
                     let pid = state(&ctr, if victim == 1 { "Pid" } else { "ConmonPid" });
                     let pid = Pid::from_raw(pid.parse().expect("a number")).expect("a process id");
                     kill_process(pid, Signal::KILL).expect("kill it");
+                    if victim == 1 {
+                        support::wait_gone(pid.as_raw_pid());
+                    }
                 }
             }
             ctr.run(["start", "x"]).ok();

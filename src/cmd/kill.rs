@@ -5,7 +5,11 @@ use super::{
     targets::{self, Selection},
 };
 use crate::{
-    container::{events, signal::Signal, state::Status},
+    container::{
+        events,
+        signal::Signal,
+        state::{Process, Status},
+    },
     error::Explain,
     monitor,
 };
@@ -31,8 +35,15 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         .hint("write it as --signal TERM or --signal 15")?;
     let runs = |status: &Status| status.process().is_some();
     targets::for_each(&store, &args.selection, false, &runs, &mut |dir| {
+        let process = Process::read(dir)?;
         monitor::signal(dir, signal.number())?;
         events::of(&store, "kill", dir);
+        // Nothing survives it: whoever comes next finds it dead.
+        if signal == Signal::KILL
+            && let Some(process) = process
+        {
+            monitor::wait_for_the_end_of(&process)?;
+        }
         Ok(())
     })
 }

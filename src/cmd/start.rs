@@ -84,7 +84,7 @@ pub fn init(choice: &Choice, globals: &Globals) -> Result<u8> {
 /// # Errors
 /// It is paused; or a copy of its files takes long.
 fn prepare(dir: &ContainerDir) -> Result<Option<Container>> {
-    match Status::of(dir)? {
+    match monitor::settled(dir)? {
         Status::Initialized(_) => {
             monitor::go(dir)?;
             Ok(None)

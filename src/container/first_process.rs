@@ -78,6 +78,11 @@ impl Process {
         Some((self, stat.dies))
     }
 
+    /// Its monitor is there, though it may be about to die and to take it along.
+    pub fn is_watched(&self) -> bool {
+        Stat::of(self.pid).is_some_and(|stat| stat.parent == self.monitor)
+    }
+
     fn look(&self) -> Option<Stat> {
         let stat = Stat::of(self.pid).filter(|stat| stat.start == self.start && !stat.ended)?;
         boot_id().is_ok_and(|boot| boot == self.boot).then_some(stat)

@@ -11,6 +11,9 @@ impl Signal {
     /// Stops a container unless its image or its user chose another.
     pub const TERM: Signal = Signal(libc::SIGTERM);
 
+    /// Nothing survives it.
+    pub const KILL: Signal = Signal(libc::SIGKILL);
+
     /// The number that kill(2) takes.
     pub fn number(self) -> i32 {
         self.0

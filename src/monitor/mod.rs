@@ -33,4 +33,6 @@ pub use exec::begin as exec;
 pub use health::check_now;
 pub use journal::SOCKET as JOURNAL;
 pub use keys::{DEFAULT as DETACH_KEYS, Keys};
-pub use orders::{Stopping, begin_stop, go, reload, signal, stop, wait, wait_until};
+pub use orders::{
+    Stopping, begin_stop, go, reload, settled, signal, stop, wait, wait_for_the_end_of, wait_until,
+};

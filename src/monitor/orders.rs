@@ -5,7 +5,12 @@ use super::{
     event::ENDING,
 };
 use crate::{
-    container::{pause, record::Record, signal::Signal, state::Status},
+    container::{
+        pause,
+        record::Record,
+        signal::Signal,
+        state::{Process, Status},
+    },
     error::{Explain, OURS},
     storage::ContainerDir,
 };
@@ -17,6 +22,7 @@ use rustix::{
 };
 use std::{
     os::fd::{AsFd, OwnedFd},
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -133,6 +139,27 @@ pub fn wait_until(dir: &ContainerDir, fits: impl Fn(&Status) -> bool) -> Result<
     }
 }
 
+/// What the container in `dir` is doing, for whoever wants to start it: one that runs does so under a monitor that answers. A
+/// monitor that was killed takes its container along, but not at once.
+pub fn settled(dir: &ContainerDir) -> Result<Status> {
+    let begin = Instant::now();
+    loop {
+        match Status::of(dir)? {
+            Status::Running(process) if process.is_watched() && begin.elapsed() < SOON && !answers(dir)? => {
+                sleep(SOON / 1000);
+            }
+            status => return Ok(status),
+        }
+    }
+}
+
+fn answers(dir: &ContainerDir) -> Result<bool> {
+    let Some(channel) = Channel::to(dir)? else { return Ok(false) };
+    Ok(channel.say(&Ask::Watch, &[]).is_ok() && channel.hear::<Tell>()?.is_some())
+}
+
+const SOON: Duration = Duration::from_secs(1);
+
 /// Let a container that `init` set up go on.
 pub fn go(dir: &ContainerDir) -> Result<()> {
     let Some(channel) = Channel::to(dir)? else { return Err(anyhow!("the container's monitor was killed")) };
@@ -187,6 +214,11 @@ fn stop_by_hand(dir: &ContainerDir, signal: Option<i32>, time: Option<Duration>)
         }
     }
     Ok(())
+}
+
+/// Wait a moment for the end of `process`, which was killed.
+pub fn wait_for_the_end_of(process: &Process) -> Result<()> {
+    process.open()?.map_or(Ok(()), |pidfd| ended(&pidfd, Some(SOON)).map(drop))
 }
 
 /// Whether the process of `pidfd` has ended within `time`.

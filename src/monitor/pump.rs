@@ -5,9 +5,10 @@ use crate::container::plan::Stdio;
 use anyhow::{Context, Result};
 use rustix::{
     event::PollFlags,
-    fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat},
+    fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, openat},
     io::{Errno, read, write},
     pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
+    stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
