@@ -10,7 +10,7 @@ use rustix::{
 };
 use std::{
     fs,
-    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
 };
 
@@ -143,11 +143,11 @@ pub(super) fn sync_directory(path: &Path) -> Result<()> {
 }
 
 fn make_directory(path: &Path) -> Result<()> {
-    let made = match fs::create_dir(path) {
+    // Closed from its first moment: nobody may be left to close it. Our umask takes nothing from the owner (main.rs).
+    let made = match fs::DirBuilder::new().mode(0o700).create(path) {
         // Another process opens the same new store.
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        // mkdir(2) subtracts the umask.
-        made => made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700))),
+        made => made,
     };
     made.with_context(|| format!("make directory {}", path.display()))
         .hint_by_errno()
@@ -166,6 +166,7 @@ pub(super) fn test_store() -> (tempfile::TempDir, Store) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_hold_keeps_the_collector_out() {
