@@ -63,10 +63,15 @@ pub struct Ctr {
 impl Ctr {
     /// A fresh home for `user`, on a disk-backed file system (/tmp may be a small tmpfs).
     pub fn new(user: User) -> Ctr {
+        Ctr::new_in(user, Path::new("/var/tmp"))
+    }
+
+    /// The same in `parent`.
+    pub fn new_in(user: User, parent: &Path) -> Ctr {
         let home = tempfile::Builder::new()
             .prefix("ctr-test-")
             .permissions(fs::Permissions::from_mode(0o755))
-            .tempdir_in("/var/tmp")
+            .tempdir_in(parent)
             .expect("make a home");
         let ctr = Ctr { user, home };
         for dir in ["", "run", "config/containers", "config", "data", "cache"] {

@@ -1,0 +1,87 @@
+//! What is interrupted: a command a line, with the store that it finds and what is true when it has said that it is done.
+
+use super::ground::{Ground, Said};
+
+/// A command.
+pub struct Case {
+    /// In reports.
+    pub name: &'static str,
+    /// The store before it: one of [`super::ground::STATES`].
+    pub state: &'static str,
+    /// Run before it, uninterrupted.
+    pub prepare: &'static [&'static str],
+    /// The command.
+    pub line: &'static [&'static str],
+    /// The command once more, where it may have been done already.
+    pub again: &'static [&'static str],
+    /// What is true when it has exited 0.
+    pub done: Done,
+    /// That is true after a power cut, too.
+    pub durable: bool,
+}
+
+/// What a command has brought about.
+#[derive(Clone, Copy, Debug)]
+pub enum Done {
+    /// There is such an image.
+    Image(&'static str),
+    /// There is none.
+    NoImage(&'static str),
+    /// There is such a container.
+    Container(&'static str),
+    /// There is none.
+    NoContainer(&'static str),
+    /// Nothing that stays.
+    Nothing,
+}
+
+impl Done {
+    /// Whether that is so.
+    pub fn holds(self, ground: &Ground) -> Said {
+        let (verb, name, expected): (&[&str], _, _) = match self {
+            Done::Image(name) => (&["inspect", "--type=image"], name, 0),
+            Done::NoImage(name) => (&["inspect", "--type=image"], name, 125),
+            Done::Container(name) => (&["container", "exists"], name, 0),
+            Done::NoContainer(name) => (&["container", "exists"], name, 1),
+            Done::Nothing => return Ok(String::new()),
+        };
+        ground.exits(&[verb, &[name]].concat(), expected)
+    }
+}
+
+const fn case(name: &'static str, state: &'static str, line: &'static [&'static str], done: Done) -> Case {
+    Case { name, state, prepare: &[], line, again: line, done, durable: false }
+}
+
+impl Case {
+    const fn again(self, again: &'static [&'static str]) -> Case {
+        Case { again, ..self }
+    }
+
+    const fn after(self, prepare: &'static [&'static str]) -> Case {
+        Case { prepare, ..self }
+    }
+
+    const fn durable(self) -> Case {
+        Case { durable: true, ..self }
+    }
+}
+
+/// All of them.
+#[rustfmt::skip]
+pub const CASES: &[Case] = &[
+    case("first pull", "none", &["pull", "-q", "image"], Done::Image("image")).durable(),
+    case("pull", "kept", &["pull", "-q", "image"], Done::Image("image")).durable(),
+    case("run --rm", "both", &["run", "--rm", "--network=none", "image", "touch"], Done::Nothing),
+    case("run", "both", &["run", "--name=c", "--network=none", "image", "touch"], Done::Container("c"))
+        .again(&["run", "--network=none", "image", "touch"]),
+    case("create", "both", &["create", "--name=c", "--network=none", "image", "touch"], Done::Container("c"))
+        .again(&["create", "--network=none", "image", "touch"]),
+    case("start", "made", &["start", "c"], Done::Container("c")).again(&["start", "-a", "c"]),
+    case("stop", "made", &["stop", "-t0", "w"], Done::Container("w")).after(&["start", "w"]),
+    case("rm", "ended", &["rm", "c"], Done::NoContainer("c")).again(&["rm", "-i", "c"]),
+    case("rm -f", "made", &["rm", "-f", "w"], Done::NoContainer("w")).after(&["start", "w"]),
+    case("container prune", "ended", &["container", "prune", "-f"], Done::NoContainer("c")),
+    case("rmi", "both", &["rmi", "image"], Done::NoImage("image")).again(&["rmi", "-i", "image"]).durable(),
+    case("rmi -f", "ended", &["rmi", "-f", "image"], Done::NoImage("image")).again(&["rmi", "-f", "-i", "image"]).durable(),
+];
