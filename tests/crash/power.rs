@@ -24,13 +24,13 @@ fn what_is_done_survives() {
     let grounds = Ground::all(&scratch);
     let fates = [true, false].map(|flushed| Fate::Unpowered(Side::Exit, flushed));
     let ends = grounds.iter().flat_map(|(user, _)| CASES.iter().map(move |case| (*user, case)));
-    let points = ends.flat_map(|(user, case)| fates.map(|fate| Point { user, case, fate, at: usize::MAX }));
+    let points = ends.flat_map(|(user, case)| fates.map(|fate| Point { user, case, fate, at: 0 }));
     points::run(&points::sample(points.collect(), 16), &grounds, |ground, point| {
         unpowered(&scratch, ground, point)
     });
 }
 
-/// The power goes at the point, or when the command is over.
+/// The power goes at the point, or, where that is 0 or never comes, when the command is over.
 fn unpowered(scratch: &Scratch, ground: &Ground, point: &Point) -> Result<(), String> {
     let Fate::Unpowered(side, flushed) = point.fate else { return Ok(()) };
     let file = scratch.path().join("disk");
