@@ -73,15 +73,15 @@ pub const CASES: &[Case] = &[
     case("first pull", "none", &["pull", "-q", "image"], Done::Image("image")).durable(),
     case("pull", "kept", &["pull", "-q", "image"], Done::Image("image")).durable(),
     case("run --rm", "both", &["run", "--rm", "--network=none", "image", "touch"], Done::Nothing),
-    case("run", "both", &["run", "--name=c", "--network=none", "image", "touch"], Done::Container("c"))
+    case("run", "both", &["run", "--name=job", "--network=none", "image", "touch"], Done::Container("job"))
         .again(&["run", "--network=none", "image", "touch"]),
-    case("create", "both", &["create", "--name=c", "--network=none", "image", "touch"], Done::Container("c"))
+    case("create", "both", &["create", "--name=job", "--network=none", "image", "touch"], Done::Container("job"))
         .again(&["create", "--network=none", "image", "touch"]),
-    case("start", "made", &["start", "c"], Done::Container("c")).again(&["start", "-a", "c"]),
+    case("start", "made", &["start", "job"], Done::Container("job")).again(&["start", "-a", "job"]),
     case("stop", "made", &["stop", "-t0", "w"], Done::Container("w")).after(&["start", "w"]),
-    case("rm", "ended", &["rm", "c"], Done::NoContainer("c")).again(&["rm", "-i", "c"]),
+    case("rm", "ended", &["rm", "job"], Done::NoContainer("job")).again(&["rm", "-i", "job"]),
     case("rm -f", "made", &["rm", "-f", "w"], Done::NoContainer("w")).after(&["start", "w"]),
-    case("container prune", "ended", &["container", "prune", "-f"], Done::NoContainer("c")),
+    case("container prune", "ended", &["container", "prune", "-f"], Done::NoContainer("job")),
     case("rmi", "both", &["rmi", "image"], Done::NoImage("image")).again(&["rmi", "-i", "image"]).durable(),
     case("rmi -f", "ended", &["rmi", "-f", "image"], Done::NoImage("image")).again(&["rmi", "-f", "-i", "image"]).durable(),
 ];

@@ -44,10 +44,10 @@ pub const STATES: [(&str, &[&[&str]]); 6] = [
         &[
             &["create", "--name=other", "--network=none", "kept", "true"],
             &["create", "--name=w", "--network=none", "image", "wait"],
-            &["create", "--name=c", "--network=none", "image", "touch"],
+            &["create", "--name=job", "--network=none", "image", "touch"],
         ],
     ),
-    ("ended", &[&["start", "-a", "c"]]),
+    ("ended", &[&["start", "-a", "job"]]),
 ];
 
 impl Ground {

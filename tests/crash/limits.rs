@@ -62,7 +62,7 @@ fn a_full_disk_and_one_that_is_read_only() {
         rustix::fs::syncfs(&filler).expect("fill the disk");
         drop(filler);
         let removals = || -> Said {
-            ground.exits(&["rm", "c"], 0)?;
+            ground.exits(&["rm", "job"], 0)?;
             ground.exits(&["container", "prune", "-f"], 0)?;
             ground.exits(&["rmi", "image"], 0)?;
             ground.empties().map(|()| String::new())
