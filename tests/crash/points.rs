@@ -95,11 +95,11 @@ pub fn of_calls(grounds: &[(User, Ground)], fates: &[Fate]) -> Vec<Point> {
     points
 }
 
-/// Of `points` so many (or CTR_CRASH_COUNT), drawn with the seed CTR_CRASH_SEED; all of them in the nightly mode; or the one
-/// CTR_CRASH_POINT.
+/// Of `points` so many (or CTR_CRASH_COUNT), drawn with the seed CTR_CRASH_SEED; all of them in the nightly mode; or those
+/// that are printed with CTR_CRASH_POINT at their beginning.
 pub fn sample(mut points: Vec<Point>, count: usize) -> Vec<Point> {
-    if let Ok(one) = env::var("CTR_CRASH_POINT") {
-        points.retain(|point| point.to_string() == one);
+    if let Ok(beginning) = env::var("CTR_CRASH_POINT") {
+        points.retain(|point| point.to_string().starts_with(&beginning));
         return points;
     }
     if nightly() {
