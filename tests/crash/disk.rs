@@ -67,7 +67,8 @@ pub fn resize(place: &Path, inodes: bool, count: u64) {
     let now = statvfs(place).expect("ask for the size of a tmpfs");
     let options = match inodes {
         true => format!("nr_inodes={}", now.f_files - now.f_ffree + count),
-        false => format!("size={}", (now.f_blocks - now.f_bfree + count) * now.f_frsize),
+        // 0 would be no limit at all.
+        false => format!("size={}", (now.f_blocks - now.f_bfree + count).max(1) * now.f_frsize),
     };
     mount(None::<&str>, place, None::<&str>, MsFlags::MS_REMOUNT, Some(options.as_str()))
         .expect("resize a tmpfs");

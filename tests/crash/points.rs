@@ -138,7 +138,10 @@ pub fn run(
 ) {
     let began = Instant::now();
     let (mut counts, mut broken) = (BTreeMap::<&str, usize>::new(), Vec::new());
-    for point in points {
+    for (number, point) in points.iter().enumerate() {
+        if number % 500 == 499 {
+            println!("{number} of {} points in {:.1} s", points.len(), began.elapsed().as_secs_f64());
+        }
         let (_, ground) =
             grounds.iter().find(|(user, _)| *user == point.user).expect("a ground for each user");
         *counts.entry(point.case.name).or_default() += 1;
