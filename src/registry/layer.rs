@@ -13,7 +13,8 @@ use reqwest::{
     Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use std::thread;
+use tokio::sync::{mpsc, oneshot};
 
 /// Chunks (of at most some 400 KiB each) that may wait for a layer's thread: memory is bounded, and a slow disk slows the
 /// sender down.
@@ -133,10 +134,37 @@ struct Intake<'a> {
     unpacker: Option<Unpacker>,
 }
 
-/// The thread that unpacks a layer. Dropped without an end mark, it throws away what it has.
+/// The thread that unpacks a layer. Dropped without an end mark, it throws away what it has, and is waited for. None of
+/// tokio's: those panic where no thread can be had.
 struct Unpacker {
-    chunks: mpsc::Sender<Option<Vec<u8>>>,
-    thread: JoinHandle<Result<()>>,
+    chunks: Option<mpsc::Sender<Option<Vec<u8>>>>,
+    said: oneshot::Receiver<Result<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Unpacker {
+    fn start(ingest: LayerIngest) -> Result<Unpacker> {
+        let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
+        let (say, said) = oneshot::channel();
+        let work = move || {
+            let _ = say.send(unpack(ingest, queue));
+        };
+        let thread = thread::Builder::new().name("layer".into()).spawn(work).context("start a thread")?;
+        Ok(Unpacker { chunks: Some(chunks), said, thread: Some(thread) })
+    }
+
+    /// Its last word.
+    async fn join(mut self) -> Result<()> {
+        drop(self.chunks.take());
+        (&mut self.said).await.context("unpack a layer")?
+    }
+}
+
+impl Drop for Unpacker {
+    fn drop(&mut self) {
+        drop(self.chunks.take());
+        let _ = self.thread.take().map(thread::JoinHandle::join);
+    }
 }
 
 impl Intake<'_> {
@@ -158,7 +186,7 @@ impl Intake<'_> {
         }
         self.send(None).await?;
         match self.unpacker.take() {
-            Some(unpacker) => joined(unpacker).await.map_err(of_content),
+            Some(unpacker) => unpacker.join().await.map_err(of_content),
             None => Ok(()),
         }
     }
@@ -172,20 +200,20 @@ impl Intake<'_> {
             diff_id: self.layer.diff_id,
         });
         let ingest = ingest.map_err(ours)?;
-        let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
-        self.unpacker =
-            Some(Unpacker { chunks, thread: tokio::task::spawn_blocking(move || unpack(ingest, queue)) });
+        self.unpacker = Some(Unpacker::start(ingest).map_err(ours)?);
         self.send(Some(head)).await
     }
 
     async fn send(&mut self, chunk: Option<Vec<u8>>) -> Result<(), Failure> {
-        let Some(unpacker) = &self.unpacker else { return Ok(()) };
-        if unpacker.chunks.send(chunk).await.is_ok() {
+        let Some(chunks) = self.unpacker.as_ref().and_then(|unpacker| unpacker.chunks.as_ref()) else {
+            return Ok(());
+        };
+        if chunks.send(chunk).await.is_ok() {
             return Ok(());
         }
         // The thread is gone: it says why.
         match self.unpacker.take() {
-            Some(unpacker) => joined(unpacker).await.map_err(of_content),
+            Some(unpacker) => unpacker.join().await.map_err(of_content),
             None => Ok(()),
         }
     }
@@ -194,11 +222,6 @@ impl Intake<'_> {
 /// What came can't be taken: another place may have it whole. An error with a hint is this machine's own (a full disk).
 fn of_content(cause: anyhow::Error) -> Failure {
     if crate::error::hint(&cause).is_some() { ours(cause) } else { broken(cause) }
-}
-
-async fn joined(unpacker: Unpacker) -> Result<()> {
-    drop(unpacker.chunks);
-    unpacker.thread.await.context("unpack a layer")?
 }
 
 /// Runs on a thread of its own: blocks on the queue and on the disk.

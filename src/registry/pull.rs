@@ -36,11 +36,8 @@ pub fn pull(store: &Store, name: &str, options: &PullOptions, progress: &dyn Pro
     let wanted = options.platform.as_deref().map(str::parse::<Platform>).transpose()?;
     // What the store has now, it has until the image is published.
     let _hold = store.hold()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(LAYERS_AT_ONCE + 2)
-        .build()
-        .context("start the pull")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the pull")?;
     let pull = Pull { store, options, progress, wanted, registries };
     runtime.block_on(pull.try_all(name, &places))
 }

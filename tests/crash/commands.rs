@@ -10,7 +10,7 @@ pub struct Case {
     pub state: &'static str,
     /// Run before it, uninterrupted.
     pub prepare: &'static [&'static str],
-    /// The command.
+    /// The command; REGISTRY stands for where it listens.
     pub line: &'static [&'static str],
     /// The command once more, where it may have been done already.
     pub again: &'static [&'static str],
@@ -18,6 +18,19 @@ pub struct Case {
     pub done: Done,
     /// That is true after a power cut, too.
     pub durable: bool,
+    /// What it leaves alone of what is not its own.
+    pub spares: Spares,
+}
+
+/// What has to be as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spares {
+    /// The image `kept` and the container `other`.
+    All,
+    /// The image alone: all containers that don't run go.
+    Images,
+    /// Nothing: it empties the store.
+    Nothing,
 }
 
 /// What a command has brought about.
@@ -50,7 +63,7 @@ impl Done {
 }
 
 const fn case(name: &'static str, state: &'static str, line: &'static [&'static str], done: Done) -> Case {
-    Case { name, state, prepare: &[], line, again: line, done, durable: false }
+    Case { name, state, prepare: &[], line, again: line, done, durable: false, spares: Spares::All }
 }
 
 impl Case {
@@ -64,6 +77,10 @@ impl Case {
 
     const fn durable(self) -> Case {
         Case { durable: true, ..self }
+    }
+
+    const fn spares(self, spares: Spares) -> Case {
+        Case { spares, ..self }
     }
 }
 
@@ -81,7 +98,19 @@ pub const CASES: &[Case] = &[
     case("stop", "made", &["stop", "-t0", "w"], Done::Container("w")).after(&["start", "w"]),
     case("rm", "ended", &["rm", "job"], Done::NoContainer("job")).again(&["rm", "-i", "job"]),
     case("rm -f", "made", &["rm", "-f", "w"], Done::NoContainer("w")).after(&["start", "w"]),
-    case("container prune", "ended", &["container", "prune", "-f"], Done::NoContainer("job")),
+    case("container prune", "ended", &["container", "prune", "-f"], Done::NoContainer("job"))
+        .spares(Spares::Images),
     case("rmi", "both", &["rmi", "image"], Done::NoImage("image")).again(&["rmi", "-i", "image"]).durable(),
     case("rmi -f", "ended", &["rmi", "-f", "image"], Done::NoImage("image")).again(&["rmi", "-f", "-i", "image"]).durable(),
+    case("tag", "both", &["tag", "image", "new"], Done::Image("new")).durable(),
+    case("untag", "both", &["untag", "image"], Done::NoImage("image")).again(&["rmi", "-i", "image"]).durable(),
+    case("image prune", "dangling", &["image", "prune", "-f"], Done::Nothing),
+    case("system prune", "ended", &["system", "prune", "-f"], Done::NoContainer("job")).spares(Spares::Images),
+    case("system prune -a", "ended", &["system", "prune", "-af"], Done::NoImage("image")).spares(Spares::Nothing),
+    case("system reset", "ended", &["system", "reset", "-f"], Done::NoImage("kept")).spares(Spares::Nothing),
+    case("system check", "both", &["system", "check", "--repair"], Done::Image("image")),
+    case("load", "kept", &["load", "-q", "-i", "image.tar"], Done::Image("image")).durable(),
+    case("import", "kept", &["import", "-q", "image.tar", "new"], Done::Image("new")).durable(),
+    case("commit", "ended", &["commit", "-q", "job", "new"], Done::Image("new")).durable(),
+    case("push", "both", &["push", "-q", "--tls-verify=false", "image", "REGISTRY/library/pushed"], Done::Image("image")),
 ];

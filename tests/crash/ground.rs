@@ -1,7 +1,7 @@
 //! A user's store in a state that is known, and what must be true of it after whatever happened.
 
 use super::{
-    commands::{Case, Done},
+    commands::{CASES, Case, Done, Spares},
     disk::{Scratch, device},
     supervisor::{Act, GATE, Side, Traced, supervise},
     support::{Compression, Ctr, Layer, Registry, TestImage, User, compile},
@@ -34,14 +34,16 @@ pub struct Ground {
 
 /// The stores to begin with, and what makes each of the one before it. `kept` is an image, and `other` a container of it,
 /// that no test touches.
-pub const STATES: [(&str, &[&[&str]]); 6] = [
+pub const STATES: [(&str, &[&[&str]]); 7] = [
     ("none", &[]),
     ("empty", &[&["images"]]),
     ("kept", &[&["pull", "-q", "kept"]]),
-    ("both", &[&["pull", "-q", "image"]]),
+    ("both", &[&["pull", "-q", "image"], &["save", "-q", "-o", "image.tar", "image"]]),
+    ("dangling", &[&["untag", "image"]]),
     (
         "made",
         &[
+            &["pull", "-q", "image"],
             &["create", "--name=other", "--network=none", "kept", "true"],
             &["create", "--name=w", "--network=none", "image", "wait"],
             &["create", "--name=job", "--network=none", "image", "touch"],
@@ -72,12 +74,16 @@ impl Ground {
             }
         }
         ground.empty = ground.store_in(&ground.states.join("empty/ctr"));
-        let whole = ground.states.join("both/ctr/layers");
-        for layer in names(&whole) {
-            let there = layer_tree(&whole.join(&layer));
-            ground.layers.insert(layer, there);
+        // What a command makes when nothing happens to it is what it has to make.
+        for case in CASES.iter().filter(|case| matches!(case.done, Done::Image(_))) {
+            ground.prepare(case);
+            ground.exits(case.line, 0).expect("make an image");
+            let layers = ground.ctr.data().join("layers");
+            for layer in names(&layers) {
+                let there = layer_tree(&layers.join(&layer));
+                ground.layers.entry(layer).or_insert(there);
+            }
         }
-        assert_eq!(ground.layers.len(), 3, "two layers each, one of them shared");
         ground
     }
 
@@ -128,17 +134,15 @@ impl Ground {
         mut act: impl FnMut(usize, Side) -> Act + Send,
     ) -> Traced {
         let wrapper = [&GATE, wrapper].concat();
-        supervise(self.ctr.wrapped(&wrapper, line), device(&self.place()), &mut act)
+        let line = named(line);
+        let words: Vec<&str> = line.iter().map(String::as_str).collect();
+        supervise(self.ctr.wrapped(&wrapper, &words), device(&self.place()), &mut act)
     }
 
     /// Run `line`; it exits with `status` and doesn't panic.
     pub fn exits(&self, line: &[&str], status: i32) -> Said {
-        self.outcome(self.ctr.command(line), line, status)
-    }
-
-    /// The same for a command made of `line`.
-    pub fn outcome(&self, mut command: Command, line: &[&str], status: i32) -> Said {
-        let Output { status: ended, stdout, stderr } = command.output().expect("start ctr");
+        let Output { status: ended, stdout, stderr } =
+            self.ctr.command(named(line)).output().expect("start ctr");
         let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
         match ended.code() == Some(status) && !said.contains("panicked") {
             true => Ok(said),
@@ -155,7 +159,7 @@ impl Ground {
         }
         self.exits(&["images"], 0)?;
         self.exits(&["ps", "-a"], 0)?;
-        if case.state != "none" {
+        if case.state != "none" && case.spares != Spares::Nothing {
             self.exits(&["run", "--rm", "--network=none", "kept", "true"], 0)?;
         }
         self.exits(case.again, 0).map_err(|e| format!("repeated: {e}"))?;
@@ -167,7 +171,7 @@ impl Ground {
         self.collect()?;
         same("a second collection changed something", &collected, &self.store())?;
         self.images_are_whole()?;
-        if ["made", "ended"].contains(&case.state) && case.name != "container prune" {
+        if ["made", "ended"].contains(&case.state) && case.spares == Spares::All {
             self.exits(&["start", "-a", "other"], 0)?;
         }
         self.empties()
@@ -305,6 +309,11 @@ fn layer_tree(layer: &Path) -> Tree {
     let files = tree(&layer.join("fs"), true);
     there.extend(files.into_iter().map(|(path, what)| (Path::new("fs").join(path), what)));
     there
+}
+
+fn named(line: &[&str]) -> Vec<String> {
+    let registry = Registry::plain().address().to_string();
+    line.iter().map(|word| word.replace("REGISTRY", &registry)).collect()
 }
 
 fn same(what: &str, expected: &Tree, is: &Tree) -> Result<(), String> {
