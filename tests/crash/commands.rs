@@ -29,8 +29,6 @@ pub enum Spares {
     All,
     /// The image alone: all containers that don't run go.
     Images,
-    /// Nothing: it empties the store.
-    Nothing,
 }
 
 /// What a command has brought about.
@@ -102,15 +100,4 @@ pub const CASES: &[Case] = &[
         .spares(Spares::Images),
     case("rmi", "both", &["rmi", "image"], Done::NoImage("image")).again(&["rmi", "-i", "image"]).durable(),
     case("rmi -f", "ended", &["rmi", "-f", "image"], Done::NoImage("image")).again(&["rmi", "-f", "-i", "image"]).durable(),
-    case("tag", "both", &["tag", "image", "new"], Done::Image("new")).durable(),
-    case("untag", "both", &["untag", "image"], Done::NoImage("image")).again(&["rmi", "-i", "image"]).durable(),
-    case("image prune", "dangling", &["image", "prune", "-f"], Done::Nothing),
-    case("system prune", "ended", &["system", "prune", "-f"], Done::NoContainer("job")).spares(Spares::Images),
-    case("system prune -a", "ended", &["system", "prune", "-af"], Done::NoImage("image")).spares(Spares::Nothing),
-    case("system reset", "ended", &["system", "reset", "-f"], Done::NoImage("kept")).spares(Spares::Nothing),
-    case("system check", "both", &["system", "check", "--repair"], Done::Image("image")),
-    case("load", "kept", &["load", "-q", "-i", "image.tar"], Done::Image("image")).durable(),
-    case("import", "kept", &["import", "-q", "image.tar", "new"], Done::Image("new")).durable(),
-    case("commit", "ended", &["commit", "-q", "job", "new"], Done::Image("new")).durable(),
-    case("push", "both", &["push", "-q", "--tls-verify=false", "image", "REGISTRY/library/pushed"], Done::Image("image")),
 ];
