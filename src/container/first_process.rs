@@ -57,9 +57,9 @@ impl Process {
         })
     }
 
-    /// Read it.
+    /// Read it. A file that a power cut has emptied names nobody.
     pub fn read(dir: &ContainerDir) -> Result<Option<Process>> {
-        parse("pid", dir.read_pid_file()?)
+        parse("pid", dir.read_pid_file()?.filter(|json| !json.is_empty()))
     }
 
     /// Write it.

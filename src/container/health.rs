@@ -245,9 +245,9 @@ impl Health {
     /// At the start of a container.
     pub const STARTING: Health = Health { status: Status::Starting, failing_streak: 0, log: Vec::new() };
 
-    /// What is known of the container in `dir`; `None` when nobody checks.
+    /// What is known of the container in `dir`; `None` when nobody checks, or a power cut has emptied the file.
     pub fn read(dir: &ContainerDir) -> Result<Option<Health>> {
-        super::state::parse("health", dir.read("health")?)
+        super::state::parse("health", dir.read("health")?.filter(|json| !json.is_empty()))
     }
 
     /// Write it.

@@ -316,7 +316,9 @@ mod tests {
         assert!(matches!(Status::of(&dir).unwrap(), Status::Exited(Exit { code: 137, finished: None, .. })));
         let exit = Exit { code: 3, finished: Some(Timestamp::now()), ..Exit::abandoned(started) };
         exit.write(&dir).unwrap();
-        assert_eq!(Status::of(&dir).unwrap(), Status::Exited(exit));
+        assert_eq!(Status::of(&dir).unwrap(), Status::Exited(exit.clone()));
+        dir.write_pid_file(b"").unwrap();
+        assert_eq!(Status::of(&dir).unwrap(), Status::Exited(exit), "the power went");
     }
 
     #[test]
