@@ -100,4 +100,8 @@ pub const CASES: &[Case] = &[
         .spares(Spares::Images),
     case("rmi", "both", &["rmi", "image"], Done::NoImage("image")).again(&["rmi", "-i", "image"]).durable(),
     case("rmi -f", "ended", &["rmi", "-f", "image"], Done::NoImage("image")).again(&["rmi", "-f", "-i", "image"]).durable(),
+    case("load", "kept", &["load", "-q", "-i", "image.tar"], Done::Image("image")).durable(),
+    case("import", "kept", &["import", "-q", "image.tar", "new"], Done::Image("new")).durable(),
+    case("commit", "ended", &["commit", "-q", "job", "new"], Done::Image("new")).durable(),
+    case("save", "both", &["save", "-q", "-o", "copy.tar", "image"], Done::Image("image")),
 ];

@@ -38,7 +38,7 @@ pub const STATES: [(&str, &[&[&str]]); 6] = [
     ("none", &[]),
     ("empty", &[&["images"]]),
     ("kept", &[&["pull", "-q", "kept"]]),
-    ("both", &[&["pull", "-q", "image"]]),
+    ("both", &[&["pull", "-q", "image"], &["save", "-q", "-o", "image.tar", "image"]]),
     (
         "made",
         &[
