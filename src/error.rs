@@ -48,6 +48,11 @@ pub fn is_reported(error: &anyhow::Error) -> bool {
     error.is::<AlreadyReported>()
 }
 
+/// All causes of `error`, also those behind what [`Explain`] has added.
+pub fn causes(error: &anyhow::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    error.chain().chain(explanations(error).flat_map(|explained| explained.cause.chain()))
+}
+
 #[derive(Debug)]
 struct AlreadyReported;
 

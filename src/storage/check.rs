@@ -11,6 +11,7 @@ use super::{
     store::sync_directory,
     unpack::{Policy, Unpacked},
 };
+use crate::error::causes;
 use anyhow::{Context, Error, Result, bail};
 use rustix::{
     fs::{CWD, Mode, OFlags, RenameFlags, open, renameat_with, syncfs},
@@ -115,11 +116,13 @@ impl Store {
         let draft = Draft::make(self.draft_path()?).hint_by_errno()?;
         let (root, policy) = (draft.open_root()?, Policy::of_process()?);
         let (send, queue) = sync_channel(CHUNKS);
-        let (fed, unpacked) = thread::scope(|scope| {
-            let feeding = scope.spawn(move || feed(file, &send));
+        let (fed, unpacked) = thread::scope(|scope| -> Result<_> {
+            let feeding = thread::Builder::new().spawn_scoped(scope, move || feed(file, &send));
+            let feeding = feeding.context("start a thread")?;
             let unpacked = ingest::ingest(&expected, queue, root, &policy);
-            (feeding.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))), unpacked)
-        });
+            let fed = feeding.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
+            Ok((fed, unpacked))
+        })?;
         // The cause, if there is one, of whatever else went wrong.
         let found = fed.with_context(|| format!("read blob {}", path.display()))?;
         if found != *blob {
@@ -327,5 +330,5 @@ fn is_missing(error: &Error) -> bool {
     let errno = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().and_then(Errno::from_io_error) == Some(Errno::NOENT)
     };
-    error.chain().any(errno)
+    causes(error).any(errno)
 }

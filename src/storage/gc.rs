@@ -5,7 +5,7 @@ use super::{
     Digest, Store, delete_tree,
     store::{random_name, sync_directory},
 };
-use crate::error::Explain;
+use crate::error::{Explain, causes};
 use anyhow::{Context, Error, Result, anyhow};
 use rustix::io::Errno;
 use std::{
@@ -97,13 +97,19 @@ impl Store {
             return Err(anyhow!("somebody works in the store {}", self.dirs().data.display()))
                 .hint("wait until every other `ctr` has ended, then try again");
         };
+        let delete = |path: &Path| delete_tree(path).with_context(|| format!("delete {}", path.display()));
+        // Wherever this ends, whoever opens the store makes it whole again, and nothing in it has lost a part.
+        delete(&self.mount_point())?;
+        self.move_to_trash(&self.directory("images"))?;
         let mut sweep = Sweep { store: self, freed: Freed::default(), failure: None };
+        let trash = self.directory("trash");
+        for path in self.directories().filter(|path| *path != trash) {
+            sweep.trash(&path);
+        }
         let dirs = self.dirs();
         let events = ["events", "events.1"].map(|name| self.directory(name));
-        let parts = self.directories().chain(events).chain([dirs.runtime.clone(), dirs.cache.clone()]);
-        for path in parts {
-            let deleted = delete_tree(&path).with_context(|| format!("delete {}", path.display()));
-            sweep.note(deleted);
+        for path in events.into_iter().chain([trash, dirs.runtime.clone(), dirs.cache.clone()]) {
+            sweep.note(delete(&path));
         }
         // One that was named by --root may hold files of the user's.
         let _ = fs::remove_dir(&dirs.data);
@@ -211,7 +217,7 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
 /// The disk, the memory or a limit failed, where another attempt may succeed.
 pub(super) fn is_read_failure(error: &Error) -> bool {
     let transient = |errno| !matches!(errno, Errno::LOOP | Errno::ISDIR);
-    error.chain().any(|cause| {
+    causes(error).any(|cause| {
         cause.downcast_ref::<Errno>().copied().is_some_and(transient)
             || cause.downcast_ref::<io::Error>().and_then(Errno::from_io_error).is_some_and(transient)
     })
