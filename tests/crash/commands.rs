@@ -29,6 +29,8 @@ pub enum Spares {
     All,
     /// The image alone: all containers that don't run go.
     Images,
+    /// Nothing: it empties the store.
+    Nothing,
 }
 
 /// What a command has brought about.
@@ -104,4 +106,11 @@ pub const CASES: &[Case] = &[
     case("import", "kept", &["import", "-q", "image.tar", "new"], Done::Image("new")).durable(),
     case("commit", "ended", &["commit", "-q", "job", "new"], Done::Image("new")).durable(),
     case("save", "both", &["save", "-q", "-o", "copy.tar", "image"], Done::Image("image")),
+    case("tag", "both", &["tag", "image", "new"], Done::Image("new")).durable(),
+    case("untag", "both", &["untag", "image"], Done::NoImage("image")).again(&["rmi", "-i", "image"]).durable(),
+    case("image prune", "dangling", &["image", "prune", "-f"], Done::Nothing),
+    case("system prune", "ended", &["system", "prune", "-f"], Done::NoContainer("job")).spares(Spares::Images),
+    case("system prune -a", "ended", &["system", "prune", "-af"], Done::NoImage("image")).spares(Spares::Nothing),
+    case("system reset", "ended", &["system", "reset", "-f"], Done::NoImage("kept")).spares(Spares::Nothing),
+    case("system check", "both", &["system", "check", "--repair"], Done::Image("image")),
 ];

@@ -34,14 +34,16 @@ pub struct Ground {
 
 /// The stores to begin with, and what makes each of the one before it. `kept` is an image, and `other` a container of it,
 /// that no test touches.
-pub const STATES: [(&str, &[&[&str]]); 6] = [
+pub const STATES: [(&str, &[&[&str]]); 7] = [
     ("none", &[]),
     ("empty", &[&["images"]]),
     ("kept", &[&["pull", "-q", "kept"]]),
     ("both", &[&["pull", "-q", "image"], &["save", "-q", "-o", "image.tar", "image"]]),
+    ("dangling", &[&["untag", "image"]]),
     (
         "made",
         &[
+            &["pull", "-q", "image"],
             &["create", "--name=other", "--network=none", "kept", "true"],
             &["create", "--name=w", "--network=none", "image", "wait"],
             &["create", "--name=job", "--network=none", "image", "touch"],
@@ -157,7 +159,7 @@ impl Ground {
         }
         self.exits(&["images"], 0)?;
         self.exits(&["ps", "-a"], 0)?;
-        if case.state != "none" {
+        if case.state != "none" && case.spares != Spares::Nothing {
             self.exits(&["run", "--rm", "--network=none", "kept", "true"], 0)?;
         }
         self.exits(case.again, 0).map_err(|e| format!("repeated: {e}"))?;
