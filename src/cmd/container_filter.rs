@@ -27,6 +27,8 @@ pub enum Filter {
     Network(String),
     Command(Regex),
     RestartPolicy(String),
+    /// It mounts this volume, or something at this place.
+    Volume(String),
     /// Made before this container.
     Before(String),
     /// Made after this container.
@@ -92,6 +94,9 @@ impl Filter {
             Filter::Network(name) => record.network == *name,
             Filter::Command(pattern) => record.args.first().is_some_and(|program| pattern.is_match(program)),
             Filter::RestartPolicy(name) => super::inspect_container::restart_policy(record).0 == name,
+            Filter::Volume(volume) => super::inspect_container::mounts(record).any(|mount| {
+                mount["Name"] == *volume || mount["Source"] == *volume || mount["Destination"] == *volume
+            }),
             Filter::Until(moment) => record.created < *moment,
             Filter::After(moment) => record.created > *moment,
             // They are resolved before anything is compared.
@@ -145,12 +150,13 @@ impl FromStr for Filter {
                 "starting" | "healthy" | "unhealthy" | "none" => Ok(Filter::Health(value.to_owned())),
                 _ => bail!("health {value:?} is none of starting, healthy, unhealthy and none"),
             },
+            "volume" => Ok(Filter::Volume(value.to_owned())),
             "before" => Ok(Filter::Before(value.to_owned())),
             "since" => Ok(Filter::Since(value.to_owned())),
             "until" => moment(value).map(Filter::Until),
             _ => bail!(
                 "the filter {key:?} is not built: name, id, status, health, exited, ancestor, label, label!, network, command, \
-                 restart-policy, before, since and until are"
+                 restart-policy, volume, before, since and until are"
             ),
         }
     }

@@ -78,7 +78,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
     let container = targets::one(&store, name, args.latest)?;
     let request = Request {
         command: command.to_vec(),
-        env: run_request::environment(&args.env, &args.env_file)?,
+        env: run_request::environment(&args.env, &args.env_file, Vec::new())?,
         user: args.user,
         workdir: args.workdir,
         tty: args.tty,

@@ -7,7 +7,9 @@ use crate::{
         cage::PIDS,
         health::Health,
         record::{LogConfig, LogDriver, Restart, Seccomp},
+        secrets::{Form, Given},
         state::{Container, Record, Status},
+        user_mount::{Source, UserMount},
     },
     monitor::log,
     storage::ContainerDir,
@@ -52,7 +54,7 @@ pub fn value(container: &Container) -> Value {
         "EffectiveCaps": record.capabilities,
         "BoundingCaps": record.capabilities,
         "ExecIDs": [],
-        "Mounts": [],
+        "Mounts": mounts(record).collect::<Vec<_>>(),
         "Dependencies": [],
         "NetworkSettings": network(),
         "Namespace": "",
@@ -61,6 +63,65 @@ pub fn value(container: &Container) -> Value {
         "Config": config(record),
         "HostConfig": host_config(dir, record),
     })
+}
+
+/// What it has of the host and of volumes, as Podman and Docker list it.
+pub fn mounts(record: &Record) -> impl Iterator<Item = Value> {
+    let has = |mount: &UserMount, words: &[&str]| {
+        words.iter().find(|word| mount.has(word)).map(|word| (*word).to_owned())
+    };
+    record.mounts.iter().filter_map(move |mount| {
+        let (kind, name, source) = match &mount.source {
+            Source::Bind { path } | Source::Overlay { path, .. } => ("bind", None, path.clone()),
+            Source::Volume { name, path, .. } => ("volume", name.as_ref(), path.clone()),
+            Source::Image { name, .. } => ("image", None, PathBuf::from(name)),
+            Source::Devpts | Source::Ramfs => return None,
+        };
+        // Podman shows these two elsewhere.
+        let shown = |word: &&String| {
+            !matches!(word.as_str(), "rw" | "ro" | "z" | "Z" | "copy")
+                && !PROPAGATION.contains(&word.as_str())
+        };
+        let mut value = json!({
+            "Type": kind,
+            "Source": source,
+            "Destination": mount.target,
+            "Driver": if name.is_some() { "local" } else { "" },
+            "Mode": has(mount, &["z", "Z"]).unwrap_or_default(),
+            "Options": mount.options.iter().filter(shown).collect::<Vec<_>>(),
+            "RW": !mount.has("ro"),
+            "Propagation": has(mount, PROPAGATION).unwrap_or_default(),
+        });
+        if let Some(name) = name {
+            value["Name"] = json!(name);
+        }
+        Some(value)
+    })
+}
+
+const PROPAGATION: &[&str] =
+    &["rprivate", "private", "rshared", "shared", "rslave", "slave", "runbindable", "unbindable"];
+
+fn binds(record: &Record) -> Vec<String> {
+    let bind = |mount: &UserMount| {
+        let source = match &mount.source {
+            Source::Bind { path } | Source::Overlay { path, .. } => path.display().to_string(),
+            Source::Volume { name, .. } => name.as_ref()?.to_string(),
+            _ => return None,
+        };
+        Some(format!("{source}:{}:{}", mount.target.display(), mount.options.join(",")))
+    };
+    record.mounts.iter().filter_map(bind).collect()
+}
+
+fn secrets(record: &Record) -> Vec<Value> {
+    let secret = |given: &Given| match &given.form {
+        Form::Mount { uid, gid, mode, .. } => {
+            json!({"Name": given.name, "ID": given.id, "UID": uid, "GID": gid, "Mode": mode})
+        }
+        Form::Env { .. } => json!({"Name": given.name, "ID": given.id, "UID": 0, "GID": 0, "Mode": 0}),
+    };
+    record.secrets.iter().map(secret).collect()
 }
 
 fn state(status: &Status, health: Option<&Health>) -> Value {
@@ -117,6 +178,7 @@ fn config(record: &Record) -> Value {
         "ExposedPorts": {},
         "CreateCommand": record.command_line,
         "SystemdMode": false,
+        "Secrets": secrets(record),
         "Umask": "",
         "Timezone": "",
     })
@@ -152,6 +214,9 @@ fn host_config(dir: &ContainerDir, record: &Record) -> Value {
         "MemorySwappiness": -1,
         "ConsoleSize": [0, 0],
         "AutoRemoveImage": record.remove_image,
+        "Binds": binds(record),
+        "Tmpfs": record.tmpfs,
+        "VolumesFrom": record.volumes_from,
         "Devices": record.devices.iter().map(device).collect::<Vec<_>>(),
         "GroupAdd": record.groups,
         "SecurityOpt": match record.seccomp {

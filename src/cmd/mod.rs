@@ -47,9 +47,11 @@ mod rm;
 mod rmi;
 mod run;
 mod run_args;
+mod run_mounts;
 mod run_request;
 mod save;
 mod search;
+mod secret;
 mod start;
 mod stats;
 mod stop;
@@ -67,6 +69,8 @@ mod update;
 mod usage;
 mod verbs;
 mod version;
+mod volume;
+mod volume_filter;
 mod wait;
 
 use crate::{

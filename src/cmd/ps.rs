@@ -12,7 +12,7 @@ use super::{
 use crate::container::{
     health::Health,
     remove,
-    state::{self, Container, Status},
+    state::{self, Container, Record, Status},
 };
 use anyhow::Result;
 use clap::ValueEnum;
@@ -43,7 +43,7 @@ pub struct Args {
     /// No line of headings
     #[arg(long)]
     noheading: bool,
-    /// Only those with KEY=VALUE: name, id, status, health, exited, ancestor, label, label!, network, command, restart-policy, before, since, until
+    /// Only those with KEY=VALUE: name, id, status, health, exited, ancestor, label, label!, network, command, restart-policy, volume, before, since, until
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<Filter>,
     /// Order: command, created, id, image, names, runningfor, size or status
@@ -209,7 +209,7 @@ fn row(container: &Container, size: Option<Size>, whole: bool) -> Value {
         // `.Label "key"`.
         "Label": record.labels,
         "Labels": labels.join(","),
-        "Mounts": "",
+        "Mounts": mounts(record).join(","),
         "Names": record.name,
         "Networks": "",
         "Pid": life.pid,
@@ -223,6 +223,11 @@ fn row(container: &Container, size: Option<Size>, whole: bool) -> Value {
         "State": container.status.word(),
         "Status": status(&container.status, health(container).as_deref()),
     })
+}
+
+/// The places of what the user mounts.
+fn mounts(record: &Record) -> Vec<String> {
+    record.mounts.iter().map(|mount| mount.target.display().to_string()).collect()
 }
 
 fn sizes(size: Size) -> String {
@@ -253,7 +258,7 @@ fn entry(container: &Container, size: Option<Size>) -> Value {
         "ImageID": record.image_id.map(|id| id.hex()).unwrap_or_default(),
         "IsInfra": false,
         "Labels": record.labels,
-        "Mounts": [],
+        "Mounts": mounts(record),
         "Names": [record.name],
         "Networks": [],
         "Pid": life.pid,

@@ -29,7 +29,7 @@ pub struct Args {
     /// Stop running containers first, and kill them after so many seconds
     #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, requires = "force")]
     time: Option<i64>,
-    /// Remove its anonymous volumes, too: without effect, as containers have none
+    /// Remove those of its volumes that have no name, too
     #[arg(short, long)]
     volumes: bool,
 }
@@ -54,16 +54,16 @@ fn end_and_remove(store: &Store, dir: &ContainerDir, args: &Args) -> Result<()> 
     if args.time.is_some() {
         monitor::stop(dir, None, grace(args.time))?;
     }
-    remove(store, dir, args.force)
+    remove(store, dir, args.force, args.volumes)
 }
 
-/// Remove one; `force`: kill it first.
-pub fn remove(store: &Store, dir: &ContainerDir, force: bool) -> Result<()> {
+/// Remove one; `force`: kill it first; `volumes`: those of its volumes that have no name, too.
+pub fn remove(store: &Store, dir: &ContainerDir, force: bool, volumes: bool) -> Result<()> {
     if force {
         // Its monitor is told, so that it does not start it again.
         monitor::stop(dir, Some(libc::SIGKILL), Some(Duration::ZERO))?;
     }
-    remove::remove(store, dir, force)
+    remove::remove(store, dir, force, volumes)
 }
 
 #[derive(clap::Args, Debug)]
@@ -86,7 +86,7 @@ pub fn prune(args: &PruneArgs, globals: &Globals) -> Result<u8> {
     let choice = Choice { all: true, ..Choice::default() };
     let filter = args.filter.iter().map(|PruneFilter(filter)| filter.clone()).collect();
     let selection = Selection { choice, filter, ..Selection::default() };
-    targets::for_each(&store, &selection, false, &stopped, &mut |dir| remove(&store, dir, false))
+    targets::for_each(&store, &selection, false, &stopped, &mut |dir| remove(&store, dir, false, false))
 }
 
 /// One of the few filters that `prune` takes.

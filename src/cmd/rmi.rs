@@ -170,7 +170,7 @@ fn release(store: &Store, image: &Image, force: bool) -> Result<()> {
     let (containers, _) = state::list(store)?;
     let users: Vec<_> = containers.into_iter().filter(|c| c.record.image_id == Some(image.config)).collect();
     if force {
-        users.iter().try_for_each(|user| super::rm::remove(store, &user.dir, true))?;
+        users.iter().try_for_each(|user| super::rm::remove(store, &user.dir, true, false))?;
         return image_mounts::let_go(store, &image.config);
     }
     if let [user, ..] = users.as_slice() {

@@ -58,6 +58,7 @@ pub fn create(args: Args, globals: &Globals) -> Result<u8> {
 
 /// Pull the image if need be and make the container.
 fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &Mapping) -> Result<Container> {
+    warn_of_rights(request);
     request.storage_driver = globals.storage_driver.map(|driver| driver.word().to_owned());
     note_single_mapping(store, mapping);
     let base = base(store, request)?;
@@ -65,9 +66,20 @@ fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &Mappi
     if let (true, Some(name)) = (request.replace, &request.name)
         && let Some(id) = store.named(name)?
     {
-        super::rm::remove(store, &store.container(&id), true)?;
+        super::rm::remove(store, &store.container(&id), true, false)?;
     }
     create::create(store, request, &base, mapping, log_options::fill_tag)
+}
+
+/// What `--device` can't do.
+fn warn_of_rights(request: &Request) {
+    for device in request.devices.iter().filter(|d| !d.rights.contains('r') || !d.rights.contains('w')) {
+        super::hint(&format!(
+            "--device {}:{}: there is no cgroup to hold root of the container to these rights; file modes alone say them",
+            device.host.display(),
+            device.rights
+        ));
+    }
 }
 
 /// The image, pulled if need be, or the directory that was named.
@@ -102,7 +114,7 @@ fn started(store: &Store, request: &Request, dir: &ContainerDir, begun: Result<B
     begun.inspect_err(|_| {
         // Its monitor is about to let go.
         if let Ok(Some(lock)) = dir.lock() {
-            let _ = remove::retire(store, dir, &lock, None);
+            let _ = remove::retire(store, dir, &lock, None, true);
         }
         for file in request.cidfile.iter().chain(&request.pidfile) {
             let _ = fs::remove_file(file);

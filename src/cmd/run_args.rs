@@ -40,6 +40,9 @@ pub struct Args {
     /// Drop capabilities (ALL for every one)
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     pub cap_drop: Vec<String>,
+    /// Look for specifications of CDI devices here, not in /etc/cdi and /var/run/cdi
+    #[arg(long, value_name = "DIR")]
+    pub cdi_spec_dir: Vec<PathBuf>,
     /// Write the container's id to a new file
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<PathBuf>,
@@ -55,7 +58,8 @@ pub struct Args {
     /// End with the process that started ctr
     #[arg(long, conflicts_with = "detach")]
     pub die_with_parent: bool,
-    /// Make a device of the host available
+    /// Make a device of the host available, all of a directory, or vendor.com/class=NAME of CDI. Rights are file modes: root
+    /// of a container can do more, as no cgroup holds it to them
     #[arg(long, value_name = "HOST[:CONTAINER[:rwm]]", value_delimiter = ',')]
     pub device: Vec<String>,
     /// Use these DNS servers; `none` keeps the image's resolv.conf
@@ -82,9 +86,15 @@ pub struct Args {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     pub help: Option<bool>,
+    /// What /etc/hosts begins with: a file, `image` for the image's, or `none` [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub hosts_file: Option<String>,
     /// Host name inside the container
     #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
+    /// What becomes of the image's volumes: bind (anonymous volumes), tmpfs or ignore [default: bind]
+    #[arg(long, value_name = "MODE")]
+    pub image_volume: Option<String>,
     /// Run an init that forwards signals and reaps processes
     #[arg(long)]
     pub init: bool,
@@ -100,6 +110,9 @@ pub struct Args {
     /// max-size=SIZE of the log until a new one is begun, path=FILE of the log, tag=TEXT of a journal entry
     #[arg(long, value_name = "NAME=VALUE")]
     pub log_opt: Vec<String>,
+    /// Mount type=bind, volume, tmpfs, image, glob, devpts or ramfs: src=, dst=, ro, U, idmap, subpath= …
+    #[arg(long, value_name = "type=TYPE,KEY=VALUE")]
+    pub mount: Vec<String>,
     /// Name of the container
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -127,6 +140,9 @@ pub struct Args {
     /// Make the root file system read-only; /run, /tmp and /var/tmp become writable tmpfs
     #[arg(long)]
     pub read_only: bool,
+    /// With --read-only, make those tmpfs [default: true]
+    #[arg(long, default_value = "true", hide_default_value = true)]
+    pub read_only_tmpfs: bool,
     /// Remove a container that has the name
     #[arg(long, requires = "name")]
     pub replace: bool,
@@ -142,6 +158,9 @@ pub struct Args {
     /// IMAGE is a directory to run in; with :O changes to it are thrown away
     #[arg(long)]
     pub rootfs: bool,
+    /// Hand a secret in: as the file /run/secrets/NAME, or with type=env as a variable
+    #[arg(long, value_name = "NAME[,type=mount|env,target=,uid=,gid=,mode=]")]
+    pub secret: Vec<String>,
     /// no-new-privileges, seccomp=FILE or seccomp=unconfined
     #[arg(long, value_name = "OPTION")]
     pub security_opt: Vec<String>,
@@ -184,6 +203,13 @@ pub struct Args {
     /// User and group to run as
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
+    /// Mount a directory or file of the host, or a volume: ro, z, Z, U, O, [no]copy, [no]dev, [no]suid, [no]exec, [r]bind,
+    /// [r]shared, [r]slave, [r]private, idmap
+    #[arg(short, long, value_name = "[SOURCE:]DIR[:OPTIONS]")]
+    pub volume: Vec<String>,
+    /// Mount what another container has mounted; ro or rw
+    #[arg(long, value_name = "CONTAINER[:OPTIONS]")]
+    pub volumes_from: Vec<String>,
     /// Working directory inside the container
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
@@ -260,12 +286,9 @@ mod tests {
 
     #[test]
     fn refused_by_name() {
-        for (line, named) in [
-            ("--volume /a:/b a", "--volume"),
-            ("--rm=maybe a", "maybe"),
-            ("--timeout x a", "--timeout"),
-            ("", "IMAGE"),
-        ] {
+        for (line, named) in
+            [("--pod x a", "--pod"), ("--rm=maybe a", "maybe"), ("--timeout x a", "--timeout"), ("", "IMAGE")]
+        {
             let error = parse(line).unwrap_err().to_string();
             assert!(error.contains(named), "{line}: {error}");
         }

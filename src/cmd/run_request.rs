@@ -4,13 +4,13 @@ use super::run_args::Args;
 use crate::{
     cgroups::Limits,
     container::{
-        devices, environment,
+        environment,
         etc_files::{self, Dns},
         grammar::{self, SecurityOption},
         limits,
         record::Restart,
         request::{self, NetworkMode, Pull, Request, Rootfs, SeccompChoice, Source},
-        sysctl, timezone, tmpfs,
+        secrets, sysctl, timezone, volume_option,
     },
     error::Explain,
     security::{apparmor, capabilities},
@@ -43,6 +43,7 @@ impl Args {
         let own_network = network != NetworkMode::Host;
         let (ulimits, inherit_limits) = self.ulimits()?;
         let (seccomp, apparmor, no_new_privileges) = self.security_options()?;
+        let wanted = self.wanted()?;
         Ok(Request {
             source: self.source(image)?,
             command: words.collect(),
@@ -51,7 +52,7 @@ impl Args {
             user: one("--user", &self.user, "--user 1000:1000", str::parse)?,
             group_add: each("--group-add", &self.group_add, "--group-add audio", group)?,
             workdir: one("--workdir", &self.workdir, "--workdir /srv", absolute)?,
-            env: environment(&self.env, &self.env_file)?,
+            env: environment(&self.env, &self.env_file, wanted.env)?,
             tty: self.tty,
             interactive: self.interactive,
             sig_proxy: self.sig_proxy,
@@ -75,11 +76,28 @@ impl Args {
                 etc_files::parse_add_host,
             )?,
             dns,
+            hosts_file: self.hosts()?,
             read_only: self.read_only,
-            tmpfs: each("--tmpfs", &self.tmpfs, "--tmpfs /tmp:size=64m,noexec", tmpfs::parse)?,
+            read_only_tmpfs: self.read_only_tmpfs,
+            mounts: wanted.mounts,
+            volumes_from: each(
+                "--volumes-from",
+                &self.volumes_from,
+                "--volumes-from CONTAINER:ro",
+                volume_option::parse_from,
+            )?,
+            image_volumes: one(
+                "--image-volume",
+                &self.image_volume,
+                "--image-volume bind, tmpfs or ignore",
+                volume_option::parse_image_volumes,
+            )?
+            .unwrap_or_default(),
+            secrets: each("--secret", &self.secret, "--secret NAME,target=FILE,mode=0400", secrets::parse)?,
+            tmpfs: wanted.tmpfs,
             shm_size: one("--shm-size", &self.shm_size, "--shm-size 64m", limits::parse_size)?
                 .unwrap_or(64 << 20),
-            devices: self.devices()?,
+            devices: wanted.devices,
             privileged: self.privileged,
             capabilities: capabilities::select(&self.cap_add, &self.cap_drop, self.privileged)?,
             added_capabilities: self.added_capabilities()?,
@@ -211,20 +229,6 @@ impl Args {
         Ok((seccomp, apparmor, no_new_privileges))
     }
 
-    fn devices(&self) -> Result<Vec<devices::Device>> {
-        let find = |text: &str| {
-            let (host, container) = devices::parse(text)?;
-            devices::find(Path::new(host), Path::new(container))
-        };
-        let asked: Vec<Vec<_>> = each("--device", &self.device, "--device /dev/fuse", find)?;
-        let mut all = if self.privileged { devices::of_host() } else { Vec::new() };
-        for device in asked.into_iter().flatten() {
-            all.retain(|other| other.container != device.container);
-            all.push(device);
-        }
-        Ok(all)
-    }
-
     /// Exactly what `--cap-add` names: dropping all first leaves nothing else.
     fn added_capabilities(&self) -> Result<crate::security::CapSet> {
         let all = self.cap_add.iter().any(|name| name.eq_ignore_ascii_case("all"));
@@ -279,10 +283,13 @@ fn new_file(path: &Path) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// `--env` and `--env-file`.
-pub fn environment(options: &[String], files: &[PathBuf]) -> Result<Vec<environment::Variable>> {
+/// `--env` and `--env-file`, after what is in `list`.
+pub fn environment(
+    options: &[String],
+    files: &[PathBuf],
+    mut list: Vec<environment::Variable>,
+) -> Result<Vec<environment::Variable>> {
     let host = environment::of_host();
-    let mut list = Vec::new();
     for path in files {
         let text = read_bounded("--env-file", path, 1 << 20)?;
         let text = String::from_utf8(text).with_context(|| format!("--env-file {}", path.display()))?;
@@ -298,7 +305,7 @@ pub fn environment(options: &[String], files: &[PathBuf]) -> Result<Vec<environm
     Ok(list)
 }
 
-fn read_bounded(option: &str, path: &Path, limit: u64) -> Result<Vec<u8>> {
+pub fn read_bounded(option: &str, path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     File::open(path)
         .and_then(|file| file.take(limit + 1).read_to_end(&mut text))

@@ -88,7 +88,7 @@ fn mend(store: &Store, findings: &Findings, force: bool) -> Result<()> {
     }
     for id in findings.containers.keys().filter(|_| force) {
         let id = id.parse().with_context(|| format!("remove container {id}"))?;
-        match rm::remove(store, &store.container(&id), true) {
+        match rm::remove(store, &store.container(&id), true, false) {
             Err(failure) => report(&failure),
             Ok(()) => output::line(format_args!("Deleted damaged container: {id}"))?,
         }

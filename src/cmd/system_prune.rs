@@ -74,7 +74,7 @@ fn containers(store: &Store, filters: &[Both], failures: &mut rmi::Status) -> Re
     for container in state::list(store)?.0 {
         let at_rest = matches!(container.status, Status::Created | Status::Exited(_));
         if at_rest && container_filter::passes(&filters, &container) {
-            let removed = rm::remove(store, &container.dir, false);
+            let removed = rm::remove(store, &container.dir, false, false);
             if removed.is_ok() {
                 gone.push(container.record.id.to_string());
             }

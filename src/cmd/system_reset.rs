@@ -28,7 +28,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         return Ok(0);
     }
     let store = globals.store()?;
-    let status = each(store.containers()?, |id| rm::remove(&store, &store.container(&id), true));
+    let status = each(store.containers()?, |id| rm::remove(&store, &store.container(&id), true, true));
     if status != 0 {
         return Ok(status);
     }

@@ -56,6 +56,10 @@ pub enum Verb {
     System(Group<system::SystemVerb>),
     /// Manage containers
     Container(Group<ContainerGroup>),
+    /// Manage volumes
+    Volume(Group<VolumeVerb>),
+    /// Manage secrets
+    Secret(Group<SecretVerb>),
 }
 
 // What `ctr` and `ctr container` share.
@@ -177,6 +181,50 @@ pub enum ImageVerb {
 
 #[derive(Subcommand)]
 #[command(defer = true)]
+pub enum VolumeVerb {
+    /// Make a volume
+    Create(volume::CreateArgs),
+    /// List volumes
+    #[command(visible_alias = "list")]
+    Ls(volume::LsArgs),
+    /// Show all about them as JSON
+    Inspect(volume::InspectArgs),
+    /// Remove volumes
+    #[command(visible_alias = "remove")]
+    Rm(volume::RmArgs),
+    /// Remove all that no container uses
+    Prune(volume::PruneArgs),
+    /// Whether there is such a volume: status 0 or 1
+    Exists(volume::OneArgs),
+    /// Write what is in a volume as a tar archive
+    Export(volume::ExportArgs),
+    /// Put what is in a tar archive into a volume
+    Import(volume::ImportArgs),
+    /// Show where volumes are, mounted if they have to be
+    Mount(volume::SomeArgs),
+    /// Unmount them
+    #[command(visible_alias = "umount")]
+    Unmount(volume::SomeArgs),
+}
+
+#[derive(Subcommand)]
+#[command(defer = true)]
+pub enum SecretVerb {
+    /// Keep a secret
+    Create(secret::CreateArgs),
+    /// List secrets
+    #[command(visible_alias = "list")]
+    Ls(secret::LsArgs),
+    /// Show all about them but what is secret
+    Inspect(secret::InspectArgs),
+    /// Remove secrets
+    Rm(secret::RmArgs),
+    /// Whether there is such a secret: status 0 or 1
+    Exists(secret::ExistsArgs),
+}
+
+#[derive(Subcommand)]
+#[command(defer = true)]
 pub enum HealthcheckVerb {
     /// Run a container's health check now
     Run(healthcheck::Args),
@@ -241,8 +289,39 @@ impl Verb {
             Verb::Container(Group { verb: C::Exists(args) }) => port::exists(&args, globals),
             Verb::Events(args) => events::run(&args, globals),
             Verb::Healthcheck(Group { verb: HealthcheckVerb::Run(args) }) => healthcheck::run(&args, globals),
+            Verb::Volume(Group { verb }) => verb.run(globals),
+            Verb::Secret(Group { verb }) => verb.run(globals),
             Verb::Info(args) => info::run(&args, globals),
             Verb::Version(args) => version::run(&args),
+        }
+    }
+}
+
+impl VolumeVerb {
+    fn run(self, globals: &Globals) -> Result<u8> {
+        match self {
+            VolumeVerb::Create(args) => volume::create(&args, globals),
+            VolumeVerb::Ls(args) => volume::ls(&args, globals),
+            VolumeVerb::Inspect(args) => volume::inspect(&args, globals),
+            VolumeVerb::Rm(args) => volume::remove(&args, globals),
+            VolumeVerb::Prune(args) => volume::prune(&args, globals),
+            VolumeVerb::Exists(args) => volume::exists(&args, globals),
+            VolumeVerb::Export(args) => volume::export(&args, globals),
+            VolumeVerb::Import(args) => volume::import(&args, globals),
+            VolumeVerb::Mount(args) => volume::mount(&args, globals),
+            VolumeVerb::Unmount(args) => volume::unmount(&args, globals),
+        }
+    }
+}
+
+impl SecretVerb {
+    fn run(self, globals: &Globals) -> Result<u8> {
+        match self {
+            SecretVerb::Create(args) => secret::create(&args, globals),
+            SecretVerb::Ls(args) => secret::ls(&args, globals),
+            SecretVerb::Inspect(args) => secret::inspect(&args, globals),
+            SecretVerb::Rm(args) => secret::remove(&args, globals),
+            SecretVerb::Exists(args) => secret::exists(&args, globals),
         }
     }
 }

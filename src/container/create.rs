@@ -3,15 +3,16 @@
 
 use super::{
     etc_files::{self, Addresses},
-    events,
+    events, files,
     health::Check,
     image_defaults::ImageDefaults,
     names,
     record::{Record, Seccomp},
     remove,
-    request::{NetworkMode, Request, Rootfs, SeccompChoice},
+    request::{HostsFile, NetworkMode, Request, Rootfs, SeccompChoice},
+    secrets,
     spec::{self, Placement},
-    state,
+    state, volumes,
 };
 use crate::{
     error::Explain,
@@ -21,8 +22,11 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
-use oci_spec::{image::ImageConfiguration, runtime::Spec};
-use std::{fs, io::Write};
+use oci_spec::{
+    image::ImageConfiguration,
+    runtime::{Mount, Spec},
+};
+use std::{fs, io::Write, path::PathBuf};
 
 /// What a container is made over.
 #[derive(Debug)]
@@ -49,6 +53,20 @@ impl Base {
             Base::Image(_, config) => ImageDefaults::read(&config.0),
             Base::Rootfs(_) => Ok(ImageDefaults::default()),
         }
+    }
+
+    /// The lines of /etc/hosts that come before ours.
+    fn hosts(&self, store: &Store, file: &HostsFile) -> Result<String> {
+        let layers: Vec<PathBuf> = match (file, self) {
+            (HostsFile::None, _) => return Ok(String::new()),
+            (HostsFile::Text(text), _) => return Ok(text.clone()),
+            (_, Base::Image(image, _)) => {
+                image.layers.iter().rev().map(|layer| store.layer_path(layer)).collect()
+            }
+            (_, Base::Rootfs(rootfs)) => vec![rootfs.dir.clone()],
+        };
+        files::read_lower(&layers, b"etc/hosts", etc_files::HOSTS_LIMIT)
+            .context("read the image's /etc/hosts")
     }
 
     fn layers(&self) -> &[Digest] {
@@ -117,7 +135,7 @@ pub fn create(
         }
         Err(failure) => {
             // What could not be made is taken away again; the failure is what counts.
-            let _ = remove::retire(store, &dir, &lock, None);
+            let _ = remove::retire(store, &dir, &lock, None, true);
             Err(failure)
         }
     }
@@ -133,9 +151,15 @@ fn furnish(
     complete: impl FnOnce(&ContainerDir, &mut Record) -> Result<()>,
 ) -> Result<(Record, Spec)> {
     let root = store.mount_point();
-    let placement = Placement { id: dir.id(), root: &root, etc: dir.path(), mapping };
+    let mounts = volumes::attach(store, request, defaults, mapping, dir)?;
+    let specified = |(number, mount)| volumes::specified(store, mount, dir.path(), number);
+    let volumes: Vec<Mount> = mounts.iter().enumerate().map(specified).collect::<Result<_>>()?;
+    let memory = volumes::in_memory(request, defaults, &mounts);
+    let placement =
+        Placement { id: dir.id(), root: &root, etc: dir.path(), mapping, volumes: &volumes, memory: &memory };
     let spec = spec::build(request, defaults, &placement)?;
-    let mut record = record(request, base, defaults, mapping, dir, &spec)?;
+    let secrets = secrets::copy(store, &request.secrets, dir)?;
+    let mut record = Record { mounts, secrets, ..record(request, base, defaults, mapping, dir, &spec)? };
     name(store, request, &mut record)?;
     complete(dir, &mut record)?;
     let resolv_conf = etc_files::host_resolv_conf(request);
@@ -146,6 +170,7 @@ fn furnish(
         &record.hostname,
         &Addresses::default(),
         &resolv_conf,
+        &base.hosts(store, &request.hosts_file)?,
     );
     for file in files {
         let path = dir.path().join(file.name);
@@ -245,6 +270,12 @@ fn record(
         rootfs_overlay: matches!(base, Base::Rootfs(rootfs) if rootfs.overlay),
         groups: request.group_add.iter().map(ToString::to_string).collect(),
         volumes: defaults.volumes.iter().map(|volume| (*volume).to_owned()).collect(),
+        tmpfs: request
+            .tmpfs
+            .iter()
+            .map(|tmpfs| (tmpfs.target.display().to_string(), tmpfs.options.join(",")))
+            .collect(),
+        volumes_from: request.volumes_from.iter().map(|from| from.container.clone()).collect(),
         devices: request.devices.iter().map(|d| (d.host.clone(), d.container.clone())).collect(),
         added_capabilities: request.added_capabilities.iter().map(|c| c.to_string()).collect(),
         apparmor: process.apparmor_profile().clone().unwrap_or_default(),

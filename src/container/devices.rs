@@ -22,10 +22,13 @@ pub struct Device {
     pub minor: u32,
     /// Permission bits.
     pub mode: u32,
+    /// Those of `r`, `w` and `m` that were asked for. There is no cgroup to hold root of a container to them: `mode` says the
+    /// same to everybody else.
+    pub rights: String,
 }
 
-/// `HOST[:CONTAINER[:PERMISSIONS]]` as its two paths; the host's is not looked at.
-pub fn parse(text: &str) -> Result<(&str, &str)> {
+/// `HOST[:CONTAINER[:PERMISSIONS]]` as its parts; the host's is not looked at.
+pub fn parse(text: &str) -> Result<(&str, &str, &str)> {
     let parts: Vec<&str> = text.split(':').collect();
     let is_permissions = |text: &str| !text.is_empty() && text.bytes().all(|b| b"rwm".contains(&b));
     let (host, container, permissions) = match parts[..] {
@@ -35,24 +38,39 @@ pub fn parse(text: &str) -> Result<(&str, &str)> {
         [host, container, permissions] if is_permissions(permissions) => (host, container, permissions),
         _ => bail!("not of the form HOST[:CONTAINER[:rwm]]"),
     };
-    if !permissions.contains('r') || !permissions.contains('w') {
-        bail!("permissions of less than reading and writing are not built yet");
+    checked(host, container, permissions)
+}
+
+/// The same parts, if they can be those of a device.
+pub fn checked<'a>(
+    host: &'a str,
+    container: &'a str,
+    rights: &'a str,
+) -> Result<(&'a str, &'a str, &'a str)> {
+    if rights.is_empty() || !rights.bytes().all(|b| b"rwm".contains(&b)) {
+        bail!("{rights:?} is not made of r, w and m");
     }
     for path in [host, container] {
         if !path.starts_with('/') || Path::new(path).components().any(|part| part == Component::ParentDir) {
             bail!("{path:?} is not an absolute path");
         }
     }
-    Ok((host, container))
+    Ok((host, container, rights))
 }
 
-/// The device at `host`, or all below the directory `host`, to appear at `container`.
-pub fn find(host: &Path, container: &Path) -> Result<Vec<Device>> {
+/// The device at `host`, or all below the directory `host`, to appear at `container` for those who have
+/// `rights`.
+pub fn find(host: &Path, container: &Path, rights: &str) -> Result<Vec<Device>> {
     let directory = host.starts_with("/dev") && host.is_dir();
-    let found =
+    let mut found =
         if directory { below(host, container, 0) } else { look(host, container)?.into_iter().collect() };
     if found.is_empty() {
         bail!("{} is no device", host.display());
+    }
+    let bits = |right, bits| if rights.contains(right) { bits } else { 0 };
+    for device in &mut found {
+        device.mode &= !0o666 | bits('r', 0o444) | bits('w', 0o222);
+        rights.clone_into(&mut device.rights);
     }
     Ok(found)
 }
@@ -101,6 +119,7 @@ fn look(host: &Path, container: &Path) -> Result<Option<Device>> {
         major: rustix::fs::major(stat.st_rdev),
         minor: rustix::fs::minor(stat.st_rdev),
         mode: stat.st_mode & 0o7777,
+        rights: "rwm".to_owned(),
     }))
 }
 
@@ -111,12 +130,13 @@ mod tests {
     #[test]
     fn grammar() {
         for (text, host, container) in [
-            ("/dev/fuse", "/dev/fuse", "/dev/fuse"),
-            ("/dev/fuse:rwm", "/dev/fuse", "/dev/fuse"),
-            ("/dev/fuse:/dev/x", "/dev/fuse", "/dev/x"),
-            ("/dev/fuse:/dev/x:rw", "/dev/fuse", "/dev/x"),
+            ("/dev/fuse", "/dev/fuse", "/dev/fuse rwm"),
+            ("/dev/fuse:r", "/dev/fuse", "/dev/fuse r"),
+            ("/dev/fuse:/dev/x", "/dev/fuse", "/dev/x rwm"),
+            ("/dev/fuse:/dev/x:rw", "/dev/fuse", "/dev/x rw"),
         ] {
-            assert_eq!(parse(text).unwrap(), (host, container), "{text}");
+            let (found, inside, rights) = parse(text).unwrap();
+            assert_eq!((found, format!("{inside} {rights}").as_str()), (host, container), "{text}");
         }
         for bad in [
             "",
@@ -124,7 +144,6 @@ mod tests {
             "/dev/fuse:x",
             "/dev/fuse:/x:q",
             "/dev/fuse:/x:rw:y",
-            "/dev/fuse:r",
             "/dev/fuse:/a/../b",
             "vendor.com/class=device",
             "/dev/fuse:/x:",
@@ -135,11 +154,12 @@ mod tests {
 
     #[test]
     fn nodes() {
-        let null = &find(Path::new("/dev/null"), Path::new("/dev/x")).unwrap()[0];
+        let null = &find(Path::new("/dev/null"), Path::new("/dev/x"), "r").unwrap()[0];
+        assert_eq!((null.mode & 0o666, null.rights.as_str()), (0o444, "r"));
         assert_eq!((null.block, null.major, null.minor), (false, 1, 3));
         assert_eq!(null.container, Path::new("/dev/x"));
         for bad in ["/etc/passwd", "/nonexistent", "/etc"] {
-            assert!(find(Path::new(bad), Path::new("/dev/x")).is_err(), "{bad}");
+            assert!(find(Path::new(bad), Path::new("/dev/x"), "rwm").is_err(), "{bad}");
         }
         assert!(
             of_host().iter().all(|device| device.host.starts_with("/dev") && !device.host.ends_with("null"))

@@ -61,7 +61,7 @@ pub fn places(request: &Request) -> impl Iterator<Item = (&'static str, &'static
 }
 
 /// The files of [`places`] for the container `name` (its hostname being `hostname`), where the host's resolv.conf reads
-/// `host_resolv_conf`.
+/// `host_resolv_conf`; /etc/hosts begins with `base_hosts`.
 pub fn contents(
     request: &Request,
     id: &str,
@@ -69,12 +69,13 @@ pub fn contents(
     hostname: &str,
     addresses: &Addresses,
     host_resolv_conf: &str,
+    base_hosts: &str,
 ) -> Vec<EtcFile> {
     places(request)
         .map(|(file, _)| EtcFile {
             name: file,
             contents: match file {
-                "hosts" => hosts(request, name, hostname, addresses).into_bytes(),
+                "hosts" => hosts(request, name, hostname, addresses, base_hosts).into_bytes(),
                 "hostname" => format!("{hostname}\n").into_bytes(),
                 "resolv.conf" => resolv_conf(request, addresses, host_resolv_conf).into_bytes(),
                 "localtime" => request.timezone.as_ref().map(|zone| zone.0.clone()).unwrap_or_default(),
@@ -97,6 +98,9 @@ pub fn host_resolv_conf(request: &Request) -> String {
     }
     text
 }
+
+/// Bytes of `--hosts-file`.
+pub const HOSTS_LIMIT: u64 = 1 << 20;
 
 /// `NAME[;NAME…]:IP`.
 pub fn parse_add_host(text: &str) -> Result<AddHost> {
@@ -128,8 +132,11 @@ pub fn parse_dns(values: &[String]) -> Result<Dns> {
     }
 }
 
-fn hosts(request: &Request, name: &str, hostname: &str, addresses: &Addresses) -> String {
-    let mut text = String::new();
+fn hosts(request: &Request, name: &str, hostname: &str, addresses: &Addresses, base: &str) -> String {
+    let mut text = base.to_owned();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
     for AddHost { names, address } in &request.add_hosts {
         let _ = writeln!(text, "{address}\t{}", names.join(" "));
     }
@@ -204,7 +211,7 @@ mod tests {
         nameserver ::1\nnameserver 2001:db8::1\noptions edns0\n";
 
     fn file(request: &Request, addresses: &Addresses, name: &str) -> String {
-        let files = contents(request, "0123456789ab", "web", "box", addresses, HOST);
+        let files = contents(request, "0123456789ab", "web", "box", addresses, HOST, "");
         let file = files.into_iter().find(|file| file.name == name).unwrap();
         String::from_utf8(file.contents).unwrap()
     }
@@ -245,7 +252,8 @@ mod tests {
         assert_eq!(file(&request, &addresses, "hosts"), expected);
         assert_eq!(file(&request, &addresses, "hostname"), "box\n");
         assert_eq!(file(&request, &addresses, "containerenv"), "");
-        assert!(hosts(&request, "box", "box", &Addresses::default()).ends_with("127.0.1.1\tbox\n"));
+        let with_base = hosts(&request, "box", "box", &Addresses::default(), "1.1.1.1 x");
+        assert!(with_base.starts_with("1.1.1.1 x\n10.1.1.1") && with_base.ends_with("127.0.1.1\tbox\n"));
         request.privileged = true;
         assert!(
             file(&request, &addresses, "containerenv").contains("id=\"0123456789ab\"\nimage=\"ubuntu\"\n")

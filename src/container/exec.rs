@@ -10,6 +10,7 @@ use super::{
     privileges,
     program::Program,
     record::Record,
+    secrets,
     state::{Container, Status},
     stdio,
     step::{AtStep, Step},
@@ -77,7 +78,8 @@ impl Plan {
     /// No such user in the container, a NUL byte somewhere, or no command.
     pub fn new(container: &Container, subject: &Child, request: &Request, stdio: Stdio) -> Result<Plan> {
         let Container { dir, record, .. } = container;
-        let spec = create::read_spec(dir)?;
+        let mut spec = create::read_spec(dir)?;
+        secrets::reveal(&mut spec, dir, &record.secrets)?;
         let added = record.added_capabilities.iter().filter_map(|name| CapSet::named(name));
         let added = added.fold(CapSet::EMPTY, CapSet::union);
         let set_groups = record.mapping != "single";

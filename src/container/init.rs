@@ -9,10 +9,11 @@ use super::{
 };
 use crate::{
     namespaces::{
-        mount::{self, Mounter, Operation},
-        root,
+        mount::{self, Mounter, Operation, Owed},
+        ownership, root,
         target::open_in_root,
         unshare,
+        volume::Found,
     },
     sys::{exec::Failure, interface, signal},
 };
@@ -23,7 +24,10 @@ use rustix::{
     process::setsid,
     thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    collections::VecDeque,
+    os::fd::{AsFd, OwnedFd},
+};
 
 /// Live the child's life up to the payload; its exit status if that fails.
 ///
@@ -56,6 +60,7 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     // These four are made while our starter's newuidmap and newgidmap run.
     let late = if plan.late_cgroup { plan.unshare & UnshareFlags::NEWCGROUP } else { UnshareFlags::empty() };
     unshare(plan.unshare - late).step(Step::Unshare)?;
+    let sources = open_volumes(plan)?;
     link.wait().step(Step::Wait)?;
     become_root(plan.rootless).step(Step::BecomeRoot)?;
     privileges::follow_parent();
@@ -76,12 +81,13 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     let cgroup =
         plan.operations.iter().position(Operation::shows_control_groups).filter(|_| plan.late_cgroup);
     let (before, after) = plan.operations.split_at(cgroup.unwrap_or(plan.operations.len()));
-    execute_operations(before, 0, &root)?;
+    let mut mounter = Mounter::new(root.as_fd(), sources);
+    let mut owed = execute_operations(before, 0, &mut mounter)?;
     if plan.late_cgroup {
         link.before_cgroup().step(Step::Wait)?;
         link.wait().step(Step::Wait)?;
         unshare(late).step(Step::Unshare)?;
-        execute_operations(after, before.len(), &root)?;
+        owed.extend(execute_operations(after, before.len(), &mut mounter)?);
     }
     write_sysctls(plan)?;
     let terminal = match plan.stdio {
@@ -94,6 +100,10 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     root::pivot(root.as_fd()).step(Step::Pivot)?;
     drop(root);
     let identity = link.wait_for_identity().step(Step::Wait)?;
+    for (item, Owed { top, all }) in owed {
+        ownership::give(&top, identity.uid, identity.gid, all)
+            .map_err(|errno| Step::Operation.failed(item, errno))?;
+    }
     stdio::connect(&plan.stdio, terminal, &identity).step(Step::Stdio)?;
     privileges::settle(&plan.program)?;
     Ok(identity)
@@ -112,16 +122,30 @@ fn become_root(rootless: bool) -> Result<()> {
     }
 }
 
-fn execute_operations(
-    operations: &[Operation],
+/// Here I still have my user's ids and all of its groups, and with them the right to reach what it mounts. What is shared
+/// with the host is only before mounts are kept to ourselves.
+fn open_volumes(plan: &Plan) -> std::result::Result<VecDeque<Found>, Failure> {
+    let mut sources = VecDeque::new();
+    for (item, operation) in plan.operations.iter().enumerate() {
+        if let Operation::Volume(volume) = operation {
+            let found = volume.open(plan.root_is_fuse());
+            sources.push_back(found.map_err(|errno| Step::Source.failed(item, errno))?);
+        }
+    }
+    Ok(sources)
+}
+
+fn execute_operations<'plan>(
+    operations: &'plan [Operation],
     first: usize,
-    root: &OwnedFd,
-) -> std::result::Result<(), Failure> {
-    let mut mounter = Mounter::new(root.as_fd());
+    mounter: &mut Mounter<'plan>,
+) -> std::result::Result<Vec<(usize, Owed)>, Failure> {
+    let mut owed = Vec::new();
     for (item, operation) in operations.iter().enumerate() {
         mounter.execute(operation).map_err(|errno| Step::Operation.failed(first + item, errno))?;
+        owed.extend(mounter.take_owed().into_iter().map(|one| (first + item, one)));
     }
-    Ok(())
+    Ok(owed)
 }
 
 fn write_sysctls(plan: &Plan) -> std::result::Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! A container: asked for, specified, planned, brought to life, found again, removed.
 
 pub mod cage;
+pub mod cdi;
 pub mod claim;
 pub mod commit;
 pub mod create;
@@ -20,6 +21,8 @@ pub mod image_defaults;
 pub mod init;
 pub mod limits;
 pub mod link;
+pub mod mount_option;
+mod mount_words;
 pub mod mounts;
 mod names;
 pub mod pause;
@@ -33,6 +36,7 @@ pub mod record;
 pub mod remove;
 pub mod request;
 pub mod rootfs;
+pub mod secrets;
 pub mod signal;
 pub mod spec;
 pub mod state;
@@ -42,4 +46,7 @@ pub mod sysctl;
 pub mod timezone;
 pub mod tmpfs;
 pub mod usage;
+pub mod user_mount;
 pub mod users;
+pub mod volume_option;
+pub mod volumes;

@@ -1,13 +1,20 @@
 //! From the mounts, devices and paths of an OCI runtime specification to the operations that make them (pure, but for
 //! looking whether a source is a directory).
 
-use super::plan::{c_string, path_c_string};
+use super::{
+    mount_words::Options,
+    plan::{c_string, path_c_string},
+    user_mount::{IdMap, parse_idmap},
+};
 use crate::{
+    error::Explain,
     namespaces::{
-        Mapping,
-        mount::{Operation, Setting},
+        Mapping, idmap,
+        mount::Operation,
         target::{Kind, Links, Target},
+        volume::{Fresh, Gift, Overlay, Volume},
     },
+    storage::FRESH,
     weakened,
 };
 use anyhow::{Context, Result, anyhow};
@@ -15,6 +22,8 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount, Spec};
 use rustix::{fs::FileType, mount::MountAttrFlags};
 use std::{
     fs,
+    io::ErrorKind,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -31,7 +40,7 @@ pub fn operations(
 ) -> Result<Vec<Operation>> {
     let mut operations = Vec::new();
     for mount in spec.mounts().iter().flatten() {
-        operations.push(one_mount(mount, mapping)?);
+        operations.extend(one_mount(mount, mapping)?);
         if mount.destination() == Path::new("/dev") && mount.typ().as_deref() == Some("tmpfs") {
             operations.extend(standard_devices(mapping, terminal)?);
         }
@@ -70,15 +79,25 @@ pub fn operations(
     Ok(operations)
 }
 
-fn one_mount(mount: &Mount, mapping: &Mapping) -> Result<Operation> {
+fn one_mount(mount: &Mount, mapping: &Mapping) -> Result<Vec<Operation>> {
     let destination = mount.destination().to_string_lossy();
     let empty = Vec::new();
     let options = Options::parse(mount.options().as_ref().unwrap_or(&empty), mapping)?;
     let kind = mount.typ().as_deref().unwrap_or("bind");
-    if kind == "bind" || options.bind {
-        let source =
-            mount.source().as_deref().ok_or_else(|| anyhow!("the mount on {destination} has no source"))?;
-        return bind(source, &destination, options.recursive, options.attributes);
+    let source =
+        || mount.source().as_deref().ok_or_else(|| anyhow!("the mount on {destination} has no source"));
+    let inside =
+        || Ok::<_, anyhow::Error>(Operation::Give(Gift::Inside(target(&destination, Kind::Directory)?)));
+    let gift = options.chown.then(inside).transpose()?;
+    if kind == "bind" && options.bind {
+        return user_mount(source()?, &destination, options);
+    }
+    if kind == "overlay" {
+        let overlay = overlay(&destination, options, mapping)?;
+        return Ok([Operation::Overlay(overlay)].into_iter().chain(gift).collect());
+    }
+    if kind == "bind" {
+        return Ok(vec![bind(source()?, &destination, options.recursive, options.attributes)?]);
     }
     let filesystem = |kind: &str, settings| {
         Ok::<_, anyhow::Error>(Operation::Filesystem {
@@ -89,7 +108,7 @@ fn one_mount(mount: &Mount, mapping: &Mapping) -> Result<Operation> {
             copy_up: options.copy_up,
         })
     };
-    Ok(match kind {
+    let made = match kind {
         // Only the owner of the network namespace may mount a new sysfs; with the host's network its own is shown.
         "sysfs" => Operation::FirstOf(vec![
             filesystem("sysfs", options.settings)?,
@@ -100,6 +119,65 @@ fn one_mount(mount: &Mount, mapping: &Mapping) -> Result<Operation> {
             Operation::FirstOf(vec![filesystem("cgroup2", Vec::new())?, filesystem("tmpfs", Vec::new())?])
         }
         other => filesystem(other, options.settings)?,
+    };
+    Ok([made].into_iter().chain(gift).collect())
+}
+
+/// What the user mounts of the host, or a volume.
+fn user_mount(source: &Path, destination: &str, options: Options) -> Result<Vec<Operation>> {
+    let subpath = options.subpath.as_deref().map(|path| c_string(path, "a subpath")).transpose()?;
+    // What is below a volume's top is only found by the child, which no link of a container leads astray.
+    let whole = options.subpath.as_deref().map_or(source.to_owned(), |subpath| source.join(subpath));
+    let gone = || format!("{}, to be mounted on {destination}: it is gone", whole.display());
+    let inner = options.subpath.is_some();
+    let kind = match if inner { fs::symlink_metadata(&whole) } else { fs::metadata(&whole) } {
+        // In a volume others may own the way there.
+        Err(e) if inner && e.kind() == ErrorKind::PermissionDenied => Kind::Directory,
+        looked => match looked.with_context(gone).hint(format!("mkdir -p {}", whole.display()))?.is_dir() {
+            true => Kind::Directory,
+            false => Kind::File,
+        },
+    };
+    let fresh = match options.volume.is_some().then(|| source.parent()).flatten() {
+        Some(directory) if !inner && directory.join(FRESH).exists() => {
+            Some(Fresh { directory: path_c_string(directory)?, copy: options.copy })
+        }
+        _ => None,
+    };
+    let gift =
+        options.chown.then(|| Ok::<_, anyhow::Error>(Gift::Host(path_c_string(source)?, subpath.clone())));
+    let gift = gift.transpose()?.map(Operation::Give);
+    let volume = Volume {
+        source: path_c_string(source)?,
+        subpath,
+        recursive: options.recursive,
+        attributes: options.attributes,
+        propagation: options.propagation,
+        mapped: options.id_map.as_ref().map(|map| id_map(map.as_deref())).transpose()?.flatten(),
+        fresh,
+        at: target(destination, kind)?,
+    };
+    Ok([Operation::Volume(Box::new(volume))].into_iter().chain(gift).collect())
+}
+
+fn id_map(map: Option<&str>) -> Result<Option<OwnedFd>> {
+    let Some(map) = map else { return Ok(None) };
+    let IdMap { uids, gids } = parse_idmap(map)?;
+    idmap::user_namespace(&uids, &gids).map(Some)
+}
+
+fn overlay(destination: &str, options: Options, mapping: &Mapping) -> Result<Overlay> {
+    let dirs = options.upper.as_deref().zip(options.work.as_deref());
+    let path = |dir: &str| c_string(dir, "a directory of an overlay");
+    let flags = options.flags();
+    Ok(Overlay {
+        lower: options.lower.iter().map(|dir| path(dir)).collect::<Result<_>>()?,
+        upper: dirs.map(|(upper, work)| Ok::<_, anyhow::Error>([path(upper)?, path(work)?])).transpose()?,
+        ephemeral: options.volatile,
+        rootless: mapping.is_rootless(),
+        subpath: options.subpath.as_deref().map(path).transpose()?,
+        flags,
+        at: target(destination, Kind::Directory)?,
     })
 }
 
@@ -202,57 +280,6 @@ fn target(path: &str, kind: Kind) -> Result<Target> {
     let links = if fixed { Links::Refuse } else { Links::Follow };
     Target::new(path, kind, links)
         .map_err(|_| anyhow!("{path:?} is no path inside a container: it has .. or a NUL byte"))
-}
-
-/// Mount options as mount(8) spells them, sorted by what they are.
-struct Options {
-    settings: Vec<Setting>,
-    attributes: MountAttrFlags,
-    bind: bool,
-    recursive: bool,
-    copy_up: bool,
-}
-
-impl Options {
-    fn parse(words: &[String], mapping: &Mapping) -> Result<Options> {
-        let mut options = Options {
-            settings: Vec::new(),
-            attributes: MountAttrFlags::empty(),
-            bind: false,
-            recursive: false,
-            copy_up: false,
-        };
-        for word in words {
-            match word.as_str() {
-                "ro" => options.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
-                "nosuid" => options.attributes |= MountAttrFlags::MOUNT_ATTR_NOSUID,
-                "nodev" => options.attributes |= MountAttrFlags::MOUNT_ATTR_NODEV,
-                "noexec" => options.attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC,
-                "noatime" => options.attributes |= MountAttrFlags::MOUNT_ATTR_NOATIME,
-                "nosymfollow" => options.attributes |= MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW,
-                "strictatime" => options.attributes |= MountAttrFlags::MOUNT_ATTR_STRICTATIME,
-                "bind" => options.bind = true,
-                "rbind" => (options.bind, options.recursive) = (true, true),
-                "tmpcopyup" => options.copy_up = true,
-                // The defaults of a new mount in a new namespace.
-                "rw" | "suid" | "dev" | "exec" | "relatime" | "atime" | "private" | "rprivate"
-                | "notmpcopyup" => {}
-                other => options.settings.extend(setting(other, mapping)?),
-            }
-        }
-        Ok(options)
-    }
-}
-
-/// An option of the file system itself. A group that the user namespace lacks can't own terminals: root does, then.
-fn setting(word: &str, mapping: &Mapping) -> Result<Option<Setting>> {
-    let Some((key, value)) = word.split_once('=') else {
-        return Ok(Some(Setting::Flag(c_string(word, "a mount option")?)));
-    };
-    if key == "gid" && value.parse().is_ok_and(|gid| !mapping.has_group(gid)) {
-        return Ok(None);
-    }
-    Ok(Some(Setting::Value(c_string(key, "a mount option")?, c_string(value, "a mount option")?)))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
-use rustix::thread::UnshareFlags;
+use rustix::{io::Errno, thread::UnshareFlags};
 use std::{
     ffi::CString,
     os::fd::OwnedFd,
@@ -147,11 +147,44 @@ impl Plan {
         matches!(self.root, Root::FuseOverlay)
     }
 
+    /// What mends it, where more is known than the step.
+    pub fn mend(&self, failure: Failure) -> Option<&'static str> {
+        let operation = self.operations.get(failure.item as usize)?;
+        let errno = Errno::from_raw_os_error(failure.errno);
+        if failure.step == Step::Source as u32 {
+            return Some(match errno {
+                Errno::NOENT => {
+                    "it is gone: make it again, and a file or directory in it before anything is to be mounted there"
+                }
+                Errno::INVAL => {
+                    "other things are mounted below it, which the kernel does not let be left out here: use rbind"
+                }
+                Errno::LOOP | Errno::XDEV => "a symbolic link is on the way: name the place that it leads to",
+                _ => "name something that you may read",
+            });
+        }
+        match (failure.step == Step::Operation as u32, operation, errno) {
+            (true, Operation::Secret(_), Errno::INVAL) => Some(
+                "its uid or gid is beyond the ids of this container: `ctr info` lists them under idMappings",
+            ),
+            (true, Operation::Give(_), Errno::PERM | Errno::INVAL) => Some(
+                "files of a user whom the container has no id for are not its to give away: leave U out, or change the owner by hand",
+            ),
+            (true, Operation::Volume(_) | Operation::Overlay(_), Errno::NOTDIR) => {
+                Some("a file goes to the place of a file, and a directory to that of a directory")
+            }
+            (true, Operation::Overlay(_), _) => Some(
+                "an overlay needs directories on a file system that the kernel's overlay takes (see `ctr info`): mount it without O",
+            ),
+            _ => None,
+        }
+    }
+
     /// What was being done when `failure` happened: "mount proc on /proc".
     pub fn describe(&self, failure: Failure) -> String {
         let item = failure.item as usize;
         let is = |step: Step| failure.step == step as u32;
-        if is(Step::Operation) {
+        if is(Step::Operation) || is(Step::Source) {
             return self.operations.get(item).map(Operation::describe).unwrap_or_default();
         }
         if is(Step::Sysctl) {

@@ -34,8 +34,9 @@ pub const MASKED: [&str; 14] = [
 /// Not to be written: what is not of the container's namespaces alone (CVE-2022-0811).
 pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// All mounts, outer ones first; a user's replaces ours of the same place. `etc` holds the files of [`etc_files`].
-pub fn mounts(request: &Request, etc: &Path) -> Vec<Mount> {
+/// All mounts, outer ones first; a user's replaces ours of the same place. `etc` holds the files of [`etc_files`]; `volumes` is
+/// what the user mounts, `memory` the image's volumes that are to be tmpfs.
+pub fn mounts(request: &Request, etc: &Path, volumes: &[Mount], memory: &[Tmpfs]) -> Vec<Mount> {
     let shm_size =
         if weakened::is("shm-size") { "size=50%".to_owned() } else { format!("size={}", request.shm_size) };
     let kernel = ["nosuid", "noexec", "nodev"];
@@ -65,7 +66,8 @@ pub fn mounts(request: &Request, etc: &Path) -> Vec<Mount> {
     ];
     let written = ["/run", "/tmp", "/var/tmp"]
         .map(|target| Tmpfs { target: target.into(), options: DEFAULT_OPTIONS.map(str::to_owned).to_vec() });
-    for tmpfs in written.iter().filter(|_| request.read_only).chain(&request.tmpfs) {
+    let writable = request.read_only && request.read_only_tmpfs;
+    for tmpfs in written.iter().filter(|_| writable).chain(&request.tmpfs).chain(memory) {
         let options: Vec<&str> = tmpfs.options.iter().map(String::as_str).collect();
         mounts.retain(|ours| *ours.destination() != tmpfs.target);
         mounts.push(mount(&tmpfs.target, "tmpfs", "tmpfs", &options));
@@ -74,6 +76,10 @@ pub fn mounts(request: &Request, etc: &Path) -> Vec<Mount> {
     for (name, target) in etc_files::places(request) {
         let options = [&["bind", "rprivate"], &kernel[..], &[etc_access]].concat();
         mounts.push(mount(target, "bind", etc.join(name), &options));
+    }
+    for volume in volumes {
+        mounts.retain(|ours| ours.destination() != volume.destination());
+        mounts.push(volume.clone());
     }
     mounts.sort_by_key(|mount| mount.destination().components().count());
     mounts
@@ -141,7 +147,7 @@ mod tests {
                 mount.source().as_ref().unwrap().display()
             )
         };
-        mounts(request, Path::new("/c")).iter().map(line).collect()
+        mounts(request, Path::new("/c"), &[], &[]).iter().map(line).collect()
     }
 
     #[test]

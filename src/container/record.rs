@@ -1,6 +1,6 @@
 //! `container.json`: what was asked for, and all that a later start needs beside the specification.
 
-use super::health::Checks;
+use super::{health::Checks, secrets::Given, user_mount::UserMount};
 use crate::{
     cgroups::{self, Limits},
     error::Explain,
@@ -107,6 +107,18 @@ pub struct Record {
     /// The image's volumes: places that have to be there.
     #[serde(default)]
     pub volumes: Vec<String>,
+    /// What the user mounts, and the image's volumes.
+    #[serde(default)]
+    pub mounts: Vec<UserMount>,
+    /// The user's tmpfs: place and options.
+    #[serde(default)]
+    pub tmpfs: BTreeMap<String, String>,
+    /// The containers that some of `mounts` come from.
+    #[serde(default)]
+    pub volumes_from: Vec<String>,
+    /// Its secrets, without what they say.
+    #[serde(default)]
+    pub secrets: Vec<Given>,
     /// Devices: the host's path and the container's.
     #[serde(default)]
     pub devices: Vec<(PathBuf, PathBuf)>,
@@ -255,6 +267,10 @@ impl Record {
             rootfs_overlay: false,
             groups: Vec::new(),
             volumes: Vec::new(),
+            mounts: Vec::new(),
+            tmpfs: BTreeMap::new(),
+            volumes_from: Vec::new(),
+            secrets: Vec::new(),
             devices: Vec::new(),
             added_capabilities: Vec::new(),
             seccomp: Seccomp::Default,

@@ -6,6 +6,7 @@ use super::{
     events,
     files::mounts,
     state::{self, Process, Record, Status},
+    volumes,
 };
 use crate::{
     error::Explain,
@@ -30,29 +31,38 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it looks.
 const SOON: Duration = Duration::from_millis(1);
 
-/// Remove container `dir`; with `force` kill it first. Must be called before any thread exists.
+/// Remove container `dir`; with `force` kill it first, and with `volumes` those of its volumes that have no name. Must be called before any thread exists.
 ///
 /// # Errors
 /// It runs, with exit status 2 (podman-rm(1), "Exit Status"); or what it left can't be deleted.
-pub fn remove(store: &Store, dir: &ContainerDir, force: bool) -> Result<()> {
+pub fn remove(store: &Store, dir: &ContainerDir, force: bool, volumes: bool) -> Result<()> {
     let Some(lock) = stop(dir, force)? else { return Ok(()) };
-    retire(store, dir, &lock, None)
+    retire(store, dir, &lock, None, volumes)
 }
 
 /// Remove the container whose lock the caller holds: dead, or the caller is its monitor and its processes are gone.
-/// `record` is the one it has, when the caller knows.
-pub fn retire(store: &Store, dir: &ContainerDir, _lock: &Lock, record: Option<&Record>) -> Result<()> {
+/// `record` is the one it has, when the caller knows. Its anonymous volumes go with it when `volumes` says so, or `--rm`.
+pub fn retire(
+    store: &Store,
+    dir: &ContainerDir,
+    _lock: &Lock,
+    record: Option<&Record>,
+    volumes: bool,
+) -> Result<()> {
     mounts::let_go(store, dir.id())?;
     cage::forget(dir);
     // A record that can't be read is no reason to keep the container.
     let record = record.cloned().or_else(|| Record::read(dir).ok().flatten());
+    let theirs = volumes || record.as_ref().is_none_or(|record| record.auto_remove);
+    let theirs = if theirs { store.volumes_of(dir)? } else { Vec::new() };
     let Some(trash) = store.retire_container(dir, record.as_ref().map(|record| &record.name))? else {
         return Ok(());
     };
     if let Some(record) = &record {
         events::record(store, "remove", record);
     }
-    delete(&trash)
+    let removed = volumes::remove_anonymous(store, &theirs);
+    delete(&trash).and(removed)
 }
 
 /// Remove what nobody else will: `--rm` containers whose monitor was killed, and containers whose maker died before it had
@@ -73,7 +83,9 @@ pub fn sweep(store: &Store) -> Result<Vec<anyhow::Error>> {
         }
         match dir.try_lock() {
             // Asked again: its maker may have finished the record meanwhile.
-            Ok(Some(lock)) if disposable(&|| true) => failures.extend(retire(store, &dir, &lock, None).err()),
+            Ok(Some(lock)) if disposable(&|| true) => {
+                failures.extend(retire(store, &dir, &lock, None, false).err())
+            }
             Ok(_) => {}
             Err(e) => failures.push(e),
         }
@@ -167,7 +179,7 @@ fn kill(process: &Process) -> Result<()> {
 
 /// Most containers leave files of our own alone; only what belongs to subordinate ids needs a user namespace, which costs
 /// more than all the rest.
-fn delete(trash: &Path) -> Result<()> {
+pub fn delete(trash: &Path) -> Result<()> {
     let from_here = delete_tree(trash);
     let outcome = match from_here {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -218,8 +230,8 @@ mod tests {
         let (dir, lock) = container(&store, "a", false);
         fs::write(dir.upper().join("file"), "x").unwrap();
         drop(lock);
-        remove(&store, &dir, false).unwrap();
-        remove(&store, &dir, false).unwrap();
+        remove(&store, &dir, false, false).unwrap();
+        remove(&store, &dir, false, false).unwrap();
         for name in ["containers", "names", "trash", "tmp"] {
             assert!(is_empty(&store.dirs().data.join(name)), "{name}");
         }
@@ -229,11 +241,11 @@ mod tests {
     fn a_running_one_is_killed_only_by_force() {
         let (_temp, store) = store();
         let (dir, lock) = container(&store, "a", false);
-        assert_eq!(error::status(&remove(&store, &dir, true).unwrap_err()), 2, "no process yet");
+        assert_eq!(error::status(&remove(&store, &dir, true, false).unwrap_err()), 2, "no process yet");
         let mut payload = Command::new("sleep").arg("1000").spawn().unwrap();
         let process = Process::of(payload.id() as i32).unwrap();
         process.write(&dir).unwrap();
-        let refused = remove(&store, &dir, false).unwrap_err();
+        let refused = remove(&store, &dir, false, false).unwrap_err();
         assert!(error::hint(&refused).unwrap().contains("rm -f") && error::status(&refused) == 2);
         // The monitor: holds the lock until the payload has ended.
         let monitor = std::thread::spawn(move || {
@@ -241,7 +253,7 @@ mod tests {
             drop(lock);
             status
         });
-        remove(&store, &dir, true).unwrap();
+        remove(&store, &dir, true, false).unwrap();
         assert!(!monitor.join().unwrap().success() && !dir.path().exists());
     }
 
@@ -274,7 +286,7 @@ mod tests {
         expected.sort();
         assert_eq!(left, expected);
         // A name of no record is found all the same.
-        remove(&store, &damaged, false).unwrap();
+        remove(&store, &damaged, false, false).unwrap();
         assert!(store.named(&"damaged".parse().unwrap()).unwrap().is_none());
     }
 }

@@ -7,10 +7,13 @@ use super::{
     health,
     limits::Ulimit,
     record::{LogConfig, Restart},
+    secrets::Given,
     signal::Signal,
     timezone::Timezone,
     tmpfs::Tmpfs,
+    user_mount::UserMount,
     users::{UserSpec, Who},
+    volume_option::{ImageVolumes, VolumesFrom},
 };
 use crate::{
     cgroups::{self, Limits},
@@ -65,8 +68,20 @@ pub struct Request {
     pub add_hosts: Vec<AddHost>,
     /// Name servers.
     pub dns: Dns,
-    /// Root file system read-only, with tmpfs where programs write.
+    /// What comes before our lines of /etc/hosts.
+    pub hosts_file: HostsFile,
+    /// Root file system read-only …
     pub read_only: bool,
+    /// … with tmpfs where programs write.
+    pub read_only_tmpfs: bool,
+    /// Directories, files, volumes, images; the sources of the host are there, and absolute.
+    pub mounts: Vec<UserMount>,
+    /// Containers whose volumes this one shares.
+    pub volumes_from: Vec<VolumesFrom>,
+    /// What becomes of the image's volumes.
+    pub image_volumes: ImageVolumes,
+    /// Secrets.
+    pub secrets: Vec<Given>,
     /// More tmpfs.
     pub tmpfs: Vec<Tmpfs>,
     /// Size of /dev/shm in bytes; 0: no limit.
@@ -174,6 +189,18 @@ pub struct ControlGroup {
     pub host_namespace: bool,
 }
 
+/// What comes before our lines of /etc/hosts (`--hosts-file`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostsFile {
+    /// Nothing.
+    #[default]
+    None,
+    /// What is in the image's.
+    Image,
+    /// This.
+    Text(String),
+}
+
 /// The container's network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NetworkMode {
@@ -251,7 +278,13 @@ pub mod tests {
             hostname: None,
             add_hosts: Vec::new(),
             dns: Dns::Host,
+            hosts_file: HostsFile::None,
             read_only: false,
+            read_only_tmpfs: true,
+            mounts: Vec::new(),
+            volumes_from: Vec::new(),
+            image_volumes: ImageVolumes::Bind,
+            secrets: Vec::new(),
             tmpfs: Vec::new(),
             shm_size: 64 << 20,
             devices: Vec::new(),

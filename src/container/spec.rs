@@ -7,13 +7,14 @@ use super::{
     profile,
     request::Request,
     signal::Signal,
+    tmpfs::Tmpfs,
     users::UserSpec,
 };
 use crate::{error::Explain, namespaces::Mapping, security::CapSet, storage::ContainerId, weakened};
 use anyhow::{Context, Result, anyhow};
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxCapabilities, LinuxDevice, LinuxDeviceType, PosixRlimit, PosixRlimitType,
-    Process, Root, Spec, User,
+    Capabilities, Linux, LinuxCapabilities, LinuxDevice, LinuxDeviceType, Mount, PosixRlimit,
+    PosixRlimitType, Process, Root, Spec, User,
 };
 use std::{
     collections::BTreeMap,
@@ -31,6 +32,10 @@ pub struct Placement<'a> {
     pub etc: &'a Path,
     /// Its ids.
     pub mapping: &'a Mapping,
+    /// What the user mounts.
+    pub volumes: &'a [Mount],
+    /// The image's volumes that are kept in memory.
+    pub memory: &'a [Tmpfs],
 }
 
 /// The specification. The user's ids, groups, home and lesser capabilities are not in it: they depend on files of the
@@ -48,7 +53,7 @@ pub fn build(request: &Request, image: &ImageDefaults<'_>, placement: &Placement
     };
     let mut spec = Spec::default();
     spec.set_root(Some(root))
-        .set_mounts(Some(profile::mounts(request, placement.etc)))
+        .set_mounts(Some(profile::mounts(request, placement.etc, placement.volumes, placement.memory)))
         .set_process(Some(process(request, image, &hostname)?))
         .set_hostname(Some(hostname))
         .set_annotations(Some(annotations.into_iter().collect()))
@@ -214,6 +219,8 @@ mod tests {
             root: Path::new("/c/merged"),
             etc: Path::new("/c"),
             mapping: &Mapping::Root,
+            volumes: &[],
+            memory: &[],
         };
         build(request, &ImageDefaults::read(&image(config))?, &placement)
     }

@@ -25,6 +25,8 @@ pub enum Step {
     Root,
     /// A mount, device or link; the item counts in the plan's operations.
     Operation,
+    /// The source of a mount; the item counts in the plan's operations.
+    Source,
     /// A sysctl; the item counts in the plan's.
     Sysctl,
     /// The terminal.

@@ -181,6 +181,9 @@ fn explain(plan: &Plan, failure: Failure) -> Failed {
              $USER` gives more",
         )));
     }
+    if let Some(hint) = plan.mend(failure) {
+        return Failed::Other(or_itself(Err(reason).context(what).hint(hint)));
+    }
     let is = |step: Step| failure.step == step as u32;
     let (failed, hint) = match errno {
         Errno::LOOP if is(Step::Operation) => (

@@ -301,7 +301,7 @@ impl Life<'_> {
     fn retire(&self) {
         let Container { dir, record, lock, .. } = &self.container;
         if record.auto_remove {
-            let _ = remove::retire(self.store, dir, lock, Some(record));
+            let _ = remove::retire(self.store, dir, lock, Some(record), false);
         }
         if record.remove_image {
             // Who wants the image still has it: nobody is there to hear of a failure.

@@ -16,7 +16,9 @@ use crate::{
         plan::{Circumstances, Plan, Stdio},
         record::{LogDriver, Restart},
         rootfs::{self, Layers},
+        secrets,
         users::{self, UserSpec, Who},
+        volumes,
     },
     error::Explain,
     namespaces::{Mapping, root::Root},
@@ -28,6 +30,7 @@ use crate::{
 use anyhow::{Context, Result, anyhow};
 use rustix::{io::fcntl_dupfd_cloexec, stdio};
 use std::{
+    borrow::Cow,
     fs::{self, Permissions},
     os::{fd::BorrowedFd, unix::fs::PermissionsExt},
     path::PathBuf,
@@ -39,6 +42,8 @@ pub type Gate<'a> = Box<dyn FnMut(&Child) -> Result<()> + 'a>;
 /// A container that is about to start, and then the helpers beside it. Dropped, they end.
 pub struct Preparation<'a> {
     container: &'a Container,
+    /// Where secrets are made.
+    stage: PathBuf,
     gate: Gate<'a>,
     mapping: &'a Mapping,
     connection: Connection,
@@ -69,8 +74,10 @@ impl<'a> Preparation<'a> {
         gate: Gate<'a>,
     ) -> Result<Preparation<'a>> {
         let record = &container.record;
+        volumes::prepare(store, &container.dir, record)?;
         Ok(Preparation {
             container,
+            stage: store.stage(),
             gate,
             mapping,
             connection: connection(&record.network)?,
@@ -132,8 +139,12 @@ impl<'a> Preparation<'a> {
             _ => self.layers.overlay(self.mapping.is_rootless())?,
         };
         let added = record.added_capabilities.iter().filter_map(|name| CapSet::named(name));
-        let plan = Plan::new(
-            &self.container.spec,
+        let mut spec = Cow::Borrowed(&self.container.spec);
+        if !record.secrets.is_empty() {
+            secrets::reveal(spec.to_mut(), &self.container.dir, &record.secrets)?;
+        }
+        let mut plan = Plan::new(
+            &spec,
             Circumstances {
                 mapping: self.mapping,
                 root,
@@ -149,6 +160,7 @@ impl<'a> Preparation<'a> {
                 late_cgroup: self.cage.is_late(),
             },
         )?;
+        plan.operations.extend(secrets::operations(&self.container.dir, &record.secrets, &self.stage)?);
         Ok((plan, ends))
     }
 }

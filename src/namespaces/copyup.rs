@@ -1,21 +1,23 @@
-//! Filling a new tmpfs with what the image has at its place (`tmpcopyup` of podman-run(1)).
+//! Filling a new tmpfs or volume with what the image has at its place (`tmpcopyup` and `copy` of podman-run(1)).
 
 use rustix::{
     fs::{
         AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fchmod, fchown, fstat, mkdirat,
-        openat, readlinkat, statat, symlinkat,
+        openat, readlinkat, statat, symlinkat, unlinkat,
     },
     io::{Errno, Result, read, write},
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// What the tmpfs's own options say of its top directory, so that it isn't taken from the image's.
+/// What the options of the new file system say, so that it isn't taken from the image's.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept {
     /// `mode=`
     pub mode: bool,
     /// `uid=` or `gid=`
     pub owner: bool,
+    /// `nocopy`: the directory alone, without what is in it.
+    pub content: bool,
 }
 
 /// Copy directories, files and links, with owners and modes, from the directory `from` to the empty directory `to`. What
@@ -23,7 +25,9 @@ pub struct Kept {
 pub fn fill(from: BorrowedFd<'_>, to: BorrowedFd<'_>, kept: Kept) -> Result<()> {
     let from = open(from, c".", OFlags::RDONLY | OFlags::DIRECTORY)?;
     let to = open(to, c".", OFlags::RDONLY | OFlags::DIRECTORY)?;
-    copy_directory(&from, &to, 0)?;
+    if !kept.content {
+        copy_directory(&from, &to, 0)?;
+    }
     let stat = fstat(&from)?;
     if !kept.owner {
         fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
@@ -32,6 +36,35 @@ pub fn fill(from: BorrowedFd<'_>, to: BorrowedFd<'_>, kept: Kept) -> Result<()> 
         true => Ok(()),
         false => fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777)),
     }
+}
+
+/// Whether there is nothing in `directory`.
+pub fn is_empty(directory: &OwnedFd) -> Result<bool> {
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Remove what [`fill`] has made.
+pub fn clear(directory: &OwnedFd) -> Result<()> {
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        match unlinkat(directory, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) if !matches!(name.to_bytes(), b"." | b"..") => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+                clear(&open(directory, name, flags)?)?;
+                unlinkat(directory, name, AtFlags::REMOVEDIR)?;
+            }
+            Err(Errno::ISDIR) => {}
+            removed => removed?,
+        }
+    }
+    Ok(())
 }
 
 fn copy_directory(from: &OwnedFd, to: &OwnedFd, depth: u32) -> Result<()> {

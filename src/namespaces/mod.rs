@@ -1,13 +1,16 @@
 //! Namespaces of a container: made, mapped, entered.
 
 mod copyup;
+pub mod idmap;
 mod inside;
 pub mod mount;
+pub mod ownership;
 mod refused;
 pub mod root;
 pub mod subid;
 pub mod target;
 pub mod user;
+pub mod volume;
 
 pub use inside::{Inside, run_inside, start_beside, start_here, start_inside};
 pub use refused::mend;

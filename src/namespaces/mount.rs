@@ -4,6 +4,7 @@
 use super::{
     copyup::{self, Kept},
     target::{Target, open_in_root},
+    volume::{Found, Gift, Overlay, Secret, Volume},
 };
 use crate::{sys::mount::change_attributes, weakened};
 use rustix::{
@@ -18,6 +19,7 @@ use rustix::{
     },
 };
 use std::{
+    collections::VecDeque,
     ffi::{CStr, CString},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
@@ -49,6 +51,14 @@ pub enum Operation {
         /// Where it goes.
         at: Target,
     },
+    /// What the user mounts of the host.
+    Volume(Box<Volume>),
+    /// An overlay over it.
+    Overlay(Overlay),
+    /// A file of the user's in memory.
+    Secret(Secret),
+    /// What becomes the container's user's.
+    Give(Gift),
     /// A device node of the container's own, and the only one of its file system that opens; the privileged way (the other
     /// is to bind the host's).
     Node {
@@ -112,6 +122,15 @@ impl Operation {
             Operation::Bind { source, at, .. } => {
                 format!("bind {} to {}", source.to_string_lossy(), at.display())
             }
+            Operation::Volume(volume) => {
+                format!("mount {} on {}", volume.source.to_string_lossy(), volume.at.display())
+            }
+            Operation::Overlay(overlay) => format!("mount an overlay on {}", overlay.at.display()),
+            Operation::Secret(secret) => format!("make the secret {}", secret.at.display()),
+            Operation::Give(Gift::Host(path, _)) => {
+                format!("give {} to the container's user", path.to_string_lossy())
+            }
+            Operation::Give(Gift::Inside(at)) => format!("give {} to the container's user", at.display()),
             Operation::Node { at, .. } => format!("make device {}", at.display()),
             Operation::Link { to, at } => format!("link {} to {}", at.display(), to.to_string_lossy()),
             Operation::Create(at) => format!("make {}", at.display()),
@@ -129,12 +148,31 @@ pub struct Mounter<'plan> {
     empty: Option<OwnedFd>,
     /// A file system that was just made. Only we make anything in it, so what lies right there is reached without a walk.
     fresh: Option<(&'plan Target, OwnedFd)>,
+    /// Of [`Operation::Volume`]s, in their order, what [`Volume::open`] gave.
+    sources: VecDeque<Found>,
+    /// The tmpfs of secrets, and how many are in it.
+    staging: Option<(OwnedFd, u32)>,
+    owed: Vec<Owed>,
+}
+
+/// What becomes the container's user's once it is known who that is.
+#[derive(Debug)]
+pub struct Owed {
+    /// It.
+    pub top: OwnedFd,
+    /// With all that is below it.
+    pub all: bool,
 }
 
 impl<'plan> Mounter<'plan> {
-    /// For the tree at `root`, attached in the current mount namespace.
-    pub fn new(root: BorrowedFd<'plan>) -> Mounter<'plan> {
-        Mounter { root, empty: None, fresh: None }
+    /// For the tree at `root`, attached in the current mount namespace; `sources` are what the user mounts, in order.
+    pub fn new(root: BorrowedFd<'plan>, sources: VecDeque<Found>) -> Mounter<'plan> {
+        Mounter { root, empty: None, fresh: None, sources, staging: None, owed: Vec::new() }
+    }
+
+    /// What the operations so far leave to be given away.
+    pub fn take_owed(&mut self) -> Vec<Owed> {
+        std::mem::take(&mut self.owed)
     }
 
     /// Do it.
@@ -147,7 +185,8 @@ impl<'plan> Mounter<'plan> {
                 let filesystem = new_filesystem(kind, settings, *attributes)?;
                 if let (true, Ok(place)) = (*copy_up, at.find(self.root)) {
                     let says = |key| settings.iter().any(|setting| setting.is(key));
-                    let kept = Kept { mode: says(c"mode"), owner: says(c"uid") || says(c"gid") };
+                    let owner = says(c"uid") || says(c"gid");
+                    let kept = Kept { mode: says(c"mode"), owner, content: false };
                     copyup::fill(place.as_fd(), filesystem.as_fd(), kept)?;
                 }
                 attach(&filesystem, self.place(at)?)?;
@@ -162,6 +201,24 @@ impl<'plan> Mounter<'plan> {
                     set(&tree, *attributes, *recursive)?;
                 }
                 attach(&tree, self.place(at)?)
+            }
+            Operation::Volume(volume) => {
+                let source = self.sources.pop_front().ok_or(Errno::BADF)?;
+                self.owed.extend(volume.fill(self.root)?.map(|top| Owed { top, all: false }));
+                let place = self.place(&volume.at)?;
+                volume.mount(source, place)
+            }
+            Operation::Overlay(overlay) => {
+                let place = self.place(&overlay.at)?;
+                overlay.mount(self.root, place)
+            }
+            Operation::Secret(secret) => {
+                let place = self.place(&secret.at)?;
+                secret.mount(&mut self.staging, place)
+            }
+            Operation::Give(gift) => {
+                self.owed.push(Owed { top: gift.open(self.root)?, all: true });
+                Ok(())
             }
             Operation::Node { at, kind, mode, device } => {
                 let (holder, name) = self.holder(at)?;

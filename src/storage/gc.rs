@@ -143,13 +143,15 @@ impl Store {
             marks.blobs.extend(list.blobs().map(Digest::hex));
         }
         for container in entries(&self.directory("containers"))? {
-            let list = container.join("layers");
-            match fs::read_to_string(&list) {
-                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-                read => {
-                    let read = read.with_context(|| format!("read {}", list.display()))?;
-                    let names = read.lines().filter_map(|line| line.parse::<Digest>().ok());
-                    marks.layers.extend(names.map(|layer| layer.hex()));
+            // Its own, and those of images that it mounts.
+            for list in ["layers", "mounted-layers"].map(|name| container.join(name)) {
+                match fs::read_to_string(&list) {
+                    Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                    read => {
+                        let read = read.with_context(|| format!("read {}", list.display()))?;
+                        let names = read.lines().filter_map(|line| line.parse::<Digest>().ok());
+                        marks.layers.extend(names.map(|layer| layer.hex()));
+                    }
                 }
             }
         }

@@ -59,6 +59,12 @@ impl Store {
         self.dirs.data.join(LAST)
     }
 
+    /// A directory that nobody looks into from inside a container that is being made: it can mount there what it shows in
+    /// other places.
+    pub fn stage(&self) -> PathBuf {
+        self.dirs.data.join("tmp")
+    }
+
     /// What happened, one line each.
     pub fn events_file(&self) -> PathBuf {
         self.dirs.data.join("events")

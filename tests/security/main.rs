@@ -22,6 +22,7 @@ mod places;
 mod registry;
 mod store;
 mod syscalls;
+mod volumes;
 
 use std::{collections::BTreeMap, process::Output};
 use support::{Compression, Ctr, Layer, Live, Outcome};

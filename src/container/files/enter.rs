@@ -155,6 +155,29 @@ impl Reached {
     }
 }
 
+/// Do `work` in a process of its own whose root is the directory `data`, mounted at `at`: it gets a descriptor of it and
+/// `pipe`. Must be called before any thread exists.
+pub fn inside_directory(
+    at: &Path,
+    data: &Path,
+    pipe: OwnedFd,
+    work: impl FnOnce(OwnedFd, File) -> Result<()>,
+) -> Result<Guest> {
+    let null = null()?;
+    let root = rootfs::directory(data)?;
+    let (inside, ()) = start_inside(
+        &Mapping::detect(),
+        |_| Ok(()),
+        |report| {
+            mount(root, at)?;
+            let root = enter(View::Everything)?;
+            confine(&[report, pipe.as_fd(), root.as_fd()], null, OVER_FILES)?;
+            work(root, File::from(pipe))
+        },
+    )?;
+    Ok(Guest { inside, _overlay: None })
+}
+
 /// The layers of container `dir`, topmost first; the last one is ours.
 pub fn layers(store: &Store, dir: &ContainerDir, record: &Record) -> Result<Layers> {
     let lower = match &record.rootfs {

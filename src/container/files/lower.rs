@@ -1,11 +1,11 @@
 //! What the read-only layers of an overlay show together, without mounting them.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rustix::{
-    fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, fstat, openat2},
+    fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, fstat, open, openat2},
     io::Errno,
 };
-use std::{collections::BTreeMap, os::fd::OwnedFd};
+use std::{collections::BTreeMap, fs::File, io::Read, os::fd::OwnedFd, path::PathBuf};
 
 /// The directories, topmost first.
 pub struct Lower(pub Vec<OwnedFd>);
@@ -111,4 +111,29 @@ fn look(layer: &OwnedFd, path: &[u8]) -> Result<Stat, Errno> {
 fn open_directory(layer: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { b"." } else { path };
     openat2(layer, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), BENEATH)
+}
+
+/// The text of the file `path` in `layers`, topmost first; empty where there is none, or a link.
+///
+/// # Errors
+/// It has more than `limit` bytes, or is not for us to read.
+pub fn read_lower(layers: &[PathBuf], path: &[u8], limit: u64) -> Result<String> {
+    let top = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |layer: &PathBuf| open(layer, top, Mode::empty());
+    let lower = Lower(layers.iter().map(open).collect::<Result<_, Errno>>()?);
+    let regular = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    if !lower.find(path)?.is_some_and(regular) {
+        return Ok(String::new());
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    // The topmost that has it at all.
+    let file = lower.0.iter().find_map(|layer| match openat2(layer, path, flags, Mode::empty(), BENEATH) {
+        Err(errno) if missing(errno) => None,
+        opened => Some(opened),
+    });
+    let Some(file) = file.transpose()? else { return Ok(String::new()) };
+    let mut text = Vec::new();
+    File::from(file).take(limit + 1).read_to_end(&mut text)?;
+    ensure!(text.len() as u64 <= limit, "it is larger than {limit} bytes");
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -18,6 +18,7 @@ mod pack;
 mod paths;
 mod segments;
 mod transfer;
+pub mod volume;
 
 pub use changes::{Change, Kind, changes};
 pub use enter::Reached;
@@ -25,4 +26,5 @@ pub use extract::Skipped;
 pub use framed::read_frames;
 pub use image_changes::{Stack, compare};
 pub use layer::{Packer, layer};
+pub use lower::read_lower;
 pub use transfer::{End, Options, copy, export};

@@ -377,7 +377,7 @@ pub fn unless_unread(done: Result<()>) -> Result<()> {
     }
 }
 
-fn pass_on(mut from: File, mut to: File) -> Result<()> {
+pub fn pass_on(mut from: File, mut to: File) -> Result<()> {
     unless_unread(io::copy(&mut from, &mut to).map(drop).context("pass the archive on"))
 }
 
