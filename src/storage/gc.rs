@@ -222,6 +222,7 @@ pub(super) fn is_read_failure(error: &Error) -> bool {
     causes(error).any(|cause| {
         cause.downcast_ref::<Errno>().copied().is_some_and(transient)
             || cause.downcast_ref::<io::Error>().and_then(Errno::from_io_error).is_some_and(transient)
+            || cause.is::<nix::errno::Errno>()
     })
 }
 
