@@ -25,6 +25,7 @@ mod info;
 mod inspect;
 mod inspect_container;
 mod inspect_image;
+mod interrupt;
 mod kill;
 mod limit_args;
 mod load;

@@ -165,6 +165,6 @@ pub fn destination(text: Option<&str>, name: &str) -> Result<Reference> {
     })
 }
 
-fn pause(text: &str) -> Result<Duration> {
+pub(super) fn pause(text: &str) -> Result<Duration> {
     Ok(Duration::from_nanos(parse_duration(text)?))
 }

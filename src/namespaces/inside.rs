@@ -113,6 +113,11 @@ impl Inside {
         Ok(Inside { pid, pidfd, said, waited: false })
     }
 
+    /// Its process; and what is readable when it has spoken or ended.
+    pub fn watched(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.pidfd.as_fd(), self.said.as_fd())
+    }
+
     /// Wait for its end and hand back what it said.
     pub fn wait(mut self) -> Result<()> {
         let mut words = String::new();
@@ -176,6 +181,9 @@ fn follow_parent() -> Result<()> {
 fn report(outcome: Result<()>, say: OwnedFd) -> i32 {
     let Err(failure) = outcome else { return 0 };
     let status = error::status(&failure);
+    if error::is_reported(&failure) {
+        return status.into();
+    }
     let words = format!("{}\n{failure:#}", error::hint(&failure).unwrap_or_default());
     let _ = File::from(say).write_all(words.as_bytes());
     status.into()
@@ -185,6 +193,9 @@ fn outcome(status: Option<i32>, words: &str) -> Result<()> {
     let Some(status) = status else { return Err(killed()) };
     if status == 0 {
         return Ok(());
+    }
+    if words.is_empty() {
+        return Err(error::already_reported());
     }
     let (hint, message) = words.split_once('\n').unwrap_or(("", words));
     let failure = Err(anyhow!("{}", message.to_owned())).status(u8::try_from(status).unwrap_or(OURS));

@@ -20,7 +20,8 @@ use std::{cell::Cell, time::Duration};
 
 /// A registry that asks for a longer pause than this is told to the user instead.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-const ATTEMPTS: u32 = 5;
+/// The first pause before another try; each is twice as long as the one before (podman-pull(1), `--retry-delay`).
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// So much of an error's text is read, in bytes.
 const ERROR_LIMIT: u64 = 64 << 10;
 
@@ -36,6 +37,7 @@ pub struct Client {
     undecided: Cell<bool>,
     scheme: Cell<&'static str>,
     auth: Auth,
+    retry: Retry,
     /// The image as users write it, for messages.
     name: String,
 }
@@ -54,6 +56,8 @@ pub struct Parts {
     pub insecure: bool,
     /// Who we are there.
     pub auth: Auth,
+    /// What to do about its failures.
+    pub retry: Retry,
     /// The image as users write it, for messages.
     pub name: String,
 }
@@ -69,14 +73,33 @@ pub struct Received {
 }
 
 /// Counts down failures that another try may mend.
-pub struct Patience(u32);
+pub struct Patience {
+    retry: Retry,
+    failures: u32,
+}
+
+/// What to do about a failure that may pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// How often to try again.
+    pub count: u32,
+    /// The pause before each time, in place of growing ones.
+    pub delay: Option<Duration>,
+}
+
+impl Default for Retry {
+    /// podman-pull(1), `--retry`.
+    fn default() -> Retry {
+        Retry { count: 3, delay: None }
+    }
+}
 
 impl Client {
     /// Nothing is connected yet.
     pub fn new(parts: Parts) -> Client {
-        let Parts { http, bulk, host, repository, insecure, auth, name } = parts;
+        let Parts { http, bulk, host, repository, insecure, auth, retry, name } = parts;
         let (undecided, scheme) = (Cell::new(insecure), Cell::new("https"));
-        Client { http, bulk, host, repository, undecided, scheme, auth, name }
+        Client { http, bulk, host, repository, undecided, scheme, auth, retry, name }
     }
 
     /// What `target` points to now, without fetching it; for nothing but the question whether it changed.
@@ -125,6 +148,11 @@ impl Client {
         self.ask_once(Method::GET, &format!("blobs/{digest}"), &headers).await
     }
 
+    /// For a request of the caller's own.
+    pub fn patience(&self) -> Patience {
+        self.retry.patience()
+    }
+
     /// The host that answers, for messages.
     pub fn host(&self) -> &str {
         &self.host
@@ -138,7 +166,7 @@ impl Client {
         headers: HeaderMap,
         limit: u64,
     ) -> Result<(Vec<u8>, Facts), Failure> {
-        let mut patience = Patience::new();
+        let mut patience = self.patience();
         loop {
             let response = self.ask(Method::GET, path, headers.clone()).await?;
             let link = response.headers().get(LINK).and_then(|link| link.to_str().ok()).map(str::to_owned);
@@ -153,7 +181,7 @@ impl Client {
 
     /// A request without a body, tried again as long as that may help; `path` as [`Client::exchange`] takes it.
     pub async fn ask(&self, method: Method, path: &str, headers: HeaderMap) -> Result<Response, Failure> {
-        let mut patience = Patience::new();
+        let mut patience = self.patience();
         loop {
             match self.ask_once(method.clone(), path, &headers).await {
                 Ok(response) => return Ok(response),
@@ -255,26 +283,38 @@ impl Client {
     }
 }
 
+impl Retry {
+    /// With nothing failed yet.
+    fn patience(self) -> Patience {
+        Patience { retry: self, failures: 0 }
+    }
+}
+
 impl Patience {
     /// For a handful of tries.
     pub fn new() -> Patience {
-        Patience(0)
+        Retry::default().patience()
     }
 
     /// Wait a little longer than the last time, or as long as the server asks for; a failure that no repetition mends,
     /// and the last of many, come back.
     pub async fn pause(&mut self, failure: Failure) -> Result<(), Failure> {
         let Kind::Passing(after) = failure.kind else { return Err(failure) };
-        self.0 += 1;
-        if self.0 >= ATTEMPTS || after.is_some_and(|after| after > LONGEST_PAUSE) {
+        self.failures += 1;
+        if self.failures > self.retry.count || after.is_some_and(|after| after > LONGEST_PAUSE) {
             return Err(failure);
         }
-        let mut random = [128];
-        // Without randomness the pauses are just equal.
-        let _ = getrandom(&mut random, GetRandomFlags::empty());
-        let backoff = Duration::from_millis(200 << self.0).mul_f64(0.5 + f64::from(random[0]) / 256.0);
-        tokio::time::sleep(after.unwrap_or_default().max(backoff)).await;
+        let pause = self.retry.delay.unwrap_or_else(|| self.growing());
+        tokio::time::sleep(after.unwrap_or_default().max(pause)).await;
         Ok(())
+    }
+
+    fn growing(&self) -> Duration {
+        let mut random = [128];
+        // Without randomness the pauses are just those of everybody else.
+        let _ = getrandom(&mut random, GetRandomFlags::empty());
+        let doubled = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(6));
+        doubled.mul_f64(0.75 + f64::from(random[0]) / 512.0)
     }
 }
 

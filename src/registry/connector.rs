@@ -20,6 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A transfer may take any time, but not fall silent for longer.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 const REDIRECTS: usize = 5;
+/// What a server may send ahead of a reader over HTTP/2, in bytes.
+const STREAM_WINDOW: u32 = 4 << 20;
 
 /// Makes clients; holds what they share.
 pub struct Connector<'a> {
@@ -61,6 +63,7 @@ impl<'a> Connector<'a> {
             repository: reference.repository.clone(),
             insecure,
             auth,
+            retry: self.options.retry,
             name: reference.name(),
         }))
     }
@@ -93,8 +96,9 @@ impl<'a> Connector<'a> {
             .into_iter()
             .fold(builder, reqwest::ClientBuilder::read_timeout)
             .tls_backend_preconfigured(tls::config(roots, private)?)
-            // A connection a layer: with HTTP/2 a layer that unpacks slowly would hold up the others' bytes.
-            .http1_only()
+            // More than the layers that come at once can use up: one that unpacks slowly holds up no other.
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(5 * STREAM_WINDOW)
             .redirect(redirects)
             .referer(false)
             .user_agent(concat!("ctr/", env!("CARGO_PKG_VERSION")))

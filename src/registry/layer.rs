@@ -1,26 +1,36 @@
 //! One layer from its registry into the store, in one pass: chunks go from the socket to the thread that unpacks them,
-//! and a transfer that breaks goes on where it stopped.
+//! and a transfer that breaks goes on where it stopped, be it in another process.
 
 use super::{
     Progress,
-    client::{Client, Patience},
+    client::Client,
     failure::{Failure, Kind, broken, failure, ours, transport},
     manifest::Content,
+    worker::Worker,
 };
-use crate::storage::{Compression, Digest, LayerIngest, LayerSource, Store};
-use anyhow::{Context, Result, anyhow};
+use crate::storage::{Claim, Compression, Digest, LayerDraft, LayerIngest, LayerSource, Partial, Store};
+use anyhow::{Result, anyhow};
 use reqwest::{
     Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap},
 };
-use std::thread;
-use tokio::sync::{mpsc, oneshot};
+use std::{
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc;
 
 /// Chunks (of at most some 400 KiB each) that may wait for a layer's thread: memory is bounded, and a slow disk slows the
 /// sender down.
 const CHUNKS_AHEAD: usize = 4;
 /// A transfer that got so far, in bytes, before it broke, has earned new patience.
 const WORTHWHILE: u64 = 1 << 20;
+/// So many bytes tell the compression.
+const HEAD: u64 = 4;
+/// How often to look whether another process has come further with a blob.
+const GLANCE: Duration = Duration::from_millis(100);
+/// Whoever comes no further for so long (a stopped process) is not waited for.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(60);
 
 /// One layer of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,29 +41,98 @@ pub struct Layer {
     pub diff_id: Digest,
 }
 
-/// Fetch `layer` and publish it in the store. Nothing is left of it after an error.
+/// Fetch `layer`, unless another process does: then wait for that. `None`: it is in the store.
+///
+/// # Errors
+/// What has come of it stays for the next one, unless the error says that it is worth nothing.
 pub async fn fetch(
     client: &Client,
     store: &Store,
     layer: &Layer,
     progress: &dyn Progress,
-) -> Result<(), Failure> {
-    let mut intake = Intake { store, layer, head: Vec::new(), received: 0, unpacker: None };
-    let mut patience = Patience::new();
+) -> Result<Option<LayerDraft>, Failure> {
     progress.begin(&layer.blob.digest, layer.blob.size);
+    let mut anew = false;
+    loop {
+        let place = match place(store, layer, progress).await? {
+            Place::Published => {
+                progress.done(&layer.blob.digest);
+                return Ok(None);
+            }
+            Place::Partial(partial) if anew || partial.length() > layer.blob.size || partial.length() < HEAD => {
+                Place::Partial(partial.clear().map_err(ours)?)
+            }
+            place => place,
+        };
+        let has_some = matches!(&place, Place::Partial(partial) if partial.length() > 0);
+        match receive(client, store, layer, place, progress).await {
+            // What an earlier process has left may be what is wrong.
+            Err(Failure { kind: Kind::Broken, .. }) if has_some && !anew => anew = true,
+            received => {
+                let draft = received?;
+                progress.done(&layer.blob.digest);
+                return Ok(Some(draft));
+            }
+        }
+    }
+}
+
+/// Where a blob comes to.
+enum Place {
+    /// It is in the store, with its layer.
+    Published,
+    /// Where others wait for it.
+    Partial(Partial),
+    /// In a draft that nobody else knows of.
+    Draft,
+}
+
+/// Where we may receive `layer`, after those who receive it now.
+async fn place(store: &Store, layer: &Layer, progress: &dyn Progress) -> Result<Place, Failure> {
+    let digest = layer.blob.digest;
+    let is_there = || store.has_layer(&layer.diff_id) && store.has_blob(&digest);
+    let mut seen = (0, Instant::now());
+    loop {
+        if is_there() {
+            return Ok(Place::Published);
+        }
+        let length = match store.claim_blob(&digest).map_err(ours)? {
+            // It may have been published between the two.
+            Claim::Ours(_) if is_there() => return Ok(Place::Published),
+            Claim::Ours(partial) => return Ok(Place::Partial(partial)),
+            Claim::Taken(length) => length,
+        };
+        if length > seen.0 {
+            seen = (length, Instant::now());
+            progress.advance(&digest, length);
+        } else if seen.1.elapsed() > PATIENCE_WITH_OTHERS {
+            return Ok(Place::Draft);
+        }
+        // A lock has no event that a future could wait for.
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+async fn receive(
+    client: &Client,
+    store: &Store,
+    layer: &Layer,
+    place: Place,
+    progress: &dyn Progress,
+) -> Result<LayerDraft, Failure> {
+    let mut intake = Intake::begin(store, layer, place).await?;
+    let mut patience = client.patience();
     while intake.received < layer.blob.size {
         let before = intake.received;
         if let Err(mut failure) = transfer(client, &mut intake, progress).await {
             failure.cause = failure.cause.context(format!("layer {}", layer.blob.digest));
             if intake.received - before >= WORTHWHILE {
-                patience = Patience::new();
+                patience = client.patience();
             }
             patience.pause(failure).await?;
         }
     }
-    intake.finish().await?;
-    progress.done(&layer.blob.digest);
-    Ok(())
+    intake.finish().await
 }
 
 /// Read on from where the last transfer stopped.
@@ -131,90 +210,85 @@ struct Intake<'a> {
     /// Held back until it tells the compression.
     head: Vec<u8>,
     received: u64,
+    partial: Option<Partial>,
     unpacker: Option<Unpacker>,
 }
 
-/// The thread that unpacks a layer. Dropped without an end mark, it throws away what it has, and is waited for. None of
-/// tokio's: those panic where no thread can be had.
+/// The thread that unpacks a layer. Dropped without an end mark, it throws away what it has.
 struct Unpacker {
-    chunks: Option<mpsc::Sender<Option<Vec<u8>>>>,
-    said: oneshot::Receiver<Result<()>>,
-    thread: Option<thread::JoinHandle<()>>,
+    chunks: mpsc::Sender<Option<Vec<u8>>>,
+    worker: Worker<LayerDraft>,
 }
 
-impl Unpacker {
-    fn start(ingest: LayerIngest) -> Result<Unpacker> {
-        let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
-        let (say, said) = oneshot::channel();
-        let work = move || {
-            let _ = say.send(unpack(ingest, queue));
-        };
-        let thread = thread::Builder::new().name("layer".into()).spawn(work).context("start a thread")?;
-        Ok(Unpacker { chunks: Some(chunks), said, thread: Some(thread) })
+impl<'a> Intake<'a> {
+    async fn begin(store: &'a Store, layer: &'a Layer, place: Place) -> Result<Intake<'a>, Failure> {
+        let mut intake = Intake { store, layer, head: Vec::new(), received: 0, partial: None, unpacker: None };
+        let Place::Partial(partial) = place else { return Ok(intake) };
+        intake.received = partial.length();
+        let head = partial.head().map_err(ours)?;
+        intake.partial = Some(partial);
+        if intake.received > 0 {
+            intake.start(&head)?;
+        }
+        Ok(intake)
     }
 
-    /// Its last word.
-    async fn join(mut self) -> Result<()> {
-        drop(self.chunks.take());
-        (&mut self.said).await.context("unpack a layer")?
-    }
-}
-
-impl Drop for Unpacker {
-    fn drop(&mut self) {
-        drop(self.chunks.take());
-        let _ = self.thread.take().map(thread::JoinHandle::join);
-    }
-}
-
-impl Intake<'_> {
     async fn push(&mut self, chunk: Vec<u8>) -> Result<(), Failure> {
         self.received += chunk.len() as u64;
         if self.unpacker.is_some() {
             return self.send(Some(chunk)).await;
         }
         self.head.extend(chunk);
-        if self.head.len() < 4 {
+        if (self.head.len() as u64) < HEAD {
             return Ok(());
         }
-        self.start().await
+        self.start_with_head().await
     }
 
-    async fn finish(mut self) -> Result<(), Failure> {
+    async fn finish(mut self) -> Result<LayerDraft, Failure> {
         if self.unpacker.is_none() {
-            self.start().await?;
+            self.start_with_head().await?;
         }
         self.send(None).await?;
-        match self.unpacker.take() {
-            Some(unpacker) => unpacker.join().await.map_err(of_content),
-            None => Ok(()),
-        }
+        self.joined().await
     }
 
-    async fn start(&mut self) -> Result<(), Failure> {
+    async fn start_with_head(&mut self) -> Result<(), Failure> {
         let head = std::mem::take(&mut self.head);
-        let ingest = self.store.ingest(LayerSource {
-            blob: self.layer.blob.digest,
-            size: self.layer.blob.size,
-            compression: compression(&head),
-            diff_id: self.layer.diff_id,
-        });
-        let ingest = ingest.map_err(ours)?;
-        self.unpacker = Some(Unpacker::start(ingest).map_err(ours)?);
+        self.start(&head)?;
         self.send(Some(head)).await
     }
 
-    async fn send(&mut self, chunk: Option<Vec<u8>>) -> Result<(), Failure> {
-        let Some(chunks) = self.unpacker.as_ref().and_then(|unpacker| unpacker.chunks.as_ref()) else {
-            return Ok(());
+    fn start(&mut self, head: &[u8]) -> Result<(), Failure> {
+        let source = LayerSource {
+            blob: self.layer.blob.digest,
+            size: self.layer.blob.size,
+            compression: compression(head),
+            diff_id: self.layer.diff_id,
         };
-        if chunks.send(chunk).await.is_ok() {
-            return Ok(());
+        let ingest = match self.partial.take() {
+            Some(partial) => self.store.ingest_partial(source, partial),
+            None => self.store.ingest(source),
+        };
+        let ingest = ingest.map_err(ours)?;
+        let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
+        let worker = Worker::start("layer", move |abandoned| unpack(ingest, queue, abandoned)).map_err(ours)?;
+        self.unpacker = Some(Unpacker { chunks, worker });
+        Ok(())
+    }
+
+    async fn send(&mut self, chunk: Option<Vec<u8>>) -> Result<(), Failure> {
+        match &self.unpacker {
+            Some(unpacker) if unpacker.chunks.send(chunk).await.is_ok() => Ok(()),
+            // The thread is gone: it says why.
+            _ => self.joined().await.map(drop),
         }
-        // The thread is gone: it says why.
+    }
+
+    async fn joined(&mut self) -> Result<LayerDraft, Failure> {
         match self.unpacker.take() {
-            Some(unpacker) => unpacker.join().await.map_err(of_content),
-            None => Ok(()),
+            Some(unpacker) => unpacker.worker.join().await.map_err(of_content),
+            None => Err(ours(anyhow!("layer {} is not being unpacked", self.layer.diff_id))),
         }
     }
 }
@@ -225,11 +299,16 @@ fn of_content(cause: anyhow::Error) -> Failure {
 }
 
 /// Runs on a thread of its own: blocks on the queue and on the disk.
-fn unpack(mut ingest: LayerIngest, mut queue: mpsc::Receiver<Option<Vec<u8>>>) -> Result<()> {
+fn unpack(
+    mut ingest: LayerIngest,
+    mut queue: mpsc::Receiver<Option<Vec<u8>>>,
+    abandoned: &AtomicBool,
+) -> Result<LayerDraft> {
+    ingest.replay(abandoned)?;
     while let Some(message) = queue.blocking_recv() {
         match message {
             Some(chunk) => ingest.push(chunk)?,
-            None => return ingest.finish(),
+            None => return ingest.settle(),
         }
     }
     Err(anyhow!("the transfer ended early"))

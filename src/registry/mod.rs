@@ -19,6 +19,7 @@ pub mod manifest;
 mod manifest_list;
 mod parcel;
 mod platform;
+mod publish;
 mod pull;
 mod push;
 pub mod reference;
@@ -29,7 +30,9 @@ mod search;
 mod short_names;
 mod tls;
 mod upload;
+mod worker;
 
+pub use client::Retry;
 pub use convert::Format;
 pub use credentials::Credentials;
 pub use list_index::Marks;
@@ -37,7 +40,7 @@ pub use local::{Fetch, ensure, find, reference_to_give};
 pub use login::{Login, forget_all};
 pub use parcel::{Packing, Parcel};
 pub use platform::Platform;
-pub use pull::pull;
+pub use pull::{Interrupted, Puller};
 pub use push::{PushOptions, push};
 pub use reference::{Reference, Target};
 pub use search::{Found, search, tags};
@@ -70,6 +73,8 @@ pub struct PullOptions {
     pub credentials: Option<(String, String)>,
     /// In place of all other files with credentials.
     pub auth_file: Option<PathBuf>,
+    /// What to do about failures that may pass.
+    pub retry: Retry,
 }
 
 /// When to pull (podman-run(1), `--pull`).

@@ -19,6 +19,11 @@ impl Platform {
         Platform::new("linux", std::env::consts::ARCH, None)
     }
 
+    /// This machine's, but for what is given (podman-pull(1), `--os`, `--arch`, `--variant`).
+    pub fn like_host(os: Option<&str>, architecture: Option<&str>, variant: Option<&str>) -> Platform {
+        Platform::new(os.unwrap_or("linux"), architecture.unwrap_or(std::env::consts::ARCH), variant)
+    }
+
     /// From the fields of an image's config or of an index.
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Platform {
         let (architecture, implied) = match architecture {

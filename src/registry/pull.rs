@@ -7,47 +7,135 @@ use super::{
     connector::Connector,
     failure::{self, Failure, Kind, broken, ours},
     layer::{self, Layer},
-    manifest::{self, CONFIG_LIMIT, Config, Content, Document, MANIFEST_LIMIT, Manifest},
+    local,
+    manifest::{self, CONFIG_LIMIT, Config, Content, Document, LAYERS_LIMIT, MANIFEST_LIMIT, Manifest},
     platform::Platform,
-    reference::{Reference, Target},
+    publish::Publisher,
+    reference::{self, Reference, Target},
     registries::{Registries, Source},
-    registries_files, short_names,
+    registries_files, search, short_names,
 };
 use crate::{
-    error,
-    storage::{Image, Store},
+    error::{self, Explain},
+    storage::{Digest, Image, Store},
 };
 use anyhow::{Context, Result, anyhow};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use std::{cell::RefCell, collections::HashMap, os::fd::BorrowedFd, rc::Rc};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    runtime::Runtime,
+};
 
 /// So many layers come at once.
 const LAYERS_AT_ONCE: usize = 4;
 /// An index may name indexes, so deep.
 const INDEX_DEPTH: usize = 4;
+/// So many tags of one repository are pulled at once.
+const TAGS_LIMIT: usize = 10_000;
 
-/// Pull `name` into the store, from the first place that has it. Runs inside the user namespace that owns the store, and
-/// starts a current-thread tokio of its own; the threads that unpack are gone when it returns.
-///
-/// # Errors
-/// One that tells for each place why it had to be given up.
-pub fn pull(store: &Store, name: &str, options: &PullOptions, progress: &dyn Progress) -> Result<Image> {
-    let registries = registries_files::load(store.dirs())?;
-    let places = short_names::to_pull(name, &registries)?;
-    let wanted = options.platform.as_deref().map(str::parse::<Platform>).transpose()?;
-    // What the store has now, it has until the image is published.
-    let _hold = store.hold()?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the pull")?;
-    let pull = Pull { store, options, progress, wanted, registries };
-    runtime.block_on(pull.try_all(name, &places))
+/// Pulls images into one store, one after the other; connections and tokens are kept between them. Made and used inside the
+/// user namespace that owns the store. Has a current-thread tokio of its own; the threads that unpack are gone when a pull
+/// returns.
+pub struct Puller<'a> {
+    runtime: Runtime,
+    pull: Pull<'a>,
+    /// Readable when the user wants us to end.
+    interrupt: Option<AsyncFd<BorrowedFd<'a>>>,
+}
+
+/// The user wanted it to end.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+impl<'a> Puller<'a> {
+    /// Nothing is connected yet. When `interrupt` becomes readable, a pull ends early; what has come of its layers stays.
+    pub fn new(
+        store: &'a Store,
+        options: &'a PullOptions,
+        progress: &'a dyn Progress,
+        interrupt: Option<BorrowedFd<'a>>,
+    ) -> Result<Puller<'a>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.context("start the pull")?;
+        let guard = runtime.enter();
+        #[expect(deprecated, reason = "what takes its place is unsafe; a borrowed descriptor stays what it is")]
+        let readable = |fd| AsyncFd::with_interest(fd, Interest::READABLE).context("watch for signals");
+        let interrupt = interrupt.map(readable).transpose()?;
+        drop(guard);
+        let pull = Pull {
+            store,
+            progress,
+            wanted: options.platform.as_deref().map(str::parse).transpose()?,
+            registries: registries_files::load(store.dirs())?,
+            connector: Connector::new(store.dirs(), options),
+            clients: RefCell::default(),
+            begun: RefCell::default(),
+        };
+        Ok(Puller { runtime, pull, interrupt })
+    }
+
+    /// Pull `name` from the first place that has it.
+    ///
+    /// # Errors
+    /// One that tells for each place why it had to be given up; or [`Interrupted`].
+    pub fn pull(&self, name: &str) -> Result<Image> {
+        let places = short_names::to_pull(name, &self.pull.registries)?;
+        // What the store has now, it has until the image is published.
+        let _hold = self.pull.store.hold()?;
+        self.run(self.pull.try_all(name, &places))
+    }
+
+    /// What `name` means in the store, if it has the platform that is wanted.
+    pub fn here(&self, name: &str) -> Result<Option<Image>> {
+        let store = self.pull.store;
+        let fits = |image: &Image| local::fits(image, self.pull.wanted.as_ref());
+        Ok(local::find(store, store.dirs(), name)?.filter(fits))
+    }
+
+    /// All tags of the repository `name`, each with it, at the first place that lists them.
+    ///
+    /// # Errors
+    /// As those of [`Puller::pull`]; or `name` has a tag.
+    pub fn tagged(&self, name: &str) -> Result<Vec<Reference>> {
+        if reference::has_target(name) {
+            return Err(anyhow!("{name:?} has a tag or a digest, which --all-tags can't have"))
+                .hint("leave out the tag, or --all-tags");
+        }
+        let places = short_names::to_pull(name, &self.pull.registries)?;
+        self.run(self.pull.tags(name, &places))
+    }
+
+    fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.interrupted() => Err(Interrupted.into()),
+                outcome = work => outcome,
+            }
+        })
+    }
+
+    async fn interrupted(&self) {
+        match &self.interrupt {
+            // Whoever it is for reads the signal: here only that it came counts.
+            Some(interrupt) if interrupt.readable().await.is_ok() => {}
+            _ => std::future::pending().await,
+        }
+    }
 }
 
 struct Pull<'a> {
     store: &'a Store,
-    options: &'a PullOptions,
     progress: &'a dyn Progress,
     wanted: Option<Platform>,
     registries: Registries,
+    connector: Connector<'a>,
+    /// By repository.
+    clients: RefCell<HashMap<String, Rc<Client>>>,
+    /// Blobs of layers that this pull has asked for.
+    begun: RefCell<Vec<Digest>>,
 }
 
 /// The manifest that was chosen.
@@ -59,30 +147,65 @@ struct Chosen {
 
 impl Pull<'_> {
     async fn try_all(&self, name: &str, places: &[Reference]) -> Result<Image> {
-        let connector = Connector::new(self.store.dirs(), self.options);
+        self.begun.borrow_mut().clear();
+        let outcome = self.at_first(name, places, async |place, source| self.fetch_from(place, source).await).await;
+        if let Err(failed) = &outcome
+            && !failed.may_go_on
+        {
+            self.begun.borrow().iter().for_each(|blob| self.store.forget_partial(blob));
+        }
+        outcome.map_err(|failed| failed.cause)
+    }
+
+    async fn tags(&self, name: &str, places: &[Reference]) -> Result<Vec<Reference>> {
+        let list = async |place: &Reference, source: &Source| {
+            let tags = search::tags_of(&*self.client(source)?, TAGS_LIMIT + 1).await?;
+            if tags.len() > TAGS_LIMIT {
+                self.progress.note(&format!("{} has more than {TAGS_LIMIT} tags: the first are pulled", place.name()));
+            }
+            let all = tags.into_iter().take(TAGS_LIMIT).map(|tag| Reference { target: Target::Tag(tag), ..place.clone() });
+            Ok(all.collect())
+        };
+        self.at_first(name, places, list).await.map_err(|failed| failed.cause)
+    }
+
+    /// What `work` finds at the first place that has it.
+    async fn at_first<T>(
+        &self,
+        name: &str,
+        places: &[Reference],
+        work: impl AsyncFn(&Reference, &Source) -> Result<T, Failure>,
+    ) -> Result<T, Failed> {
         let mut given_up = Vec::new();
         for place in places {
-            for source in self.registries.sources(place)? {
+            for source in self.registries.sources(place).map_err(Failed::for_good)? {
                 self.progress.trying(&source.reference.to_string());
-                match self.fetch_from(&connector, place, &source).await {
-                    Ok(image) => return Ok(image),
+                match work(place, &source).await {
+                    Ok(found) => return Ok(found),
                     Err(Failure { kind: Kind::Ours, cause }) => {
-                        return Err(cause.context(format!("pull {place}")));
+                        return Err(Failed::for_good(cause.context(format!("pull {place}"))));
                     }
                     Err(failure) => given_up.push((source.reference.to_string(), failure)),
                 }
             }
         }
-        Err(all_of(name, given_up))
+        let passing = |kind| matches!(kind, Kind::Passing(_) | Kind::Unreachable | Kind::Denied);
+        let may_go_on = given_up.iter().any(|(_, failure)| passing(failure.kind));
+        Err(Failed { may_go_on, cause: all_of(name, given_up) })
     }
 
-    async fn fetch_from(
-        &self,
-        connector: &Connector<'_>,
-        place: &Reference,
-        source: &Source,
-    ) -> Result<Image, Failure> {
-        let client = connector.client(source).map_err(ours)?;
+    fn client(&self, source: &Source) -> Result<Rc<Client>, Failure> {
+        let key = format!("{} {}", source.reference.name(), source.insecure);
+        if let Some(client) = self.clients.borrow().get(&key) {
+            return Ok(client.clone());
+        }
+        let client = Rc::new(self.connector.client(source).map_err(ours)?);
+        self.clients.borrow_mut().insert(key, client.clone());
+        Ok(client)
+    }
+
+    async fn fetch_from(&self, place: &Reference, source: &Source) -> Result<Image, Failure> {
+        let client = self.client(source)?;
         let target = &source.reference.target;
         if let Some(image) = self.unchanged(&client, place, target).await? {
             return Ok(image);
@@ -118,13 +241,17 @@ impl Pull<'_> {
         target: &Target,
     ) -> Result<Option<Image>, Failure> {
         let Some(image) = self.store.image(&place.to_string()).map_err(ours)? else { return Ok(None) };
-        let fits = super::local::fits(&image, self.wanted.as_ref());
+        let fits = local::fits(&image, self.wanted.as_ref());
         if !fits || !self.is_whole(&image) {
             return Ok(None);
         }
         let current = match target {
             Target::Digest(digest) => Some(*digest),
-            Target::Tag(_) => client.peek(target).await?,
+            Target::Tag(_) => match client.peek(target).await {
+                // Not every registry answers HEAD: then the manifest itself will tell.
+                Err(Failure { kind: Kind::NotFound | Kind::Broken, .. }) => None,
+                current => current?,
+            },
         };
         Ok((current.is_some() && [Some(image.manifest), image.index].contains(&current)).then_some(image))
     }
@@ -217,8 +344,12 @@ impl Pull<'_> {
         for layer in there {
             self.progress.present(&layer.blob.digest);
         }
+        self.begun.borrow_mut().extend(missing.iter().map(|layer| layer.blob.digest));
+        let publisher = Publisher::new(missing.len());
         let fetches = missing.into_iter().map(|layer| layer::fetch(client, self.store, layer, self.progress));
-        stream::iter(fetches).buffer_unordered(LAYERS_AT_ONCE).try_collect().await
+        let coming = stream::iter(fetches).buffer_unordered(LAYERS_AT_ONCE);
+        let publishing = coming.map(async |draft| publisher.publish(draft?).await);
+        publishing.buffer_unordered(LAYERS_LIMIT).try_collect().await
     }
 
     /// Bytes unpacked; a layer that the image stacks twice is there once.
@@ -233,6 +364,19 @@ impl Pull<'_> {
             self.store.put_blob(blob)?;
         }
         self.store.publish_image(image)
+    }
+}
+
+/// Why no place would do.
+struct Failed {
+    /// What has come is worth keeping for another try.
+    may_go_on: bool,
+    cause: anyhow::Error,
+}
+
+impl Failed {
+    fn for_good(cause: anyhow::Error) -> Failed {
+        Failed { may_go_on: false, cause }
     }
 }
 

@@ -56,12 +56,57 @@ const FORMS: &str = "names look like ubuntu, ubuntu:24.04 or registry.example.co
 pub fn parse(text: &str) -> Result<Named> {
     match split(text) {
         Ok(named) => Ok(named),
+        Err(_) if is_of_transport(text) => Err(of_transport(text)),
         Err(reason) => {
             let shown: String = text.chars().take(80).collect();
             Err(anyhow!("{shown:?} is not an image name: {}", reason.what))
                 .hint(reason.hint.unwrap_or_else(|| FORMS.to_owned()))
         }
     }
+}
+
+/// Whether `name` says a tag or a digest. Pure.
+pub fn has_target(name: &str) -> bool {
+    let name = name.strip_prefix("docker://").unwrap_or(name);
+    name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']))
+}
+
+/// Whether `tag` is one. Pure.
+pub fn is_tag(tag: &str) -> bool {
+    check_tag(tag).is_ok()
+}
+
+/// Where images can be besides registries (containers-transports(5)).
+const TRANSPORTS: [&str; 9] = [
+    "containers-storage",
+    "dir",
+    "docker-archive",
+    "docker-daemon",
+    "oci",
+    "oci-archive",
+    "ostree",
+    "sif",
+    "tarball",
+];
+
+/// Whether `name` begins with a transport other than docker://. Pure.
+pub fn is_of_transport(name: &str) -> bool {
+    name.split_once(':').is_some_and(|(transport, _)| TRANSPORTS.contains(&transport))
+}
+
+/// That it does.
+pub fn of_transport(name: &str) -> anyhow::Error {
+    let (transport, rest) = name.split_once(':').unwrap_or((name, ""));
+    let shown: String = name.chars().take(80).collect();
+    // `docker-archive:PATH:NAME`, `oci:PATH:NAME`.
+    let path: String = rest.split(':').next().unwrap_or(rest).chars().take(200).collect();
+    let hint = match transport {
+        "oci-archive" | "docker-archive" | "oci" | "dir" => format!("ctr load -i {path}"),
+        _ => format!("skopeo copy {shown} oci-archive:FILE, then ctr load -i FILE"),
+    };
+    let Err(error) =
+        Err::<std::convert::Infallible, _>(anyhow!("{shown:?} is in no registry, and {transport}: is not read")).hint(hint);
+    error
 }
 
 impl Reference {

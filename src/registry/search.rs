@@ -6,7 +6,7 @@ use super::{
     client::Client,
     connector::Connector,
     failure::{Failure, broken},
-    reference::{DOCKER_HUB, Named, Reference, Target, parse},
+    reference::{DOCKER_HUB, Named, Reference, Target, is_tag, parse},
     registries::Source,
     registries_files,
 };
@@ -80,9 +80,13 @@ pub fn tags(dirs: &Dirs, options: &PullOptions, name: &str, limit: usize) -> Res
     let source = registries_files::load(dirs)?.own(&reference)?;
     let connector = Connector::new(dirs, options);
     let client = connector.client(&source)?;
-    let list = list(&client, "tags/list", limit, |page: Tags| page.tags.unwrap_or_default(), &|_| true);
-    let tags = runtime()?.block_on(list).map_err(|failure| failure.cause);
+    let tags = runtime()?.block_on(tags_of(&client, limit)).map_err(|failure| failure.cause);
     Ok((reference.name(), tags.with_context(|| format!("list the tags of {}", reference.name()))?))
+}
+
+/// At most `limit` tags of the client's repository.
+pub async fn tags_of(client: &Client, limit: usize) -> Result<Vec<String>, Failure> {
+    list(client, "tags/list", limit, |page: Tags| page.tags.unwrap_or_default(), &is_tag).await
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

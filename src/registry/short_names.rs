@@ -14,6 +14,9 @@ use anyhow::{Context, Result, anyhow};
 /// # Errors
 /// The name is malformed, or short with several registries to search while `short-name-mode` asks for certainty.
 pub fn to_pull(name: &str, conf: &Registries) -> Result<Vec<Reference>> {
+    if reference::is_of_transport(name) {
+        return Err(reference::of_transport(name));
+    }
     let (path, target) = match reference::parse(name)? {
         Named::Full(reference) => return Ok(vec![reference]),
         Named::Short { path, target } => (path, target),

@@ -109,12 +109,14 @@ pub fn config(roots: Option<RootCertStore>, private: Private) -> Result<ClientCo
         verifier.pinned = private.authorities;
     }
     let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
-    match private.identity {
-        None => Ok(builder.with_no_client_auth()),
+    let mut config = match private.identity {
+        None => builder.with_no_client_auth(),
         Some((chain, key)) => {
-            builder.with_client_auth_cert(chain, key).context("use the client certificate in certs.d")
+            builder.with_client_auth_cert(chain, key).context("use the client certificate in certs.d")?
         }
-    }
+    };
+    config.alpn_protocols = ["h2", "http/1.1"].map(Into::into).to_vec();
+    Ok(config)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {

@@ -47,8 +47,8 @@ impl Store {
         }
         sweep.layers(&marks.layers)?;
         sweep.blobs(&marks.blobs)?;
-        // Nobody holds the store, so nobody works in tmp/.
-        for draft in entries(&self.directory("tmp"))? {
+        // Nobody holds the store, so nobody works in tmp/, and no blob is being received.
+        for draft in entries(&self.directory("tmp"))?.into_iter().chain(self.stale_partials()?) {
             sweep.trash(&draft);
         }
         // Unlinking takes long and concerns nobody.
@@ -211,7 +211,7 @@ fn unmarked(dir: &Path, marked: &HashSet<String>) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let list = || -> io::Result<_> { fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect() };
     list().with_context(|| format!("list {}", dir.display()))
 }

@@ -114,9 +114,19 @@ pub struct Blob {
 }
 
 impl Blob {
-    /// A blob to be written to the new `file`.
+    /// A blob to be written to `file`, behind what is there.
     pub fn new(expected: Expected, file: File) -> Blob {
         Blob { expected, file, hasher: Sha256::new(), length: 0 }
+    }
+
+    /// The next of those bytes that the file had already; none at their end.
+    pub fn received(&mut self) -> Result<Vec<u8>> {
+        let mut chunk = Vec::with_capacity(BUFFER_SIZE);
+        let read = (&self.file).take(BUFFER_SIZE as u64).read_to_end(&mut chunk);
+        read.with_context(|| format!("read {}", self.name()))?;
+        self.hasher.update(&chunk);
+        self.length += chunk.len() as u64;
+        Ok(chunk)
     }
 
     /// Its next bytes.

@@ -2,7 +2,7 @@
 //! whole, by one rename, when everything about it has been verified and written to disk.
 
 use super::{
-    Compression, Digest, Hold, Store, delete_tree,
+    Compression, Digest, Hold, Partial, Store, delete_tree,
     disk::ByErrno,
     ingest::{self, Blob},
     unpack::{Policy, Unpacked},
@@ -17,7 +17,10 @@ use std::{
     fs::{self, DirBuilder, File},
     os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
-    sync::mpsc::{SyncSender, sync_channel},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -76,6 +79,7 @@ pub struct LayerIngest {
     blob: Blob,
     worker: Worker,
     draft: Draft,
+    partial: Option<Partial>,
     hold: Hold,
 }
 
@@ -92,6 +96,7 @@ pub struct LayerDraft {
     store: Store,
     unpacked: Unpacked,
     draft: Draft,
+    partial: Option<Partial>,
     _hold: Hold,
 }
 
@@ -118,13 +123,27 @@ impl Store {
         self.receive(source.into())
     }
 
+    /// The same for a layer whose blob is ours to receive, and may be here in part: [`LayerIngest::replay`] comes first.
+    pub fn ingest_partial(&self, source: LayerSource, partial: Partial) -> Result<LayerIngest> {
+        self.begin(source.into(), Some(partial))
+    }
+
     /// Begin to take in a layer: starts two threads.
     pub fn receive(&self, expected: Expected) -> Result<LayerIngest> {
+        self.begin(expected, None)
+    }
+
+    fn begin(&self, expected: Expected, partial: Option<Partial>) -> Result<LayerIngest> {
         let hold = self.hold()?;
         let policy = Policy::of_process()?;
         let draft = Draft::make(self.draft_path()?).hint_by_errno()?;
-        let blob = draft.0.join("blob");
-        let blob = File::create_new(&blob).with_context(|| format!("make {}", blob.display()))?;
+        let blob = match &partial {
+            Some(partial) => partial.file()?,
+            None => {
+                let path = draft.blob();
+                File::create_new(&path).with_context(|| format!("make {}", path.display())).hint_by_errno()?
+            }
+        };
         let blob = Blob::new(expected, blob);
         let root = draft.open_root()?;
         let (chunks, queue) = sync_channel(CHUNKS);
@@ -133,17 +152,36 @@ impl Store {
             .spawn(move || ingest::ingest(&expected, queue, root, &policy))
             .context("start a thread")?;
         let worker = Worker { chunks: Some(chunks), thread: Some(thread) };
-        Ok(LayerIngest { store: self.clone(), expected, blob, worker, draft, hold })
+        Ok(LayerIngest { store: self.clone(), expected, blob, worker, draft, partial, hold })
     }
 }
 
 impl LayerIngest {
+    /// Take what an earlier process has received, until it is `abandoned`.
+    ///
+    /// # Errors
+    /// As those of [`LayerIngest::push`].
+    pub fn replay(&mut self, abandoned: &AtomicBool) -> Result<()> {
+        while !abandoned.load(Ordering::Relaxed) {
+            let chunk = self.blob.received()?;
+            if chunk.is_empty() {
+                break;
+            }
+            self.pass_on(chunk)?;
+        }
+        Ok(())
+    }
+
     /// The next bytes of the blob. Waits while unpacking lags behind.
     ///
     /// # Errors
     /// What has gone wrong since, in any stage.
     pub fn push(&mut self, chunk: Vec<u8>) -> Result<()> {
         self.blob.take(&chunk).hint_by_errno()?;
+        self.pass_on(chunk)
+    }
+
+    fn pass_on(&mut self, chunk: Vec<u8>) -> Result<()> {
         if chunk.is_empty() || self.worker.chunks.as_ref().is_some_and(|chunks| chunks.send(chunk).is_ok()) {
             return Ok(());
         }
@@ -163,8 +201,8 @@ impl LayerIngest {
         // The cause, if there is one, of whatever else went wrong.
         let (blob, size) = self.blob.verify()?;
         let (unpacked, diff_id) = unpacked?;
-        let (compression, LayerIngest { store, draft, hold, .. }) = (self.expected.compression, self);
-        Ok(LayerDraft { blob, size, compression, diff_id, store, unpacked, draft, _hold: hold })
+        let (compression, LayerIngest { store, draft, partial, hold, .. }) = (self.expected.compression, self);
+        Ok(LayerDraft { blob, size, compression, diff_id, store, unpacked, draft, partial, _hold: hold })
     }
 }
 
@@ -176,23 +214,33 @@ impl LayerDraft {
 
     /// Let the layer and its blob appear in the store. Fine if another process has published them meanwhile.
     pub fn publish(self) -> Result<()> {
-        self.rename().with_context(|| format!("publish layer {}", self.diff_id)).hint_by_errno()
+        LayerDraft::publish_all(vec![self])
     }
 
-    /// The contents reach the disk before the names; the names do when an image is published that needs them.
-    fn rename(&self) -> Result<()> {
-        let draft = &self.draft.0;
-        let layer = draft.join("layer");
-        fs::write(layer.join("size"), self.unpacked.size.to_string())?;
-        syncfs(File::open(draft)?)?;
-        match fs::rename(&layer, self.store.layer_dir(&self.diff_id.hex())).map_err(|e| {
-            let errno = Errno::from_io_error(&e);
-            (errno, e)
-        }) {
-            Err((Some(Errno::NOTEMPTY | Errno::EXIST), _)) => {}
-            renamed => renamed.map_err(|(_, e)| e)?,
+    /// The same for several, with one wait for the disk. The contents reach it before the names; the names do when an image
+    /// is published that needs them.
+    pub fn publish_all(drafts: Vec<LayerDraft>) -> Result<()> {
+        let Some(first) = drafts.first() else { return Ok(()) };
+        for draft in &drafts {
+            let path = draft.draft.layer().join("size");
+            let written = fs::write(&path, draft.unpacked.size.to_string());
+            written.with_context(|| format!("write {}", path.display())).hint_by_errno()?;
         }
-        Ok(fs::rename(draft.join("blob"), self.store.blob_path(&self.blob.hex()))?)
+        let sync = || Ok(syncfs(File::open(&first.draft.0)?)?);
+        sync().and_then(|()| drafts.iter().try_for_each(LayerDraft::rename)).hint_by_errno()
+    }
+
+    fn rename(&self) -> Result<()> {
+        let rename = || {
+            let place = self.store.layer_dir(&self.diff_id.hex());
+            match fs::rename(self.draft.layer(), place).map_err(|e| (Errno::from_io_error(&e), e)) {
+                Err((Some(Errno::NOTEMPTY | Errno::EXIST), _)) => {}
+                renamed => renamed.map_err(|(_, e)| e)?,
+            }
+            let blob = self.partial.as_ref().map_or_else(|| self.draft.blob(), |partial| partial.path().to_owned());
+            fs::rename(blob, self.store.blob_path(&self.blob.hex()))
+        };
+        rename().with_context(|| format!("publish layer {}", self.diff_id))
     }
 }
 
@@ -226,6 +274,14 @@ impl Draft {
             make_private(&dir).with_context(|| format!("make directory {}", dir.display()))?;
         }
         Ok(draft)
+    }
+
+    fn blob(&self) -> PathBuf {
+        self.0.join("blob")
+    }
+
+    fn layer(&self) -> PathBuf {
+        self.0.join("layer")
     }
 
     pub(super) fn root(&self) -> PathBuf {

@@ -56,7 +56,7 @@ impl Store {
 
     /// Where root file systems are mounted: one place for all, since each start has a mount namespace of its own.
     pub fn mount_point(&self) -> PathBuf {
-        self.dirs.data.join(LAST)
+        self.dirs.data.join(MOUNT)
     }
 
     /// A directory that nobody looks into from inside a container that is being made: it can mount there what it shows in
@@ -131,10 +131,11 @@ fn lock(path: &Path, operation: FlockOperation) -> Result<Option<Hold>> {
     }
 }
 
-const DIRECTORIES: [&str; 9] =
-    ["blobs", "blobs/sha256", "layers", "images", "containers", "names", "tmp", "trash", "skeleton"];
+const DIRECTORIES: [&str; 10] =
+    ["blobs", "blobs/sha256", "layers", "images", "containers", "names", "tmp", "trash", "skeleton", MOUNT];
+const MOUNT: &str = "skeleton/mount";
 /// The one that earlier builds did not make, so that theirs gets it too.
-const LAST: &str = "skeleton/mount";
+const LAST: &str = "blobs/partial";
 
 pub(super) fn random_name() -> Result<String> {
     let mut bytes = [0; 8];
@@ -187,9 +188,9 @@ mod tests {
     #[test]
     fn a_store_of_an_earlier_build_gets_what_it_lacks() {
         let (_temp, store) = test_store();
-        fs::remove_dir(store.mount_point()).unwrap();
+        fs::remove_dir(store.directory(LAST)).unwrap();
         Store::open(store.dirs().clone()).unwrap();
-        assert!(store.mount_point().is_dir());
+        assert!(store.directory(LAST).is_dir());
     }
 
     #[test]
