@@ -55,24 +55,29 @@ fn a_killed_pull_is_cleaned_up_by_a_later_one() {
     assert_eq!(ctr.store(), before);
 }
 
+/// A store on a tmpfs that is too small for the image, at whichever step: nothing stays, and with more space the same works.
 #[test]
-fn a_full_disk_is_one_error_and_leaves_the_store_usable() {
+fn a_full_disk_is_one_error_and_gives_the_space_back() {
     if !rustix::process::getuid().is_root() {
         return;
     }
     let (ctr, faults, _) = ground(User::Rootless, "bad/full:latest");
-    // A mount namespace of its own, where the store lies on a tmpfs that is too small for the image.
     let Some((uid, gid)) = ctr.user().ids() else { return };
+    // A mount namespace of its own.
     let script = format!(
-        "mount -t tmpfs -o size=2m,mode=700,uid={uid},gid={gid} none {data} && \
-         exec setpriv --reuid={uid} --regid={gid} --clear-groups \"$@\"",
+        "mount -t tmpfs -o $1,mode=700,uid={uid},gid={gid} none {data}; shift; \
+         as_user() {{ setpriv --reuid={uid} --regid={gid} --clear-groups \"$@\"; echo status $?; }}; as_user \"$@\"; \
+         cd {data}; find layers tmp blobs images -mindepth 1 ! -name sha256 ! -name partial; \
+         mount -o remount,size=64m,nr_inodes=10k {data}; as_user \"$@\"",
         data = ctr.data().display()
     );
-    let wrapper = ["unshare", "--mount", "sh", "-c", &script, "sh"];
-    let output =
-        ctr.outside(&wrapper, &["pull", "-q", &faults.name("bad/full")]).output().expect("start unshare");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(125), "{stderr}");
-    assert_eq!(stderr.lines().filter(|line| line.starts_with("error:")).count(), 1, "{stderr}");
-    assert!(stderr.contains("space") && stderr.contains("hint: "), "{stderr}");
+    for options in ["size=100k", "size=800k", "size=2m", "size=3m", "size=5m", "nr_inodes=26", "nr_inodes=30"] {
+        let wrapper = ["unshare", "--mount", "sh", "-c", &script, "sh", options];
+        let output = ctr.outside(&wrapper, &["pull", "-q", &faults.name("bad/full")]).output().expect("start unshare");
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let lines: Vec<_> = stdout.lines().collect();
+        assert!(lines.len() == 3 && lines[0] == "status 125" && lines[2] == "status 0", "{options}:\n{stdout}\n{stderr}");
+        assert_eq!(stderr.lines().filter(|line| line.starts_with("error:")).count(), 1, "{options}: {stderr}");
+        assert!(stderr.contains("space") && stderr.contains("hint: "), "{options}: {stderr}");
+    }
 }

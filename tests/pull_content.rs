@@ -2,8 +2,8 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, process::Stdio};
-use support::{Compression, Ctr, Faults, Flavour, Layer, Registry, TestImage, User, ids, index, layer, tiny};
+use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, process::{Command, Stdio}};
+use support::{Compression, Ctr, Faults, Flavour, Layer, Registry, TestImage, User, ids, index, layer, noise, tiny};
 
 #[test]
 fn both_flavours_and_every_compression() {
@@ -24,6 +24,76 @@ fn both_flavours_and_every_compression() {
             assert!(read == text, "{name}: {} of {} bytes", read.len(), text.len());
         }
     }
+}
+
+/// What follows a layer's frames in zstd:chunked: its table of contents and where that is, in frames to be skipped.
+#[test]
+fn zstd_chunked_as_podman_and_as_others_write_it() {
+    let registry = Registry::plain();
+    let skippable = |number: u8, length: usize| {
+        let mut frame = vec![0x50 | number, 0x2a, 0x4d, 0x18];
+        frame.extend((length as u32).to_le_bytes());
+        frame.extend(noise(9, length));
+        frame
+    };
+    let behind = [skippable(1, 3000), skippable(0, 64), skippable(15, 0)].concat();
+    let text = "chunked".repeat(50_000);
+    let made = Layer::new(Compression::Zstd).file("file", &text).behind(behind);
+    let image = TestImage::new([made]).push(registry, "chunked/made:latest");
+    let ctr = Ctr::new(User::Rootless);
+    ctr.registries(&registry.as_docker_hub());
+    ctr.run(["pull", "-q", &registry.name("chunked/made")]).ok();
+    assert_eq!(fs::read_to_string(layer(&ctr, &image, 0).join("file")).expect("the file"), text);
+    // Behind it nothing but such frames may come.
+    let made = Layer::new(Compression::Zstd).file("file", "x").behind(b"more".to_vec());
+    TestImage::new([made]).push(registry, "chunked/bad:latest");
+    ctr.run(["pull", "-q", &registry.name("chunked/bad")]).fails("decompress");
+}
+
+/// What Podman itself makes: many frames, with a window of 32 MiB.
+#[test]
+fn zstd_chunked_of_podman() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let registry = Registry::plain();
+    let dir = tempfile::tempdir_in("/var/tmp").expect("make a directory");
+    let root = dir.path().join("root");
+    fs::create_dir(&root).expect("make a directory");
+    for number in 0..8u8 {
+        fs::write(root.join(number.to_string()), noise(number.into(), 200_000)).expect("write a file");
+    }
+    let target = registry.name("chunked/podman:latest");
+    let script = "p() { podman --root \"$1/s\" --runroot \"$1/r\" --storage-driver vfs \"${@:2}\"; }; set -e
+        tar -C \"$1/root\" -c . | p \"$1\" import - chunked:1
+        p \"$1\" push --tls-verify=false --compression-format=zstd:chunked chunked:1 \"docker://$2\"
+        p \"$1\" rmi -a -f";
+    let dir_text = dir.path().display().to_string();
+    let output = Command::new("bash").args(["-c", script, "bash", &dir_text, &target]).output().expect("start bash");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let ctr = Ctr::new(User::Rootless);
+    ctr.registries(&registry.as_docker_hub());
+    ctr.run(["pull", "-q", &target]).ok();
+    let blobs = ctr.data().join("blobs/sha256");
+    let manifest = ctr.list("blobs/sha256").into_iter().map(|blob| fs::read(blobs.join(blob)).expect("a blob"));
+    let is_chunked = |blob: Vec<u8>| String::from_utf8_lossy(&blob).contains("io.containers.zstd-chunked");
+    assert!(manifest.into_iter().any(is_chunked), "Podman made it zstd:chunked");
+    let layers = ctr.list("layers");
+    let file = ctr.data().join("layers").join(&layers[0]).join("fs/7");
+    assert!(fs::read(file).expect("the file") == noise(7, 200_000));
+}
+
+/// gzip in several members, as pigz -i, estargz and concatenation make it.
+#[test]
+fn gzip_of_several_members() {
+    let registry = Registry::plain();
+    let empty = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let made = Layer::new(Compression::Gzip).file("file", "in the first").behind([empty, empty].concat());
+    let image = TestImage::new([made]).push(registry, "members:latest");
+    let ctr = Ctr::new(User::Rootless);
+    ctr.registries(&registry.as_docker_hub());
+    ctr.run(["pull", "-q", &registry.name("members")]).ok();
+    assert_eq!(fs::read_to_string(layer(&ctr, &image, 0).join("file")).expect("the file"), "in the first");
 }
 
 #[test]

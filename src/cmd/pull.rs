@@ -13,7 +13,7 @@ use crate::{
     storage::{Image, Store},
 };
 use anyhow::{Result, anyhow};
-use std::{os::fd::BorrowedFd, time::Duration};
+use std::time::Duration;
 
 /// Pull images from registries
 #[derive(clap::Args, Debug)]
@@ -64,18 +64,18 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     // Here: the caller's own process, no thread yet. Inside: root of the user namespace that owns the layers' files, with
     // the caller's network; tokio and all threads live and end there.
     interrupt.run_inside(&Mapping::detect(), |interrupt| {
-        let pulled = all(&store, args, &options, interrupt);
+        let progress = progress::choose(args.quiet);
+        let puller = Puller::new(&store, &options, progress.as_ref(), Some(interrupt))?;
+        let pulled = all(&store, args, &puller);
         // Whole layers of an image that failed, and what a pull that was killed has left.
-        let collected = store.collect_garbage();
+        let collected = store.collect_garbage_but(&puller.wanted_again());
         pulled.and(collected.map(drop))
     })?;
     Ok(0)
 }
 
 /// One that fails doesn't keep the others from being pulled.
-fn all(store: &Store, args: &Args, options: &PullOptions, interrupt: BorrowedFd<'_>) -> Result<()> {
-    let progress = progress::choose(args.quiet);
-    let puller = Puller::new(store, options, progress.as_ref(), Some(interrupt))?;
+fn all(store: &Store, args: &Args, puller: &Puller<'_>) -> Result<()> {
     let mut outcome = Ok(());
     let mut heed = |pulled: Result<()>| match pulled {
         Err(failure) if failure.is::<Interrupted>() => Err(failure),
@@ -87,7 +87,7 @@ fn all(store: &Store, args: &Args, options: &PullOptions, interrupt: BorrowedFd<
         Ok(()) => Ok(()),
     };
     let pull = |name: &str| -> Result<()> {
-        let image = one(&puller, name, args.policy)?;
+        let image = one(puller, name, args.policy)?;
         events::image(store, "pull", &image.reference, &image.config);
         output::line(image.config.hex())
     };

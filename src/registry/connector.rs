@@ -91,7 +91,10 @@ impl<'a> Connector<'a> {
                 Err(why) => attempt.error(why),
             }
         });
-        let builder = reqwest::Client::builder();
+        let mut builder = reqwest::Client::builder();
+        if hop::is_local(registry) || no_proxy_at_all() {
+            builder = builder.no_proxy();
+        }
         stall
             .into_iter()
             .fold(builder, reqwest::ClientBuilder::read_timeout)
@@ -118,4 +121,10 @@ impl<'a> Connector<'a> {
         let bases = ["/etc/docker".into(), "/etc/containers".into(), user];
         bases.iter().chain(&home).map(|base| base.join("certs.d").join(registry)).collect()
     }
+}
+
+/// `NO_PROXY=*`, which reqwest doesn't know for addresses.
+fn no_proxy_at_all() -> bool {
+    let all = |variable| env::var(variable).is_ok_and(|list| list.split(',').any(|entry| entry.trim() == "*"));
+    all("NO_PROXY") || all("no_proxy")
 }

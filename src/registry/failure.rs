@@ -5,7 +5,7 @@ use crate::error::Explain;
 use anyhow::anyhow;
 use reqwest::StatusCode;
 use rustls::AlertDescription as Alert;
-use std::{convert::Infallible, error::Error as _, io, time::Duration};
+use std::{convert::Infallible, env, error::Error as _, io, time::Duration};
 
 /// One failed exchange with a registry.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub fn transport(error: reqwest::Error, host: &str) -> Failure {
     if error.is_timeout() && error.is_connect() {
         let hint =
             format!("check the address, the network and a firewall or proxy: curl -v https://{host}/v2/");
-        return failure(Kind::Unreachable, format!("{host} does not answer"), hint);
+        return failure(Kind::Unreachable, format!("{host} does not answer"), beside_proxy(hint));
     }
     if error.is_timeout() {
         let hint = "check the network and run the command again: what was received is kept until it ends";
@@ -89,7 +89,7 @@ pub fn transport(error: reqwest::Error, host: &str) -> Failure {
             && cause.kind() == io::ErrorKind::ConnectionRefused
         {
             let hint = format!("is the registry running, and is the port right? curl -v https://{host}/v2/");
-            return failure(Kind::Unreachable, format!("{host} refuses the connection"), hint);
+            return failure(Kind::Unreachable, format!("{host} refuses the connection"), beside_proxy(hint));
         }
         source = cause.source();
     }
@@ -98,11 +98,17 @@ pub fn transport(error: reqwest::Error, host: &str) -> Failure {
     }
     let what = if deepest.is_empty() { error.to_string() } else { deepest };
     let kind = if error.is_connect() { Kind::Unreachable } else { Kind::Passing(None) };
-    failure(
-        kind,
-        format!("connection to {host}: {what}"),
-        format!("check the network: curl -v https://{host}/v2/"),
-    )
+    let hint = beside_proxy(format!("check the network: curl -v https://{host}/v2/"));
+    failure(kind, format!("connection to {host}: {what}"), hint)
+}
+
+/// `hint`, and which proxy may be meant by what went wrong.
+fn beside_proxy(hint: String) -> String {
+    let variables = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    match variables.into_iter().find(|variable| env::var_os(variable).is_some_and(|value| !value.is_empty())) {
+        Some(variable) => format!("{hint}; the way there is the proxy of {variable}, unless NO_PROXY names the host"),
+        None => hint,
+    }
 }
 
 /// `status` in place of content. `told` is what the registry says about it, `name` the image's without tag.
@@ -127,6 +133,7 @@ pub fn refused(status: StatusCode, after: Option<Duration>, told: &str, host: &s
             let hint = format!("wait, or pull with an account at {host}: --creds USER:PASSWORD");
             failure(Kind::Passing(after), format!("{host} limits the rate of requests ({code}{said})"), hint)
         }
+        300..=399 => broken(anyhow!("{host} redirects where we don't follow ({code}{said})")),
         408 | 500.. => {
             let hint = "the fault is the registry's: try again later, or set up a mirror in registries.conf";
             failure(Kind::Passing(after), format!("{host} fails ({code}{said})"), hint)

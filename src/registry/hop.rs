@@ -25,6 +25,11 @@ pub fn allowed(from: &Url, to: &Url) -> Result<(), &'static str> {
     if near { Ok(()) } else { Err("it would lead to a service of this machine or of its cloud") }
 }
 
+/// Whether `host[:port]` is this machine itself, which is reached through no proxy.
+pub fn is_local(host: &str) -> bool {
+    Url::parse(&format!("https://{host}/")).is_ok_and(|url| reach(&url) == Reach::Machine)
+}
+
 /// Who can connect to a host.
 #[derive(PartialEq, Eq)]
 enum Reach {

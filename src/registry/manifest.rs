@@ -26,6 +26,9 @@ pub const ACCEPT: [&str; 4] = [
     IMAGE_MANIFEST_LIST_MEDIA_TYPE,
 ];
 
+/// Configs of images; a manifest with any other is of an artifact.
+const CONFIGS: [&str; 2] = [IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE];
+
 /// One of the two things a tag can point to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Document {
@@ -164,7 +167,8 @@ fn index(entries: Vec<ImageIndexEntry>) -> Result<Document> {
     let mut offers = Vec::with_capacity(entries.len());
     for entry in entries {
         // Signatures, attestations and other company that an image may keep.
-        if !ACCEPT.contains(&entry.media_type.as_str()) {
+        let artifact = entry.artifact_type.as_deref().is_some_and(|kind| !CONFIGS.contains(&kind));
+        if artifact || !ACCEPT.contains(&entry.media_type.as_str()) {
             continue;
         }
         let platform = entry.platform.map(|platform| {
@@ -180,7 +184,7 @@ fn image(config: Option<OciDescriptor>, layers: Vec<OciDescriptor>) -> Result<Do
     let Some(config) = config else {
         bail!("the manifest has no config");
     };
-    if ![IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE].contains(&config.media_type.as_str()) {
+    if !CONFIGS.contains(&config.media_type.as_str()) {
         bail!("this is an artifact of type {}, not an image to run", shown(&config.media_type));
     }
     if layers.len() > LAYERS_LIMIT {

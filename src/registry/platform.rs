@@ -50,6 +50,13 @@ impl Platform {
         &self.architecture
     }
 
+    /// This, with the variant of `offer` (an entry of an index) where the image itself says none.
+    pub fn refined(self, offer: Option<&Platform>) -> Platform {
+        let same = |offer: &&Platform| (&offer.os, &offer.architecture) == (&self.os, &self.architecture);
+        let variant = offer.filter(same).and_then(|offer| offer.variant.clone());
+        Platform { variant: self.variant.or(variant), ..self }
+    }
+
     /// How far `offered` is from what is wanted: 0 is exact; `None` can't run here. A lower level of the same
     /// architecture runs (arm/v6 on arm/v7, amd64 on amd64/v3).
     pub fn distance(&self, offered: &Platform) -> Option<u32> {

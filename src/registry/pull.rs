@@ -72,6 +72,7 @@ impl<'a> Puller<'a> {
             connector: Connector::new(store.dirs(), options),
             clients: RefCell::default(),
             begun: RefCell::default(),
+            wanted_again: RefCell::default(),
         };
         Ok(Puller { runtime, pull, interrupt })
     }
@@ -107,6 +108,11 @@ impl<'a> Puller<'a> {
         self.run(self.pull.tags(name, &places))
     }
 
+    /// Blobs of pulls that have failed or were interrupted, but not for good.
+    pub fn wanted_again(&self) -> Vec<Digest> {
+        [self.pull.wanted_again.take(), self.pull.begun.take()].concat()
+    }
+
     fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         self.runtime.block_on(async {
             tokio::select! {
@@ -134,8 +140,10 @@ struct Pull<'a> {
     connector: Connector<'a>,
     /// By repository.
     clients: RefCell<HashMap<String, Rc<Client>>>,
-    /// Blobs of layers that this pull has asked for.
+    /// Blobs of layers that the current pull has asked for.
     begun: RefCell<Vec<Digest>>,
+    /// Those of pulls that failed and may succeed another time.
+    wanted_again: RefCell<Vec<Digest>>,
 }
 
 /// The manifest that was chosen.
@@ -143,16 +151,18 @@ struct Chosen {
     index: Option<Received>,
     received: Received,
     manifest: Manifest,
+    /// As the index says.
+    platform: Option<Platform>,
 }
 
 impl Pull<'_> {
     async fn try_all(&self, name: &str, places: &[Reference]) -> Result<Image> {
-        self.begun.borrow_mut().clear();
         let outcome = self.at_first(name, places, async |place, source| self.fetch_from(place, source).await).await;
-        if let Err(failed) = &outcome
-            && !failed.may_go_on
-        {
-            self.begun.borrow().iter().for_each(|blob| self.store.forget_partial(blob));
+        let begun = self.begun.take();
+        match &outcome {
+            Ok(_) => {}
+            Err(failed) if failed.may_go_on => self.wanted_again.borrow_mut().extend(begun),
+            Err(_) => begun.iter().for_each(|blob| self.store.forget_partial(blob)),
         }
         outcome.map_err(|failed| failed.cause)
     }
@@ -212,7 +222,7 @@ impl Pull<'_> {
         }
         let chosen = self.manifest(&client, target).await?;
         let (bytes, config) = self.config(&client, &chosen.manifest).await?;
-        let platform = self.check_platform(&config)?;
+        let platform = self.check_platform(config.platform.clone().refined(chosen.platform.as_ref()))?;
         let layers = distinct(&chosen.manifest, &config);
         self.layers(&client, &layers).await?;
         let image = Image {
@@ -269,6 +279,7 @@ impl Pull<'_> {
         let mut index = None;
         let mut target = target.clone();
         let mut declared = None;
+        let mut platform = None;
         for _ in 0..=INDEX_DEPTH {
             let received = client.manifest(&target, MANIFEST_LIMIT).await?;
             let length = received.bytes.len() as u64;
@@ -282,12 +293,13 @@ impl Pull<'_> {
             let document = manifest::parse(&received.bytes, received.content_type.as_deref());
             match document.with_context(|| format!("manifest {}", received.digest)).map_err(broken)? {
                 Document::Image(manifest) => {
-                    return Ok(Chosen { index, received, manifest });
+                    return Ok(Chosen { index, received, manifest, platform });
                 }
                 Document::Index(offers) => {
                     let offer = manifest::choose(&offers, wanted).map_err(broken)?;
                     target = Target::Digest(offer.content.digest);
                     declared = Some(offer.content.size);
+                    platform = offer.platform.clone().or(platform);
                     index = index.or(Some(received));
                 }
             }
@@ -316,10 +328,9 @@ impl Pull<'_> {
         Ok((bytes, config))
     }
 
-    fn check_platform(&self, config: &Config) -> Result<String, Failure> {
-        let found = &config.platform;
+    fn check_platform(&self, found: Platform) -> Result<String, Failure> {
         match &self.wanted {
-            Some(wanted) if wanted.distance(found).is_none() => {
+            Some(wanted) if wanted.distance(&found).is_none() => {
                 let what = format!("the image has no platform {wanted}, only {found}");
                 return Err(failure::failure(
                     Kind::Broken,
@@ -327,7 +338,7 @@ impl Pull<'_> {
                     format!("choose it with --platform {found}"),
                 ));
             }
-            None if Platform::host().distance(found).is_none() => {
+            None if Platform::host().distance(&found).is_none() => {
                 self.progress
                     .note(&format!("the image is made for {found}, this machine is {}", Platform::host()));
             }

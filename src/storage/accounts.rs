@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fs, io::ErrorKind};
 pub struct Accounts {
     /// By diff id, hex.
     pub layers: BTreeMap<String, u64>,
-    /// By digest, hex.
+    /// By digest, hex; those of which a part has come by `partial/` and that.
     pub blobs: BTreeMap<String, u64>,
     /// All records of images and of manifest lists together.
     pub records: u64,
@@ -34,9 +34,12 @@ impl Accounts {
 impl Store {
     /// Measure the store. What vanishes meanwhile counts as nothing. Inside the user namespace, where all files can be seen.
     pub fn measure(&self) -> Result<Accounts> {
+        let mut blobs = self.measure_each("blobs/sha256")?;
+        let partial = self.measure_each("blobs/partial")?.into_iter();
+        blobs.extend(partial.map(|(name, size)| (format!("partial/{name}"), size)));
         Ok(Accounts {
             layers: self.measure_each("layers")?,
-            blobs: self.measure_each("blobs/sha256")?,
+            blobs,
             records: self.measure_each("images")?.values().chain(self.measure_each("lists")?.values()).sum(),
             containers: self.measure_each("containers")?,
         })

@@ -36,6 +36,11 @@ impl Store {
     /// # Errors
     /// The first thing that could not be removed; everything else has been.
     pub fn collect_garbage(&self) -> Result<Freed> {
+        self.collect_garbage_but(&[])
+    }
+
+    /// The same, but `wanted` blobs are kept as if they had come in part: whoever pulls their image again goes on with them.
+    pub fn collect_garbage_but(&self, wanted: &[Digest]) -> Result<Freed> {
         // What names are gone stays gone, before what they named goes.
         sync_directory(&self.directory("images"))?;
         let Some(alone) = self.try_hold_alone()? else { return Ok(Freed { busy: true, ..Freed::default() }) };
@@ -45,6 +50,7 @@ impl Store {
             let removed = self.remove_record(reference);
             sweep.note(removed);
         }
+        self.keep_as_partial(wanted.iter().filter(|blob| !marks.blobs.contains(&blob.hex())))?;
         sweep.layers(&marks.layers)?;
         sweep.blobs(&marks.blobs)?;
         // Nobody holds the store, so nobody works in tmp/, and no blob is being received.

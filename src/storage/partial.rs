@@ -9,6 +9,7 @@ use rustix::{
 };
 use std::{
     fs::{self, File},
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,7 +18,7 @@ const PARTIAL: &str = "blobs/partial";
 /// So long a blob waits for somebody who wants the rest of it.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// And so many wait, the newest.
-const KEPT: usize = 32;
+const KEPT: usize = 128;
 
 /// A blob that is ours to receive. Dropped it stays for the next one, unless nothing has come.
 #[derive(Debug)]
@@ -74,6 +75,17 @@ impl Store {
             match format!("sha256:{name}").parse() {
                 Ok(blob) => self.forget_partial(&blob),
                 Err(_) => self.discard(&path)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Let blobs that no image needs wait for somebody who wants them again. The caller has the store alone.
+    pub(super) fn keep_as_partial<'a>(&self, blobs: impl Iterator<Item = &'a Digest>) -> Result<()> {
+        for blob in blobs {
+            match fs::rename(self.blob_path(&blob.hex()), self.directory(PARTIAL).join(blob.hex())) {
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                renamed => renamed.with_context(|| format!("keep blob {blob}"))?,
             }
         }
         Ok(())
@@ -206,7 +218,7 @@ mod tests {
         put("young", 23, b"x");
         store.collect_garbage().unwrap();
         assert_eq!(names(&store), 1);
-        for n in 0..40 {
+        for n in 0..KEPT + 8 {
             put(&n.to_string(), 1, b"x");
         }
         store.collect_garbage().unwrap();

@@ -24,6 +24,8 @@ pub enum Fault {
     Longer(usize),
     /// Another answer altogether: status line, headers, body.
     Answer(&'static str, Vec<(&'static str, String)>, Vec<u8>),
+    /// The connection is reset after this many bytes of the body.
+    Reset(usize),
     /// The body never ends; Content-Length is this, or missing.
     Endless(Option<u64>),
     /// The registry gets only so many bytes of the request's body, and keeps them; whoever sent it hears nothing.
@@ -165,6 +167,14 @@ impl Faults {
         self.shared.lock().bytes
     }
 
+    /// Block until `count` requests have come with this method and a path that contains `path`.
+    pub fn wait_asked(&self, method: &str, path: &str, count: usize) {
+        let asked = |state: &mut State| {
+            state.seen.iter().filter(|seen| seen.method == method && seen.path.contains(path)).count() < count
+        };
+        drop(self.shared.changed.wait_while(self.shared.lock(), asked).expect("no panic while held"));
+    }
+
     /// Block until `count` answers stand still.
     pub fn wait_stalled(&self, count: usize) {
         let stalled = self.shared.changed.wait_while(self.shared.lock(), |state| state.stalled < count);
@@ -217,6 +227,12 @@ impl Shared {
         match fault {
             None | Some(Fault::Answer(..) | Fault::Taken(_) | Fault::Broken(_)) => {}
             Some(Fault::Cut(bytes)) => return self.send(&mut client, head, &body[..bytes.min(whole)], whole),
+            Some(Fault::Reset(bytes)) => {
+                self.send(&mut client, head, &body[..bytes.min(whole)], whole)?;
+                // With no time to linger the rest is thrown away.
+                rustix::net::sockopt::set_socket_linger(&client, Some(std::time::Duration::ZERO))?;
+                return Ok(());
+            }
             Some(Fault::Stall(bytes)) => {
                 self.send(&mut client, head, &body[..bytes.min(whole)], whole)?;
                 self.lock().stalled += 1;
@@ -253,6 +269,7 @@ impl Shared {
             content_range: header("content-range"),
             authorization: header("authorization"),
         });
+        self.changed.notify_all();
         fault
     }
 

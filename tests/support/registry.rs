@@ -8,7 +8,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread,
 };
 
@@ -16,6 +16,8 @@ use std::{
 pub struct Registry {
     address: SocketAddr,
     dir: PathBuf,
+    /// Its access log.
+    log: Arc<(Mutex<Vec<String>>, Condvar)>,
     // Its standard input is a pipe: the shell around the registry cleans up when our end closes.
     _child: Mutex<Child>,
 }
@@ -126,6 +128,14 @@ impl Registry {
         head.get("location").expect("an upload's location").to_owned()
     }
 
+    /// Block until its access log has a line with `part`; that line.
+    pub fn wait_logged(&self, part: &str) -> String {
+        let found = |lines: &[String]| lines.iter().find(|line| line.contains(part)).cloned();
+        let lines = self.log.0.lock().expect("no panic while held");
+        let lines = self.log.1.wait_while(lines, |lines| found(lines).is_none()).expect("no panic while held");
+        found(&lines).expect("the line that was waited for")
+    }
+
     /// Upload a blob.
     pub fn put_blob(&self, repository: &str, bytes: &[u8]) {
         let _alone = pushing();
@@ -157,7 +167,7 @@ impl Registry {
         let config = dir.join("registry.yml");
         // `extra` continues the last section or opens another.
         let text = format!(
-            "version: 0.1\nlog: {{ level: info, accesslog: {{ disabled: true }} }}\n\
+            "version: 0.1\nlog: {{ level: info, accesslog: {{ disabled: false }} }}\n\
              storage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp:\n  addr: 127.0.0.1:0\n{}",
             storage.display(),
             extra(&dir)
@@ -168,11 +178,20 @@ impl Registry {
             .args(["-c", script, "sh"])
             .args([&config, &dir])
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("start docker-registry");
         let log = BufReader::new(child.stderr.take().expect("the registry's log"));
+        let accesses = BufReader::new(child.stdout.take().expect("the registry's accesses"));
+        let kept = Arc::<(Mutex<Vec<String>>, Condvar)>::default();
+        let keeping = kept.clone();
+        thread::spawn(move || {
+            for line in accesses.lines().map_while(Result::ok) {
+                keeping.0.lock().expect("no panic while held").push(line);
+                keeping.1.notify_all();
+            }
+        });
         let (found, listening) = mpsc::channel();
         thread::spawn(move || {
             let mut before = String::new();
@@ -193,7 +212,7 @@ impl Registry {
             .recv()
             .expect("the registry's log")
             .unwrap_or_else(|log| panic!("docker-registry:\n{log}"));
-        Registry { address: (Ipv4Addr::LOCALHOST, port).into(), dir, _child: Mutex::new(child) }
+        Registry { address: (Ipv4Addr::LOCALHOST, port).into(), dir, log: kept, _child: Mutex::new(child) }
     }
 }
 

@@ -1,5 +1,11 @@
 //! The ground of pulls that are to fail.
 
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
 use super::{Compression, Ctr, Fault, Faults, Layer, Outcome, Pushed, Registry, TestImage, User};
 
 /// An image manifest of the OCI.
@@ -31,13 +37,27 @@ pub fn ground(user: User, target: &str) -> (Ctr, Faults, Pushed) {
     (ctr, faults, image)
 }
 
-/// The pull fails with `about` in its error and leaves the store as it was.
+/// The pull fails with `about` in its error and leaves the store as it was, but for what a next one can go on with.
 #[track_caller]
 pub fn refused(ctr: &Ctr, name: &str, about: &str) -> Outcome {
-    let before = ctr.store();
+    let before = without_partials(ctr);
     let outcome = ctr.run(["pull", "-q", name]).fails(about);
-    assert_eq!(ctr.store(), before, "the store changed, {outcome}");
+    assert_eq!(without_partials(ctr), before, "the store changed, {outcome}");
     outcome
+}
+
+/// The store, but for blobs of which a part has come.
+pub fn without_partials(ctr: &Ctr) -> BTreeMap<PathBuf, String> {
+    let mut store = ctr.store();
+    store.retain(|path, _| path.parent() != Some(Path::new("blobs/partial")));
+    store
+}
+
+/// Bytes of each blob of which a part has come.
+pub fn partials(ctr: &Ctr) -> BTreeMap<String, u64> {
+    let names = ctr.list("blobs/partial").into_iter();
+    let length = |name: &str| fs::metadata(ctr.data().join("blobs/partial").join(name)).expect("a partial blob").len();
+    names.map(|name| (format!("sha256:{name}"), length(&name))).collect()
 }
 
 /// The same for each kind of user, with a blob or manifest that is always spoiled the same way.
