@@ -65,7 +65,7 @@ fn zstd_chunked_of_podman() {
     }
     let target = registry.name("chunked/podman:latest");
     let script = "p() { podman --root \"$1/s\" --runroot \"$1/r\" --storage-driver vfs \"${@:2}\"; }; set -e
-        tar -C \"$1/root\" -c . | p \"$1\" import - chunked:1
+        tar -C \"$1/root\" -b1 -c . | p \"$1\" import - chunked:1
         p \"$1\" push --tls-verify=false --compression-format=zstd:chunked chunked:1 \"docker://$2\"
         p \"$1\" rmi -a -f";
     let dir_text = dir.path().display().to_string();

@@ -208,3 +208,21 @@ fn no_tls_and_no_http() {
         assert_eq!(ctr.list("images"), [""; 0]);
     }
 }
+
+/// Who hangs up in the middle of our words over HTTP/2 is an error: SIGPIPE ends nobody but who prints for nobody.
+#[test]
+fn a_peer_that_hangs_up_is_an_error() {
+    let registry = Registry::mutual_tls();
+    tiny("pipe").push(Registry::plain(), "pipe:latest");
+    let ctr = Ctr::new(User::Rootless);
+    ctr.registries(&format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", registry.address()));
+    for _ in 0..8 {
+        ctr.run(["pull", "-q", "--retry=0", &registry.name("pipe")]).fails("127.0.0.1");
+    }
+    ctr.registries(&Registry::plain().as_docker_hub());
+    let (reader, writer) = std::io::pipe().expect("make a pipe");
+    drop(reader);
+    let status = ctr.command(["pull", "-q", &Registry::plain().name("pipe")]).stdout(writer).status();
+    let status = status.expect("start ctr");
+    assert!(status.code() != Some(0) && status.code() != Some(134), "{status}");
+}

@@ -1,13 +1,13 @@
 //! How verbs print: tables, sizes and times as Podman words them, YAML. Text of images and containers is hostile: it
 //! reaches a terminal without control characters.
 
-use crate::error::Explain;
+use crate::{error::Explain, sys::signal};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::{
     fmt::Write as _,
-    io::{Write as _, stdout},
+    io::{ErrorKind, Write as _, stdout},
 };
 
 /// Write `text` to stdout, as it is.
@@ -16,7 +16,11 @@ use std::{
 /// The disk behind it is full. (Where nobody reads on, SIGPIPE has ended us.)
 pub fn print(text: &str) -> Result<()> {
     let mut out = stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to standard output")
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+        signal::broken_output();
+    }
+    written.context("write to standard output")
 }
 
 /// Like [`print`], and a newline.

@@ -10,7 +10,7 @@ use super::{
     registries::Source,
     tls,
 };
-use crate::storage::Dirs;
+use crate::{storage::Dirs, sys::signal};
 use anyhow::{Context, Result};
 use reqwest::redirect::Policy;
 use rustls::RootCertStore;
@@ -33,6 +33,7 @@ pub struct Connector<'a> {
 impl<'a> Connector<'a> {
     /// Nothing is read or connected yet.
     pub fn new(dirs: &'a Dirs, options: &'a PullOptions) -> Connector<'a> {
+        signal::survive_broken_pipes();
         Connector { dirs, options, roots: OnceCell::new() }
     }
 

@@ -85,6 +85,11 @@ pub fn transport(error: reqwest::Error, host: &str) -> Failure {
         if let Some(tls) = tls_error(cause) {
             return tls_failure(tls, host);
         }
+        // h2 keeps nothing of an error but its words. An alert may come after the handshake (RFC 8446 section 4.6.2).
+        let alerts = [Alert::CertificateRequired, Alert::BadCertificate].map(rustls::Error::AlertReceived);
+        if let Some(alert) = alerts.iter().find(|alert| deepest.ends_with(&alert.to_string())) {
+            return tls_failure(alert, host);
+        }
         if let Some(cause) = cause.downcast_ref::<io::Error>()
             && cause.kind() == io::ErrorKind::ConnectionRefused
         {

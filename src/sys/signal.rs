@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// Send signal `number`, real-time ones included, to the process of `pidfd` (pidfd_send_signal(2)).
@@ -49,8 +50,26 @@ pub fn survive_the_file_size_limit() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
+/// A peer that hangs up is an error and ends nobody: not every write to a socket says MSG_NOSIGNAL.
+pub fn survive_broken_pipes() {
+    // SAFETY: SIG_IGN runs no code of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// Nobody reads what is printed: end as [`die_on_broken_pipe`] wanted, if it was called.
+pub fn broken_output() {
+    if DIES_ON_BROKEN_PIPE.load(Ordering::Relaxed) {
+        die_on_broken_pipe();
+        // SAFETY: no memory is passed; the signal's default ends this process.
+        unsafe { libc::raise(libc::SIGPIPE) };
+    }
+}
+
+static DIES_ON_BROKEN_PIPE: AtomicBool = AtomicBool::new(false);
+
 /// SIGPIPE ends this process again, as it does any program that prints (Rust ignores it at start).
 pub fn die_on_broken_pipe() {
+    DIES_ON_BROKEN_PIPE.store(true, Ordering::Relaxed);
     // SAFETY: SIG_DFL runs no code of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
