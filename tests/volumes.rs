@@ -229,6 +229,21 @@ fn a_volume_in_use_stays() {
 }
 
 #[test]
+fn the_system_prunes_and_resets_them_too() {
+    let ctr = Ctr::with_box(User::Rootless);
+    ctr.run(["volume", "create", "--label", "keep", "kept"]).ok();
+    ctr.run(["create", "--name", "c", "-v", "used:/x", "-v", "/anon", "box", "true"]).ok();
+    ctr.run(["volume", "create", "unused"]).ok();
+    ctr.run(["system", "prune", "-f", "--filter", "label!=keep"]).ok();
+    assert!(volumes(&ctr).contains(&"unused".to_owned()), "not without --volumes");
+    let said = ctr.run(["system", "prune", "-f", "--volumes", "--filter", "label!=keep"]).ok();
+    assert!(said.contains("Deleted Volumes") && volumes(&ctr) == ["kept"], "{said}");
+    ctr.run(["system", "check"]).ok();
+    ctr.run(["system", "reset", "-f"]).ok();
+    assert!(volumes(&ctr).is_empty());
+}
+
+#[test]
 fn shared_with_other_containers() {
     for &user in User::all() {
         let ctr = Ctr::with_box(user);

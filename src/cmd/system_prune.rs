@@ -6,6 +6,8 @@ use super::{
     image_filter::Filter as ImageFilter,
     image_prune, output, rm, rmi,
     run_args::takes_a_truth_value,
+    volume,
+    volume_filter::Filter as VolumeFilter,
 };
 use crate::{
     container::state::{self, Status},
@@ -46,6 +48,9 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let before = answer::ask(|| store.measure())?;
     let mut failures = rmi::Status::default();
     list("Deleted Containers", containers(&store, &args.filter, &mut failures)?)?;
+    if args.volumes {
+        list("Deleted Volumes", volumes(&store, &args.filter, &mut failures)?)?;
+    }
     let filters: Vec<_> = args.filter.iter().map(|both| both.image.clone()).collect();
     let images = image_prune::prune(&store, args.all, &filters, &mut failures)?;
     list("Deleted Images", images.iter().map(|id| id.hex()).collect())?;
@@ -85,6 +90,18 @@ fn containers(store: &Store, filters: &[Both], failures: &mut rmi::Status) -> Re
     Ok(gone)
 }
 
+fn volumes(store: &Store, filters: &[Both], failures: &mut rmi::Status) -> Result<Vec<String>> {
+    let filters: Vec<_> = filters.iter().map(|both| both.volume.clone()).collect();
+    let mut gone = Vec::new();
+    for volume in volume::unused(store, &filters)? {
+        match volume::remove_unused(store, &volume) {
+            Ok(removed) => gone.extend(removed.then(|| volume.name.to_string())),
+            failed => failures.note(failed.map(drop)),
+        }
+    }
+    Ok(gone)
+}
+
 fn list(heading: &str, what: Vec<String>) -> Result<()> {
     if what.is_empty() {
         return Ok(());
@@ -93,11 +110,12 @@ fn list(heading: &str, what: Vec<String>) -> Result<()> {
     what.iter().try_for_each(output::line)
 }
 
-/// One of the filters that containers and images have in common.
+/// One of the filters that containers, images and volumes have in common.
 #[derive(Clone, Debug)]
 struct Both {
     container: ContainerFilter,
     image: ImageFilter,
+    volume: VolumeFilter,
 }
 
 impl FromStr for Both {
@@ -105,6 +123,6 @@ impl FromStr for Both {
 
     fn from_str(text: &str) -> Result<Both> {
         let image_prune::PruneFilter(image) = text.parse()?;
-        Ok(Both { container: text.parse()?, image })
+        Ok(Both { container: text.parse()?, image, volume: text.parse()? })
     }
 }

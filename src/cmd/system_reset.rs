@@ -2,7 +2,7 @@
 
 use super::{Globals, each, output, report, rm, run_args::takes_a_truth_value};
 use crate::{
-    container::files::image_mounts,
+    container::{files::image_mounts, volumes},
     namespaces::{Mapping, run_inside},
 };
 use anyhow::Result;
@@ -37,6 +37,10 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
             report(&failure);
             return Ok(crate::error::OURS);
         }
+    }
+    // What is mounted there is not ours to erase.
+    for volume in store.volumes()?.0 {
+        volumes::unmount(&store, &volume)?;
     }
     run_inside(&Mapping::detect(), || store.erase())?;
     Ok(0)

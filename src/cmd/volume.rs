@@ -246,15 +246,26 @@ pub fn prune(args: &PruneArgs, globals: &Globals) -> Result<u8> {
         return Ok(0);
     }
     let store = globals.store()?;
-    let users = store.volume_users()?;
-    let unused = select(&store, &args.filter)?.into_iter().filter(|volume| !users.contains_key(&volume.name));
-    Ok(each(unused, |volume| {
-        match volumes::remove(&store, &volume.name) {
-            // Meanwhile there is a container that uses it.
-            Err(used) if crate::error::status(&used) == 2 => Ok(()),
-            removed => removed.and_then(|()| output::line(&volume.name)),
-        }
+    Ok(each(unused(&store, &args.filter)?, |volume| match remove_unused(&store, &volume)? {
+        true => output::line(&volume.name),
+        false => Ok(()),
     }))
+}
+
+/// Those that no container uses and that pass.
+pub fn unused(store: &Store, filters: &[Filter]) -> Result<Vec<Volume>> {
+    let users = store.volume_users()?;
+    let mut unused = select(store, filters)?;
+    unused.retain(|volume| !users.contains_key(&volume.name));
+    Ok(unused)
+}
+
+/// False: meanwhile there is a container that uses it.
+pub fn remove_unused(store: &Store, volume: &Volume) -> Result<bool> {
+    match volumes::remove(store, &volume.name) {
+        Err(used) if crate::error::status(&used) == 2 => Ok(false),
+        removed => removed.map(|()| true),
+    }
 }
 
 #[derive(clap::Args, Debug)]
