@@ -113,4 +113,5 @@ pub const CASES: &[Case] = &[
     case("system prune -a", "ended", &["system", "prune", "-af"], Done::NoImage("image")).spares(Spares::Nothing),
     case("system reset", "ended", &["system", "reset", "-f"], Done::NoImage("kept")).spares(Spares::Nothing),
     case("system check", "both", &["system", "check", "--repair"], Done::Image("image")),
+    case("push", "both", &["push", "-q", "--tls-verify=false", "image", "REGISTRY/library/pushed"], Done::Image("image")),
 ];
