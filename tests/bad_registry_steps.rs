@@ -6,16 +6,22 @@ mod support;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use support::{
-    Compression, Ctr, Fault, Faults, Flavour, Layer, Pushed, Registry, TestImage, User, index, noise, partials, tiny,
-    without_partials,
+    Compression, Ctr, Fault, Faults, Flavour, Layer, Pushed, Registry, TestImage, User, index, noise,
+    partials, tiny, without_partials,
 };
 
 /// What happens to an answer, whether a next try may find it mended, and what that says.
 fn faults() -> Vec<(Fault, bool, &'static str)> {
-    let html = Fault::Answer("200 OK", vec![("content-type", "text/html".into())], b"<html>log in</html>".to_vec());
+    let html =
+        Fault::Answer("200 OK", vec![("content-type", "text/html".into())], b"<html>log in</html>".to_vec());
     let slow = Fault::Answer("429 Too Many Requests", vec![("retry-after", "3600".into())], Vec::new());
-    let basic = Fault::Answer("401 Unauthorized", vec![("www-authenticate", "Basic realm=\"x\"".into())], Vec::new());
-    let nowhere = Fault::Answer("307 Temporary Redirect", vec![("location", "https://127.0.0.1:1/".into())], Vec::new());
+    let basic =
+        Fault::Answer("401 Unauthorized", vec![("www-authenticate", "Basic realm=\"x\"".into())], Vec::new());
+    let nowhere = Fault::Answer(
+        "307 Temporary Redirect",
+        vec![("location", "https://127.0.0.1:1/".into())],
+        Vec::new(),
+    );
     let away = Fault::Answer("302 Found", vec![("location", "file:///etc/passwd".into())], Vec::new());
     vec![
         (Fault::status("400 Bad Request"), false, "400"),
@@ -53,7 +59,10 @@ fn each_fault(target: &str, step: &str, lay: impl Fn(&Faults, &Faults), path: &s
         lay(&front, &behind);
         let outcome = ctr.run(["pull", "-q", "--retry=0", &front.name(target)]);
         let outcome = outcome.fails(about);
-        assert!(!behind.asked("GET", path).is_empty() || !front.asked("GET", path).is_empty(), "{step} was not reached");
+        assert!(
+            !behind.asked("GET", path).is_empty() || !front.asked("GET", path).is_empty(),
+            "{step} was not reached"
+        );
         assert_eq!(without_partials(&ctr), before, "{step}, {fault:?}: {outcome}");
         assert!(may_pass || partials(&ctr).is_empty(), "{step}, {fault:?}: {:?} {outcome}", partials(&ctr));
         assert!(outcome.stderr().len() < 2000, "{step}, {fault:?}: {outcome}");
@@ -73,7 +82,11 @@ fn image(name: &str) -> Pushed {
 /// The registry sends everybody to another host for `path`.
 fn redirect(front: &Faults, behind: &Faults, path: &str, blob: &str) {
     let place = format!("http://localhost:{}/v2/{blob}", behind.address().port());
-    front.spoil(path, Fault::Answer("307 Temporary Redirect", vec![("location", place)], Vec::new()), usize::MAX);
+    front.spoil(
+        path,
+        Fault::Answer("307 Temporary Redirect", vec![("location", place)], Vec::new()),
+        usize::MAX,
+    );
 }
 
 /// A fault at the registry itself.
@@ -131,7 +144,8 @@ fn documents_that_contradict_themselves() {
     let list = "application/vnd.oci.image.index.v1+json";
     let seen = Arc::new(Mutex::new(Value::Null));
     let copy = Arc::clone(&seen);
-    let image = tiny("documents").tweak(move |manifest| *copy.lock().expect("no panic while held") = manifest.clone());
+    let image = tiny("documents")
+        .tweak(move |manifest| *copy.lock().expect("no panic while held") = manifest.clone());
     let image = image.push(registry, "steps/documents:latest");
     let good = seen.lock().expect("no panic while held").clone();
     let with = |pointer: &str, value: Value| {

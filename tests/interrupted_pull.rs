@@ -71,13 +71,23 @@ fn a_full_disk_is_one_error_and_gives_the_space_back() {
          mount -o remount,size=64m,nr_inodes=10k {data}; as_user \"$@\"",
         data = ctr.data().display()
     );
-    for options in ["size=100k", "size=800k", "size=2m", "size=3m", "size=5m", "nr_inodes=26", "nr_inodes=30"] {
+    for options in ["size=100k", "size=800k", "size=2m", "size=3m", "size=5m", "nr_inodes=26", "nr_inodes=30"]
+    {
         let wrapper = ["unshare", "--mount", "sh", "-c", &script, "sh", options];
-        let output = ctr.outside(&wrapper, &["pull", "-q", &faults.name("bad/full")]).output().expect("start unshare");
-        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let output =
+            ctr.outside(&wrapper, &["pull", "-q", &faults.name("bad/full")]).output().expect("start unshare");
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let lines: Vec<_> = stdout.lines().collect();
-        assert!(lines.len() == 3 && lines[0] == "status 125" && lines[2] == "status 0", "{options}:\n{stdout}\n{stderr}");
-        assert_eq!(stderr.lines().filter(|line| line.starts_with("error:")).count(), 1, "{options}: {stderr}");
+        assert!(
+            lines.len() == 3 && lines[0] == "status 125" && lines[2] == "status 0",
+            "{options}:\n{stdout}\n{stderr}"
+        );
+        assert_eq!(
+            stderr.lines().filter(|line| line.starts_with("error:")).count(),
+            1,
+            "{options}: {stderr}"
+        );
         assert!(stderr.contains("space") && stderr.contains("hint: "), "{options}: {stderr}");
     }
 }

@@ -2,8 +2,15 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, process::{Command, Stdio}};
-use support::{Compression, Ctr, Faults, Flavour, Layer, Registry, TestImage, User, ids, index, layer, noise, tiny};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+use support::{
+    Compression, Ctr, Faults, Flavour, Layer, Registry, TestImage, User, ids, index, layer, noise, tiny,
+};
 
 #[test]
 fn both_flavours_and_every_compression() {
@@ -69,13 +76,15 @@ fn zstd_chunked_of_podman() {
         p \"$1\" push --tls-verify=false --compression-format=zstd:chunked chunked:1 \"docker://$2\"
         p \"$1\" rmi -a -f";
     let dir_text = dir.path().display().to_string();
-    let output = Command::new("bash").args(["-c", script, "bash", &dir_text, &target]).output().expect("start bash");
+    let output =
+        Command::new("bash").args(["-c", script, "bash", &dir_text, &target]).output().expect("start bash");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let ctr = Ctr::new(User::Rootless);
     ctr.registries(&registry.as_docker_hub());
     ctr.run(["pull", "-q", &target]).ok();
     let blobs = ctr.data().join("blobs/sha256");
-    let manifest = ctr.list("blobs/sha256").into_iter().map(|blob| fs::read(blobs.join(blob)).expect("a blob"));
+    let manifest =
+        ctr.list("blobs/sha256").into_iter().map(|blob| fs::read(blobs.join(blob)).expect("a blob"));
     let is_chunked = |blob: Vec<u8>| String::from_utf8_lossy(&blob).contains("io.containers.zstd-chunked");
     assert!(manifest.into_iter().any(is_chunked), "Podman made it zstd:chunked");
     let layers = ctr.list("layers");

@@ -5,7 +5,8 @@ mod support;
 use serde_json::json;
 use std::collections::BTreeSet;
 use support::{
-    Compression, Ctr, Fault, Faults, Flavour, Layer, Pushed, Registry, TestImage, User, ground, ids, index, noise, tiny,
+    Compression, Ctr, Fault, Faults, Flavour, Layer, Pushed, Registry, TestImage, User, ground, ids, index,
+    noise, tiny,
 };
 
 fn proxied(user: User) -> (Ctr, Faults) {
@@ -30,7 +31,10 @@ fn one_that_fails_keeps_no_other_from_coming() {
         assert_eq!(outcome.stdout().lines().collect::<Vec<_>>(), expected, "as {user:?}, {outcome}");
         let errors: Vec<String> =
             outcome.stderr().lines().filter(|line| line.starts_with("error: ")).map(str::to_owned).collect();
-        assert!(errors.len() == 2 && errors[0].contains("missing") && errors[1].contains("UPPER"), "{outcome}");
+        assert!(
+            errors.len() == 2 && errors[0].contains("missing") && errors[1].contains("UPPER"),
+            "{outcome}"
+        );
     }
 }
 
@@ -65,9 +69,11 @@ fn tags_come_in_pages() {
         Fault::Answer("200 OK", link.into_iter().collect(), body)
     };
     let (ctr, faults) = proxied(User::Rootless);
-    faults
-        .spoil("tags/list?n=", page(&["one"], Some("one")), 1)
-        .spoil("tags/list?last=one", page(&["two", "../../x", "a b"], None), 1);
+    faults.spoil("tags/list?n=", page(&["one"], Some("one")), 1).spoil(
+        "tags/list?last=one",
+        page(&["two", "../../x", "a b"], None),
+        1,
+    );
     ctr.run(["pull", "-qa", &faults.name("tags/paged")]).ok();
     assert_eq!(names(&ctr).len(), 2, "and what is no tag is passed over");
     // A list without an end.
@@ -111,8 +117,9 @@ fn how_often_and_when_to_try_again() {
 #[test]
 fn a_variant_is_chosen() {
     let registry = Registry::plain();
-    let images: Vec<Pushed> =
-        ["v6", "v7"].map(|name| tiny(name).architecture("arm").push(registry, &format!("variants:{name}"))).into();
+    let images: Vec<Pushed> = ["v6", "v7"]
+        .map(|name| tiny(name).architecture("arm").push(registry, &format!("variants:{name}")))
+        .into();
     let manifests: Vec<_> = images
         .iter()
         .zip(["v6", "v7"])
@@ -134,7 +141,11 @@ fn a_variant_is_chosen() {
         let name = faults.name("variants");
         // The image itself says no variant: it is what its index says.
         let outcome = ctr.run([&["pull", "-q"], options, &[&name]].concat());
-        assert_eq!(outcome.stdout().trim(), &images[chosen].config["sha256:".len()..], "{options:?} {outcome}");
+        assert_eq!(
+            outcome.stdout().trim(),
+            &images[chosen].config["sha256:".len()..],
+            "{options:?} {outcome}"
+        );
     }
     let (ctr, faults) = proxied(User::Rootless);
     ctr.run(["pull", "-q", "--platform=linux/arm", "--variant=v6", &faults.name("variants")]).exits(125);
@@ -155,7 +166,9 @@ fn other_transports_are_refused_by_name() {
         let outcome = ctr.run(["pull", "-q", name]).fails("is in no registry").hints(hint);
         assert!(outcome.stderr().contains(name), "{outcome}");
     }
-    ctr.run(["run", "--rm", "oci-archive:/x.tar", "true"]).fails("is in no registry").hints("ctr load -i /x.tar");
+    ctr.run(["run", "--rm", "oci-archive:/x.tar", "true"])
+        .fails("is in no registry")
+        .hints("ctr load -i /x.tar");
 }
 
 /// `newer` and `always` ask whether the tag has moved, and no more.

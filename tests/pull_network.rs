@@ -21,7 +21,11 @@ fn a_proxy_of_each_kind() {
         through(&ctr, &[("HTTPS_PROXY", &tunnel.url())], "registry.invalid:5999/proxied").ok();
         assert_eq!(ids(&ctr), [image.short_id()], "as {user:?}");
         let seen = tunnel.seen();
-        assert!(!seen.is_empty() && seen.iter().all(|head| head.first.starts_with("CONNECT registry.invalid:5999 ")), "{seen:?}");
+        assert!(
+            !seen.is_empty()
+                && seen.iter().all(|head| head.first.starts_with("CONNECT registry.invalid:5999 ")),
+            "{seen:?}"
+        );
         assert!(seen.iter().all(|head| head.get("proxy-authorization") == Some("Basic dXNlcjpzZWNyZXQ=")));
         let ctr = Ctr::new(user);
         ctr.registries("[[registry]]\nlocation = \"registry.invalid\"\ninsecure = true\n");
@@ -41,7 +45,11 @@ fn no_proxy_is_heeded() {
     for faults in [Some(Faults::new(Registry::plain())), outside].into_iter().flatten() {
         let ip = faults.address().ip();
         // As in Go's programs, this machine itself is never behind a proxy.
-        let own = if ip.is_loopback() { Vec::new() } else { vec![ip.to_string(), format!("a.b,{ip}/24"), "*".to_owned()] };
+        let own = if ip.is_loopback() {
+            Vec::new()
+        } else {
+            vec![ip.to_string(), format!("a.b,{ip}/24"), "*".to_owned()]
+        };
         let unnamed = ip.is_loopback().then(String::new);
         for exception in unnamed.into_iter().chain(own) {
             let ctr = Ctr::new(User::Rootless);
@@ -61,7 +69,8 @@ fn a_proxy_that_fails_is_named() {
     let refusing = Proxy::new(Registry::tls().address(), Some("403 Forbidden"));
     let wanting = Proxy::new(Registry::tls().address(), Some("407 Proxy Authentication Required"));
     for proxy in [refusing.url(), wanting.url(), "http://127.0.0.1:1".to_owned()] {
-        let outcome = through(&ctr, &[("HTTPS_PROXY", &proxy)], "registry.example.com/x").fails("registry.example.com");
+        let outcome =
+            through(&ctr, &[("HTTPS_PROXY", &proxy)], "registry.example.com/x").fails("registry.example.com");
         let outcome = outcome.hints("HTTPS_PROXY");
         assert!(!outcome.stderr().contains("secret"), "{outcome}");
     }
@@ -89,7 +98,8 @@ fn certificates_of_docker_and_of_containers() {
     }
     let registry = Registry::tls();
     let image = tiny("certs").push(Registry::plain(), "certs:latest");
-    for (user, place) in [(User::Rootless, "docker"), (User::Rootless, "containers"), (User::Root, "docker")] {
+    for (user, place) in [(User::Rootless, "docker"), (User::Rootless, "containers"), (User::Root, "docker")]
+    {
         let ctr = Ctr::new(user);
         ctr.file("ca.crt", registry.authority());
         let dir = format!("/etc/{place}/certs.d/{}", registry.address());
@@ -102,7 +112,8 @@ fn certificates_of_docker_and_of_containers() {
              mkdir -p {dir} && cp ca.crt {dir}/ && exec {switch} \"$@\"",
         );
         let wrapper = ["unshare", "--mount", "sh", "-ec", &script, "sh"];
-        let output = ctr.outside(&wrapper, &["pull", "-q", &registry.name("certs")]).output().expect("start unshare");
+        let output =
+            ctr.outside(&wrapper, &["pull", "-q", &registry.name("certs")]).output().expect("start unshare");
         Outcome::new(format!("pull with {dir}"), output).ok();
         assert_eq!(ids(&ctr), [image.short_id()], "as {user:?} with {dir}");
     }
@@ -130,7 +141,11 @@ fn mirrors_for_digests_and_for_tags() {
             mirror.address()
         ));
         ctr.run(["pull", "-q", &own.name(target)]).ok();
-        assert_eq!((!mirror.seen().is_empty(), own.seen().is_empty()), (asked, asked), "{table} {field} {target}");
+        assert_eq!(
+            (!mirror.seen().is_empty(), own.seen().is_empty()),
+            (asked, asked),
+            "{table} {field} {target}"
+        );
         assert_eq!(ids(&ctr), [image.short_id()]);
     }
 }
@@ -145,15 +160,15 @@ fn a_mirror_that_fails_half_way_is_left() {
         (3, Fault::Corrupt),
     ];
     for (step, fault) in steps {
-            let (ctr, own, image) = ground(User::Rootless, "mirrors/half:latest");
-            let mirror = Faults::new(Registry::plain());
-            let path = ["/mirrors/half/manifests/", &image.config, &image.blobs[0], &image.blobs[1]][step];
-            mirror.spoil(path, fault.clone(), usize::MAX);
-            let table = format!("[[registry.mirror]]\nlocation = \"{}\"\ninsecure = true\n", mirror.address());
-            ctr.registries(&format!("{}{table}", own.conf()));
-            ctr.run(["pull", "-q", "--retry=0", &own.name("mirrors/half")]).ok();
-            assert!(!mirror.asked("GET", path).is_empty(), "{fault:?} {step}");
-            assert!(ctr.list("blobs/partial").is_empty() && ctr.list("tmp").is_empty(), "{fault:?} {step}");
+        let (ctr, own, image) = ground(User::Rootless, "mirrors/half:latest");
+        let mirror = Faults::new(Registry::plain());
+        let path = ["/mirrors/half/manifests/", &image.config, &image.blobs[0], &image.blobs[1]][step];
+        mirror.spoil(path, fault.clone(), usize::MAX);
+        let table = format!("[[registry.mirror]]\nlocation = \"{}\"\ninsecure = true\n", mirror.address());
+        ctr.registries(&format!("{}{table}", own.conf()));
+        ctr.run(["pull", "-q", "--retry=0", &own.name("mirrors/half")]).ok();
+        assert!(!mirror.asked("GET", path).is_empty(), "{fault:?} {step}");
+        assert!(ctr.list("blobs/partial").is_empty() && ctr.list("tmp").is_empty(), "{fault:?} {step}");
     }
 }
 
@@ -165,14 +180,16 @@ fn a_token_is_renewed_in_the_middle_of_a_pull() {
     let faults = Faults::new(registry);
     let ctr = Ctr::new(User::Rootless);
     ctr.registries(&faults.conf());
-    let auth = serde_json::json!({ "auths": { faults.address().to_string(): { "auth": "YWxpY2U6d29uZGVy" } } });
+    let auth =
+        serde_json::json!({ "auths": { faults.address().to_string(): { "auth": "YWxpY2U6d29uZGVy" } } });
     ctr.file("run/containers/auth.json", auth.to_string());
     let realm = format!("Bearer realm=\"http://{}/token\",service=\"test\",scope=\"x\"", tokens.address());
     let expired = || Fault::Answer("401 Unauthorized", vec![("www-authenticate", realm.clone())], Vec::new());
-    faults
-        .spoil(&image.blobs[0], Fault::Cut(600_000), 1)
-        .spoil(&image.blobs[0], expired(), 1)
-        .spoil(&image.blobs[1], expired(), 1);
+    faults.spoil(&image.blobs[0], Fault::Cut(600_000), 1).spoil(&image.blobs[0], expired(), 1).spoil(
+        &image.blobs[1],
+        expired(),
+        1,
+    );
     let asked = || tokens.seen().iter().filter(|(line, _)| line.contains("renewed")).count();
     let before = asked();
     ctr.run(["pull", "-q", "--retry-delay=0s", &faults.name("private/renewed")]).ok();
@@ -193,7 +210,12 @@ fn a_token_is_renewed_in_the_middle_of_a_pull() {
 #[test]
 fn no_tls_and_no_http() {
     use std::io::{Read, Write};
-    for answer in [&b"\x15\x03\x01garbage\r\n\r\n"[..], b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x16\x03\x03\xff\xff", b""] {
+    for answer in [
+        &b"\x15\x03\x01garbage\r\n\r\n"[..],
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x16\x03\x03\xff\xff",
+        b"",
+    ] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listen");
         let address = listener.local_addr().expect("an address");
         std::thread::spawn(move || {
@@ -202,7 +224,9 @@ fn no_tls_and_no_http() {
             }
         });
         let ctr = Ctr::new(User::Rootless);
-        let pull = |options: &[&str]| ctr.run([&["pull", "-q", "--retry=0"], options, &[&format!("{address}/x")]].concat());
+        let pull = |options: &[&str]| {
+            ctr.run([&["pull", "-q", "--retry=0"], options, &[&format!("{address}/x")]].concat())
+        };
         pull(&[]).fails("127.0.0.1");
         pull(&["--tls-verify=false"]).fails("127.0.0.1");
         assert_eq!(ctr.list("images"), [""; 0]);

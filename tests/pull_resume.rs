@@ -104,15 +104,20 @@ fn a_damaged_part_is_thrown_away() {
     let name = faults.name("resume/damaged");
     let place = ctr.data().join("blobs/partial").join(&image.blobs[0]["sha256:".len()..]);
     // One byte of a part; a hole in one, as a power cut leaves; of the right length, and of more.
-    let damages: [(&str, u64, &[u8]); 4] =
-        [("byte", 300_000, b"x"), ("hole", 600_000, &[0; 4096]), ("whole", 0, &[7; 2_000_000]), ("tiny", 0, b"ab")];
+    let damages: [(&str, u64, &[u8]); 4] = [
+        ("byte", 300_000, b"x"),
+        ("hole", 600_000, &[0; 4096]),
+        ("whole", 0, &[7; 2_000_000]),
+        ("tiny", 0, b"ab"),
+    ];
     for (what, at, bytes) in damages {
         let before = ranges(&faults, &image).len();
         if at > 0 {
             faults.spoil(&image.blobs[0], Fault::Cut(600_000), 1);
             ctr.run(["pull", "-q", "--retry=0", &name]).fails("600000 of");
         }
-        let mut file = fs::File::options().write(true).create(true).truncate(at == 0).open(&place).expect("the part");
+        let mut file =
+            fs::File::options().write(true).create(true).truncate(at == 0).open(&place).expect("the part");
         file.seek(SeekFrom::Start(at)).expect("seek");
         file.write_all(bytes).expect("damage it");
         if let Some((uid, gid)) = ctr.user().ids() {
@@ -132,7 +137,11 @@ fn what_is_whole_is_not_fetched_again() {
     let name = faults.name("resume/whole");
     let before = ctr.store();
     // The second layer never comes; the first is in the store before that is known, and no image needs it.
-    faults.spoil(&image.blobs[1], Fault::Cut(600_000), 1).spoil(&image.blobs[1], Fault::status("503 Busy"), 1);
+    faults.spoil(&image.blobs[1], Fault::Cut(600_000), 1).spoil(
+        &image.blobs[1],
+        Fault::status("503 Busy"),
+        1,
+    );
     ctr.run(["pull", "-q", "--retry=1", "--retry-delay=1200ms", &name]).fails("503");
     assert_eq!(without_partials(&ctr), before);
     let kept = partials(&ctr);

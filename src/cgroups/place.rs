@@ -89,7 +89,7 @@ pub fn divide(group: &Group) -> Result<()> {
 /// Whether the hierarchy at its usual place is the unified one.
 pub fn is_version_2() -> bool {
     const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
-    statfs(super::group::ROOT).is_ok_and(|stat| i64::from(stat.f_type) == CGROUP2_SUPER_MAGIC)
+    statfs(super::group::ROOT).is_ok_and(|stat| stat.f_type == CGROUP2_SUPER_MAGIC)
 }
 
 /// Whether it was delegated to us: systemd marks what it delegates (systemd.exec(5), "Delegate="); where no systemd runs, what

@@ -97,7 +97,7 @@ pub enum ContainerVerb {
     /// Give a container another name
     Rename(rename::Args),
     /// Change a container's restart policy and health checks
-    Update(update::Args),
+    Update(Box<update::Args>),
     /// List a container's published ports
     Port(port::Args),
     /// Show what containers use

@@ -126,6 +126,7 @@ impl<'a> Connector<'a> {
 
 /// `NO_PROXY=*`, which reqwest doesn't know for addresses.
 fn no_proxy_at_all() -> bool {
-    let all = |variable| env::var(variable).is_ok_and(|list| list.split(',').any(|entry| entry.trim() == "*"));
+    let all =
+        |variable| env::var(variable).is_ok_and(|list| list.split(',').any(|entry| entry.trim() == "*"));
     all("NO_PROXY") || all("no_proxy")
 }

@@ -1,7 +1,7 @@
 //! What can go wrong between us and a registry, told apart: whether trying again helps, whether another place may do, and
 //! what the user can do about it.
 
-use crate::error::Explain;
+use crate::error::{self, Explain};
 use anyhow::anyhow;
 use reqwest::StatusCode;
 use rustls::AlertDescription as Alert;
@@ -110,8 +110,11 @@ pub fn transport(error: reqwest::Error, host: &str) -> Failure {
 /// `hint`, and which proxy may be meant by what went wrong.
 fn beside_proxy(hint: String) -> String {
     let variables = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-    match variables.into_iter().find(|variable| env::var_os(variable).is_some_and(|value| !value.is_empty())) {
-        Some(variable) => format!("{hint}; the way there is the proxy of {variable}, unless NO_PROXY names the host"),
+    match variables.into_iter().find(|variable| env::var_os(variable).is_some_and(|value| !value.is_empty()))
+    {
+        Some(variable) => {
+            format!("{hint}; the way there is the proxy of {variable}, unless NO_PROXY names the host")
+        }
         None => hint,
     }
 }
@@ -183,4 +186,21 @@ fn tls_failure(error: &rustls::Error, host: &str) -> Failure {
         }
     };
     failure(Kind::Unreachable, what, hint)
+}
+
+/// One error for all places; its hint is that of the place whose failure tells most.
+pub fn all_of(name: &str, mut given_up: Vec<(String, Failure)>) -> anyhow::Error {
+    if given_up.len() == 1
+        && let Some((place, failure)) = given_up.pop()
+    {
+        return failure.cause.context(format!("pull {place}"));
+    }
+    let told =
+        given_up.iter().map(|(place, failure)| format!("{place}: {:#}", failure.cause)).collect::<Vec<_>>();
+    let all = anyhow!("pull {name:?}: {}", told.join("; "));
+    let telling = given_up.iter().max_by_key(|(_, failure)| failure.kind);
+    match telling.and_then(|(_, failure)| error::hint(&failure.cause)) {
+        Some(hint) => with_hint(all, hint),
+        None => all,
+    }
 }

@@ -5,7 +5,7 @@ use super::{
     Progress,
     client::Client,
     failure::{Failure, Kind, broken, failure, ours, transport},
-    manifest::Content,
+    manifest::{Config, Content, Manifest},
     worker::Worker,
 };
 use crate::storage::{Claim, Compression, Digest, LayerDraft, LayerIngest, LayerSource, Partial, Store};
@@ -59,7 +59,9 @@ pub async fn fetch(
                 progress.done(&layer.blob.digest);
                 return Ok(None);
             }
-            Place::Partial(partial) if anew || partial.length() > layer.blob.size || partial.length() < HEAD => {
+            Place::Partial(partial)
+                if anew || partial.length() > layer.blob.size || partial.length() < HEAD =>
+            {
                 Place::Partial(partial.clear().map_err(ours)?)
             }
             place => place,
@@ -222,7 +224,8 @@ struct Unpacker {
 
 impl<'a> Intake<'a> {
     async fn begin(store: &'a Store, layer: &'a Layer, place: Place) -> Result<Intake<'a>, Failure> {
-        let mut intake = Intake { store, layer, head: Vec::new(), received: 0, partial: None, unpacker: None };
+        let mut intake =
+            Intake { store, layer, head: Vec::new(), received: 0, partial: None, unpacker: None };
         let Place::Partial(partial) = place else { return Ok(intake) };
         intake.received = partial.length();
         let head = partial.head().map_err(ours)?;
@@ -272,7 +275,8 @@ impl<'a> Intake<'a> {
         };
         let ingest = ingest.map_err(ours)?;
         let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
-        let worker = Worker::start("layer", move |abandoned| unpack(ingest, queue, abandoned)).map_err(ours)?;
+        let worker =
+            Worker::start("layer", move |abandoned| unpack(ingest, queue, abandoned)).map_err(ours)?;
         self.unpacker = Some(Unpacker { chunks, worker });
         Ok(())
     }
@@ -321,6 +325,18 @@ pub(super) fn compression(head: &[u8]) -> Compression {
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
         _ => Compression::None,
     }
+}
+
+/// Each layer once, even when the image stacks it twice.
+pub fn distinct(manifest: &Manifest, config: &Config) -> Vec<Layer> {
+    let mut layers = Vec::with_capacity(manifest.layers.len());
+    for (blob, diff_id) in manifest.layers.iter().zip(&config.diff_ids) {
+        let layer = Layer { blob: *blob, diff_id: *diff_id };
+        if !layers.contains(&layer) {
+            layers.push(layer);
+        }
+    }
+    layers
 }
 
 #[cfg(test)]

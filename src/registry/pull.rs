@@ -16,7 +16,7 @@ use super::{
     registries_files, search, short_names,
 };
 use crate::{
-    error::{self, Explain},
+    error::Explain,
     storage::{Digest, Image, Store},
 };
 use anyhow::{Context, Result, anyhow};
@@ -60,7 +60,10 @@ impl<'a> Puller<'a> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("start the pull")?;
         let guard = runtime.enter();
-        #[expect(deprecated, reason = "what takes its place is unsafe; a borrowed descriptor stays what it is")]
+        #[expect(
+            deprecated,
+            reason = "what takes its place is unsafe; a borrowed descriptor stays what it is"
+        )]
         let readable = |fd| AsyncFd::with_interest(fd, Interest::READABLE).context("watch for signals");
         let interrupt = interrupt.map(readable).transpose()?;
         drop(guard);
@@ -157,7 +160,8 @@ struct Chosen {
 
 impl Pull<'_> {
     async fn try_all(&self, name: &str, places: &[Reference]) -> Result<Image> {
-        let outcome = self.at_first(name, places, async |place, source| self.fetch_from(place, source).await).await;
+        let outcome =
+            self.at_first(name, places, async |place, source| self.fetch_from(place, source).await).await;
         let begun = self.begun.take();
         match &outcome {
             Ok(_) => {}
@@ -171,9 +175,13 @@ impl Pull<'_> {
         let list = async |place: &Reference, source: &Source| {
             let tags = search::tags_of(&*self.client(source)?, TAGS_LIMIT + 1).await?;
             if tags.len() > TAGS_LIMIT {
-                self.progress.note(&format!("{} has more than {TAGS_LIMIT} tags: the first are pulled", place.name()));
+                self.progress
+                    .note(&format!("{} has more than {TAGS_LIMIT} tags: the first are pulled", place.name()));
             }
-            let all = tags.into_iter().take(TAGS_LIMIT).map(|tag| Reference { target: Target::Tag(tag), ..place.clone() });
+            let all = tags
+                .into_iter()
+                .take(TAGS_LIMIT)
+                .map(|tag| Reference { target: Target::Tag(tag), ..place.clone() });
             Ok(all.collect())
         };
         self.at_first(name, places, list).await.map_err(|failed| failed.cause)
@@ -201,7 +209,7 @@ impl Pull<'_> {
         }
         let passing = |kind| matches!(kind, Kind::Passing(_) | Kind::Unreachable | Kind::Denied);
         let may_go_on = given_up.iter().any(|(_, failure)| passing(failure.kind));
-        Err(Failed { may_go_on, cause: all_of(name, given_up) })
+        Err(Failed { may_go_on, cause: failure::all_of(name, given_up) })
     }
 
     fn client(&self, source: &Source) -> Result<Rc<Client>, Failure> {
@@ -223,7 +231,7 @@ impl Pull<'_> {
         let chosen = self.manifest(&client, target).await?;
         let (bytes, config) = self.config(&client, &chosen.manifest).await?;
         let platform = self.check_platform(config.platform.clone().refined(chosen.platform.as_ref()))?;
-        let layers = distinct(&chosen.manifest, &config);
+        let layers = layer::distinct(&chosen.manifest, &config);
         self.layers(&client, &layers).await?;
         let image = Image {
             reference: place.to_string(),
@@ -388,34 +396,5 @@ struct Failed {
 impl Failed {
     fn for_good(cause: anyhow::Error) -> Failed {
         Failed { may_go_on: false, cause }
-    }
-}
-
-/// Each layer once, even when the image stacks it twice.
-fn distinct(manifest: &Manifest, config: &Config) -> Vec<Layer> {
-    let mut layers = Vec::with_capacity(manifest.layers.len());
-    for (blob, diff_id) in manifest.layers.iter().zip(&config.diff_ids) {
-        let layer = Layer { blob: *blob, diff_id: *diff_id };
-        if !layers.contains(&layer) {
-            layers.push(layer);
-        }
-    }
-    layers
-}
-
-/// One error for all places; its hint is that of the place whose failure tells most.
-fn all_of(name: &str, mut given_up: Vec<(String, Failure)>) -> anyhow::Error {
-    if given_up.len() == 1
-        && let Some((place, failure)) = given_up.pop()
-    {
-        return failure.cause.context(format!("pull {place}"));
-    }
-    let told =
-        given_up.iter().map(|(place, failure)| format!("{place}: {:#}", failure.cause)).collect::<Vec<_>>();
-    let all = anyhow!("pull {name:?}: {}", told.join("; "));
-    let telling = given_up.iter().max_by_key(|(_, failure)| failure.kind);
-    match telling.and_then(|(_, failure)| error::hint(&failure.cause)) {
-        Some(hint) => failure::with_hint(all, hint),
-        None => all,
     }
 }

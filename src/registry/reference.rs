@@ -104,8 +104,10 @@ pub fn of_transport(name: &str) -> anyhow::Error {
         "oci-archive" | "docker-archive" | "oci" | "dir" => format!("ctr load -i {path}"),
         _ => format!("skopeo copy {shown} oci-archive:FILE, then ctr load -i FILE"),
     };
-    let Err(error) =
-        Err::<std::convert::Infallible, _>(anyhow!("{shown:?} is in no registry, and {transport}: is not read")).hint(hint);
+    let Err(error) = Err::<std::convert::Infallible, _>(anyhow!(
+        "{shown:?} is in no registry, and {transport}: is not read"
+    ))
+    .hint(hint);
     error
 }
 

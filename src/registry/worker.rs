@@ -19,7 +19,10 @@ pub struct Worker<T> {
 
 impl<T: Send + 'static> Worker<T> {
     /// Begin `work`; what it is given says whether anybody still waits for it.
-    pub fn start(name: &str, work: impl FnOnce(&AtomicBool) -> Result<T> + Send + 'static) -> Result<Worker<T>> {
+    pub fn start(
+        name: &str,
+        work: impl FnOnce(&AtomicBool) -> Result<T> + Send + 'static,
+    ) -> Result<Worker<T>> {
         let (say, said) = oneshot::channel();
         let abandoned = Arc::<AtomicBool>::default();
         let seen = abandoned.clone();

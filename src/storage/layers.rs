@@ -201,7 +201,8 @@ impl LayerIngest {
         // The cause, if there is one, of whatever else went wrong.
         let (blob, size) = self.blob.verify()?;
         let (unpacked, diff_id) = unpacked?;
-        let (compression, LayerIngest { store, draft, partial, hold, .. }) = (self.expected.compression, self);
+        let (compression, LayerIngest { store, draft, partial, hold, .. }) =
+            (self.expected.compression, self);
         Ok(LayerDraft { blob, size, compression, diff_id, store, unpacked, draft, partial, _hold: hold })
     }
 }
@@ -237,7 +238,8 @@ impl LayerDraft {
                 Err((Some(Errno::NOTEMPTY | Errno::EXIST), _)) => {}
                 renamed => renamed.map_err(|(_, e)| e)?,
             }
-            let blob = self.partial.as_ref().map_or_else(|| self.draft.blob(), |partial| partial.path().to_owned());
+            let blob =
+                self.partial.as_ref().map_or_else(|| self.draft.blob(), |partial| partial.path().to_owned());
             fs::rename(blob, self.store.blob_path(&self.blob.hex()))
         };
         rename().with_context(|| format!("publish layer {}", self.diff_id))

@@ -120,7 +120,8 @@ impl Partial {
     /// The first of them, at most four.
     pub fn head(&self) -> Result<Vec<u8>> {
         let mut head = vec![0; 4];
-        let read = pread(&self.file, &mut head[..], 0).with_context(|| format!("read {}", self.path.display()))?;
+        let read =
+            pread(&self.file, &mut head[..], 0).with_context(|| format!("read {}", self.path.display()))?;
         head.truncate(read);
         Ok(head)
     }

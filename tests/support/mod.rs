@@ -22,10 +22,12 @@ pub use fault::{Fault, Faults, Seen};
 pub use image::{Compression, Flavour, Layer, Pushed, TestImage, digest, index};
 pub use layout::{Layout, config, packed_by, unchanged};
 pub use live::{Live, wait_gone};
-pub use proxy::Proxy;
 pub use probe::{compile, probe_layer};
+pub use proxy::Proxy;
 pub use pulled::{ids, layer, tiny};
 pub use registry::Registry;
-pub use spoiled::{MANIFEST, first_blob, ground, manifest, noise, partials, refused, spoiled, without_partials};
+pub use spoiled::{
+    MANIFEST, first_blob, ground, manifest, noise, partials, refused, spoiled, without_partials,
+};
 pub use subject::{Subject, feed, names};
 pub use terminal::Terminal;

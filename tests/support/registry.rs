@@ -132,7 +132,8 @@ impl Registry {
     pub fn wait_logged(&self, part: &str) -> String {
         let found = |lines: &[String]| lines.iter().find(|line| line.contains(part)).cloned();
         let lines = self.log.0.lock().expect("no panic while held");
-        let lines = self.log.1.wait_while(lines, |lines| found(lines).is_none()).expect("no panic while held");
+        let lines =
+            self.log.1.wait_while(lines, |lines| found(lines).is_none()).expect("no panic while held");
         found(&lines).expect("the line that was waited for")
     }
 

@@ -56,7 +56,8 @@ pub fn without_partials(ctr: &Ctr) -> BTreeMap<PathBuf, String> {
 /// Bytes of each blob of which a part has come.
 pub fn partials(ctr: &Ctr) -> BTreeMap<String, u64> {
     let names = ctr.list("blobs/partial").into_iter();
-    let length = |name: &str| fs::metadata(ctr.data().join("blobs/partial").join(name)).expect("a partial blob").len();
+    let length =
+        |name: &str| fs::metadata(ctr.data().join("blobs/partial").join(name)).expect("a partial blob").len();
     names.map(|name| (format!("sha256:{name}"), length(&name))).collect()
 }
 
