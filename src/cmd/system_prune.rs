@@ -54,7 +54,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let filters: Vec<_> = args.filter.iter().map(|both| both.image.clone()).collect();
     let images = image_prune::prune(&store, args.all, &filters, &mut failures)?;
     list("Deleted Images", images.iter().map(|id| id.hex()).collect())?;
-    answer::ask(|| store.forget_partials())?;
+    store.forget_partials()?;
     rmi::collect(&store)?;
     let after = answer::ask(|| store.measure())?;
     let [before, after] = [before, after].map(|accounts| accounts.of_images() + accounts.of_containers());
