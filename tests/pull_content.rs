@@ -92,19 +92,6 @@ fn zstd_chunked_of_podman() {
     assert!(fs::read(file).expect("the file") == noise(7, 200_000));
 }
 
-/// gzip in several members, as pigz -i, estargz and concatenation make it.
-#[test]
-fn gzip_of_several_members() {
-    let registry = Registry::plain();
-    let empty = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let made = Layer::new(Compression::Gzip).file("file", "in the first").behind([empty, empty].concat());
-    let image = TestImage::new([made]).push(registry, "members:latest");
-    let ctr = Ctr::new(User::Rootless);
-    ctr.registries(&registry.as_docker_hub());
-    ctr.run(["pull", "-q", &registry.name("members")]).ok();
-    assert_eq!(fs::read_to_string(layer(&ctr, &image, 0).join("file")).expect("the file"), "in the first");
-}
-
 #[test]
 fn a_list_is_resolved_by_platform() {
     let registry = Registry::plain();
