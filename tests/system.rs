@@ -87,6 +87,7 @@ fn df_says_what_du_says() {
             "{now} {all} {left}"
         );
     }
+    volumes_are_counted();
     let (ctr, _) = ground(User::Rootless);
     let table = ctr.run(["system", "df"]).ok();
     let first: Vec<_> = table.lines().map(|line| line.split_whitespace().next().expect("a word")).collect();
@@ -97,6 +98,30 @@ fn df_says_what_du_says() {
         "Images 2\nContainers 0\nLocal Volumes 0"
     );
     ctr.run(["system", "df", "-v", "--format=json"]).fails("cannot combine");
+}
+
+#[track_caller]
+fn volumes_are_counted() {
+    let ctr = Ctr::with_box(User::Rootless);
+    ctr.run(["volume", "create", "idle"]).ok();
+    fs::write(ctr.data().join("volumes/idle/_data/x"), vec![1; 30_000]).expect("write into the volume");
+    let idle = du(&ctr, &["volumes"]);
+    ctr.run(["create", "--name=c", "-v=used:/data", "box", "true"]).ok();
+    let row = &df(&ctr)[2];
+    assert_eq!((&row["Total"], &row["Active"]), (&json!(2), &json!(1)), "{row}");
+    assert_eq!(
+        (&row["RawSize"], &row["RawReclaimable"]),
+        (&json!(du(&ctr, &["volumes"])), &json!(idle)),
+        "{row}"
+    );
+    let table = ctr.run(["system", "df", "-v"]).ok();
+    let words = |name: &str| {
+        let line =
+            table.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {table}"));
+        line.split_whitespace().nth(1).map(str::to_owned)
+    };
+    assert_eq!((words("idle"), words("used")), (Some("0".into()), Some("1".into())), "{table}");
+    ctr.run(["rm", "c"]).ok();
 }
 
 #[test]

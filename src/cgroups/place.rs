@@ -5,7 +5,7 @@ use super::{group::Group, scope};
 use anyhow::{Context, Result};
 use rustix::{
     fs::{Access, access, getxattr, statfs},
-    process::{geteuid, getppid},
+    process::getppid,
 };
 use std::path::{Path, PathBuf};
 
@@ -103,7 +103,8 @@ fn is_ours(group: &Group) -> bool {
     if !Path::new("/run/systemd/system").is_dir() {
         return true;
     }
-    let marks = ["user.delegate", if geteuid().is_root() { "trusted.delegate" } else { "user.delegate" }];
+    // Older ones mark it for root alone.
+    let marks = ["user.delegate", "trusted.delegate"];
     let mut value = [0; 1];
     // The whole of a user's units is delegated to the user's systemd, not to what runs in them.
     let manager = dir.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"user@"));

@@ -8,11 +8,11 @@ use super::{
 use crate::{
     container::state::{self, Container, Status},
     error::Explain,
-    storage::{Accounts, Digest, Image, Store},
+    storage::{Accounts, ContainerId, Digest, Image, Store, VolumeName},
 };
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 #[derive(clap::Args, Debug)]
 #[command(mut_args = takes_a_truth_value)]
@@ -20,7 +20,7 @@ pub struct Args {
     /// `json` or a Go template
     #[arg(long)]
     format: Option<Format>,
-    /// Each image and container
+    /// Each image, container and volume
     #[arg(short, long)]
     verbose: bool,
 }
@@ -50,6 +50,8 @@ struct Found {
     accounts: Accounts,
     images: Vec<Image>,
     containers: Vec<Container>,
+    /// Who uses each volume.
+    users: HashMap<VolumeName, Vec<ContainerId>>,
 }
 
 /// A part of the store, by its name there: layer or blob.
@@ -62,7 +64,8 @@ enum Part {
 impl Found {
     fn look(store: &Store) -> Result<Found> {
         let accounts = answer::ask(|| store.measure())?;
-        Ok(Found { accounts, images: store.images()?, containers: state::list(store)?.0 })
+        let (containers, users) = (state::list(store)?.0, store.volume_users()?);
+        Ok(Found { accounts, images: store.images()?, containers, users })
     }
 
     fn sums(&self) -> Vec<Value> {
@@ -87,8 +90,21 @@ impl Found {
         vec![
             sum("Images", ids.len(), used.len(), images, unused),
             sum("Containers", self.containers.len(), running.len(), containers, idle),
-            sum("Local Volumes", 0, 0, 0, 0),
+            self.volumes(),
         ]
+    }
+
+    fn volumes(&self) -> Value {
+        let volumes = &self.accounts.volumes;
+        let (used, idle): (Vec<_>, Vec<_>) = volumes.iter().partition(|(name, _)| self.links(name) > 0);
+        let idle = idle.iter().map(|(_, size)| **size).sum();
+        sum("Local Volumes", volumes.len(), used.len(), self.accounts.of_volumes(), idle)
+    }
+
+    /// Containers that use volume `name`.
+    fn links(&self, name: &str) -> usize {
+        let users = name.parse::<VolumeName>().ok().and_then(|name| self.users.get(&name));
+        users.map_or(0, Vec::len)
     }
 
     /// Every part of every image, and the images that need it.
@@ -145,7 +161,7 @@ impl Found {
                 record.id.short().to_owned(),
                 record.image_id.map(|id| id.short()).unwrap_or_default(),
                 output::clip(&record.args.join(" "), 17),
-                "0".to_owned(),
+                self.users.values().filter(|users| users.contains(&record.id)).count().to_string(),
                 output::short_size(self.container(container)),
                 output::since(record.created),
                 container.status.word().to_owned(),
@@ -155,7 +171,11 @@ impl Found {
         let images = output::table(&IMAGES, &self.images.iter().map(image).collect::<Vec<_>>());
         let containers =
             output::table(&CONTAINERS, &self.containers.iter().map(container).collect::<Vec<_>>());
-        let volumes = output::table(&["VOLUME NAME", "LINKS", "SIZE"], &[]);
+        let volume = |(name, size): (&String, &u64)| {
+            vec![name.clone(), self.links(name).to_string(), output::short_size(*size)]
+        };
+        let volumes: Vec<_> = self.accounts.volumes.iter().map(volume).collect();
+        let volumes = output::table(&["VOLUME NAME", "LINKS", "SIZE"], &volumes);
         format!(
             "Images space usage:\n\n{images}\nContainers space usage:\n\n{containers}\nLocal Volumes space usage:\n\n{volumes}"
         )

@@ -57,7 +57,8 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     store.forget_partials()?;
     rmi::collect(&store)?;
     let after = answer::ask(|| store.measure())?;
-    let [before, after] = [before, after].map(|accounts| accounts.of_images() + accounts.of_containers());
+    let [before, after] = [before, after]
+        .map(|accounts| accounts.of_images() + accounts.of_containers() + accounts.of_volumes());
     output::line(format_args!(
         "Total reclaimed space: {}",
         output::short_size(before.saturating_sub(after))

@@ -17,6 +17,8 @@ pub struct Accounts {
     pub records: u64,
     /// By id.
     pub containers: BTreeMap<String, u64>,
+    /// By name.
+    pub volumes: BTreeMap<String, u64>,
 }
 
 impl Accounts {
@@ -28,6 +30,11 @@ impl Accounts {
     /// All that containers have.
     pub fn of_containers(&self) -> u64 {
         self.containers.values().sum()
+    }
+
+    /// All that is in volumes.
+    pub fn of_volumes(&self) -> u64 {
+        self.volumes.values().sum()
     }
 }
 
@@ -42,6 +49,7 @@ impl Store {
             blobs,
             records: self.measure_each("images")?.values().chain(self.measure_each("lists")?.values()).sum(),
             containers: self.measure_each("containers")?,
+            volumes: self.measure_each("volumes")?,
         })
     }
 

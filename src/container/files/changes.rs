@@ -3,6 +3,7 @@
 //! meanwhile: every step is by descriptor and follows no link.
 
 use super::{
+    change::{Change, Kind, hear, tell},
     enter::{confine, layers, null},
     lower::{self, BENEATH, Lower},
     paths::join,
@@ -26,38 +27,18 @@ use serde::Deserialize;
 use std::{
     collections::{BTreeSet, HashSet},
     fs::File,
-    io::{BufRead, BufReader, BufWriter, Write},
+    io::{BufWriter, Write},
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     vec::IntoIter,
 };
-
-/// How a path differs from the image's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// It is new.
-    Added,
-    /// It, or something in it, is another.
-    Changed,
-    /// It is gone.
-    Deleted,
-}
-
-/// One path that differs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// How.
-    pub kind: Kind,
-    /// From the container's root, with a leading slash.
-    pub path: Vec<u8>,
-}
 
 /// Hand `each` what differs in container `dir` from its image, sorted by path. Must be called before any thread exists.
 pub fn changes(
     store: &Store,
     dir: &ContainerDir,
     record: &Record,
-    mut each: impl FnMut(Change) -> Result<()>,
+    each: impl FnMut(Change) -> Result<()>,
 ) -> Result<()> {
     if record.rootfs.is_some() && !record.rootfs_overlay {
         return Err(anyhow!("container {} has a directory of the host as its root", record.name))
@@ -70,16 +51,7 @@ pub fn changes(
         comparison.run(upper)?;
         Ok(comparison.out.flush()?)
     })?;
-    let told = BufReader::new(File::from(read)).split(0).try_for_each(|line| {
-        let line = line.context("hear what has changed")?;
-        let (kind, path) = line.split_first().context("hear what has changed")?;
-        let kind = match kind {
-            b'A' => Kind::Added,
-            b'C' => Kind::Changed,
-            _ => Kind::Deleted,
-        };
-        each(Change { kind, path: path.to_vec() })
-    });
+    let told = hear(read, each);
     // A reader that gave up has made the other end fail.
     told.and(inside.wait())
 }
@@ -217,20 +189,11 @@ impl<W: Write> Comparison<W> {
         for level in self.levels.iter_mut().filter(|level| !level.told) {
             level.told = true;
             if !self.ignored.contains(&level.path) {
-                write(&mut self.out, Kind::Changed, &level.path)?;
+                tell(&mut self.out, Kind::Changed, &level.path)?;
             }
         }
-        write(&mut self.out, kind, path)
+        tell(&mut self.out, kind, path)
     }
-}
-
-fn write(out: &mut impl Write, kind: Kind, path: &[u8]) -> Result<()> {
-    let letter = match kind {
-        Kind::Added => b"A/",
-        Kind::Changed => b"C/",
-        Kind::Deleted => b"D/",
-    };
-    Ok(out.write_all(letter).and_then(|()| out.write_all(path)).and_then(|()| out.write_all(&[0]))?)
 }
 
 /// Whether mode, owner or time are others.

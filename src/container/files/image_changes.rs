@@ -2,7 +2,7 @@
 //! can differ, so only that is looked at. By descriptor, through no link.
 
 use super::{
-    changes::{Change, Kind},
+    change::{Change, Kind, hear, tell},
     enter::{confine, null},
     lower::{self, BENEATH, Lower},
     paths::join,
@@ -22,7 +22,7 @@ use rustix::{
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{BufRead, BufReader, BufWriter, Write},
+    io::{BufWriter, Write},
     os::fd::AsFd,
     path::PathBuf,
     vec::IntoIter,
@@ -45,7 +45,7 @@ pub fn compare(
     store: &Store,
     old: &Stack,
     new: &Stack,
-    mut each: impl FnMut(Change) -> Result<()>,
+    each: impl FnMut(Change) -> Result<()>,
 ) -> Result<()> {
     let common = old.0.iter().rev().zip(new.0.iter().rev()).take_while(|(a, b)| a == b).count();
     let null = null()?;
@@ -71,16 +71,7 @@ pub fn compare(
             Ok(comparison.out.flush()?)
         },
     )?;
-    let told = BufReader::new(File::from(read)).split(0).try_for_each(|line| {
-        let line = line.context("hear what differs")?;
-        let (kind, path) = line.split_first().context("hear what differs")?;
-        let kind = match kind {
-            b'A' => Kind::Added,
-            b'C' => Kind::Changed,
-            _ => Kind::Deleted,
-        };
-        each(Change { kind, path: path.to_vec() })
-    });
+    let told = hear(read, each);
     // A reader that gave up has made the other end fail.
     told.and(inside.wait())
 }
@@ -178,19 +169,10 @@ impl<W: Write> Comparison<W> {
     fn tell(&mut self, kind: Kind, path: &[u8]) -> Result<()> {
         for level in self.levels.iter_mut().filter(|level| !level.told) {
             level.told = true;
-            write(&mut self.out, Kind::Changed, &level.path)?;
+            tell(&mut self.out, Kind::Changed, &level.path)?;
         }
-        write(&mut self.out, kind, path)
+        tell(&mut self.out, kind, path)
     }
-}
-
-fn write(out: &mut impl Write, kind: Kind, path: &[u8]) -> Result<()> {
-    let letter = match kind {
-        Kind::Added => b"A/",
-        Kind::Changed => b"C/",
-        Kind::Deleted => b"D/",
-    };
-    Ok(out.write_all(letter).and_then(|()| out.write_all(path)).and_then(|()| out.write_all(&[0]))?)
 }
 
 /// As containers/storage tells files apart: a directory's size and time say nothing.

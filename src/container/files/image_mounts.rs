@@ -1,7 +1,7 @@
 //! Images mounted for root to look at (podman-image-mount(1)): read-only, each at one place below the runtime directory, as
 //! [`super::mounts`] has containers. A mounted image isn't removed.
 
-use super::mounts::{detach, is_mounted};
+use super::mounts::{detach, is_mounted, list_in};
 use crate::{
     error::Explain,
     namespaces::mount::{attach, clone_tree, set},
@@ -16,7 +16,6 @@ use rustix::{
 use std::{
     ffi::CString,
     fs,
-    io::ErrorKind,
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::DirBuilderExt},
@@ -74,21 +73,7 @@ pub fn let_go(store: &Store, id: &Digest) -> Result<()> {
 
 /// The images that are mounted, and where.
 pub fn list(store: &Store) -> Result<Vec<(Digest, PathBuf)>> {
-    let holder = store.dirs().runtime.join(DIRECTORY);
-    let entries = match fs::read_dir(&holder) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("list {}", holder.display()))?,
-    };
-    let mut mounted = Vec::new();
-    for entry in entries.flatten() {
-        if let Some(Ok(id)) = entry.file_name().to_str().map(|hex| format!("sha256:{hex}").parse())
-            && is_mounted(&entry.path())?
-        {
-            mounted.push((id, entry.path()));
-        }
-    }
-    mounted.sort();
-    Ok(mounted)
+    list_in(&store.dirs().runtime.join(DIRECTORY), |name| format!("sha256:{name}").parse().ok())
 }
 
 const DIRECTORY: &str = "image-mounts";

@@ -3,6 +3,7 @@
 //! A process of ours goes into the container's root ([`enter`]) and speaks tar over one pipe; whoever is outside never
 //! resolves a path of the container.
 
+mod change;
 mod changes;
 mod destination;
 mod enter;
@@ -20,7 +21,8 @@ mod segments;
 mod transfer;
 pub mod volume;
 
-pub use changes::{Change, Kind, changes};
+pub use change::{Change, Kind};
+pub use changes::changes;
 pub use enter::Reached;
 pub use extract::Skipped;
 pub use framed::read_frames;

@@ -110,14 +110,18 @@ pub fn let_go(store: &Store, id: &ContainerId) -> Result<()> {
 
 /// The containers that are mounted, and where.
 pub fn list(store: &Store) -> Result<Vec<(ContainerId, PathBuf)>> {
-    let holder = store.dirs().runtime.join(DIRECTORY);
-    let entries = match fs::read_dir(&holder) {
+    list_in(&store.dirs().runtime.join(DIRECTORY), |name| name.parse().ok())
+}
+
+/// What is mounted below `holder`, sorted, as `read` reads the names there.
+pub(super) fn list_in<T: Ord>(holder: &Path, read: impl Fn(&str) -> Option<T>) -> Result<Vec<(T, PathBuf)>> {
+    let entries = match fs::read_dir(holder) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(|| format!("list {}", holder.display()))?,
     };
     let mut mounted = Vec::new();
     for entry in entries.flatten() {
-        if let Some(Ok(id)) = entry.file_name().to_str().map(str::parse)
+        if let Some(id) = entry.file_name().to_str().and_then(&read)
             && is_mounted(&entry.path())?
         {
             mounted.push((id, entry.path()));
