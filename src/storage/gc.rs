@@ -3,7 +3,7 @@
 
 use super::{
     Digest, Store, delete_tree,
-    store::{random_name, sync_directory},
+    store::{LAST, random_name, sync_directory},
 };
 use crate::error::{Explain, causes};
 use anyhow::{Context, Error, Result, anyhow};
@@ -105,7 +105,7 @@ impl Store {
         };
         let delete = |path: &Path| delete_tree(path).with_context(|| format!("delete {}", path.display()));
         // Wherever this ends, whoever opens the store makes it whole again, and nothing in it has lost a part.
-        delete(&self.mount_point())?;
+        self.move_to_trash(&self.directory(LAST))?;
         self.move_to_trash(&self.directory("images"))?;
         let mut sweep = Sweep { store: self, freed: Freed::default(), failure: None };
         let trash = self.directory("trash");

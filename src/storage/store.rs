@@ -1,7 +1,7 @@
 //! The store's directories, and the hold that keeps garbage collection away while somebody works in them.
 
 use super::{Dirs, disk::ByErrno, skeleton};
-use crate::error::Explain;
+use crate::error::{Explain, causes};
 use anyhow::{Context, Result};
 use rustix::{
     fs::{FlockOperation, Mode, OFlags, flock, fsync, open},
@@ -33,15 +33,22 @@ impl Store {
         dirs.create()?;
         let store = Store { dirs };
         // The last one that is made stands for all of them.
-        let last = store.dirs.data.join(LAST);
-        if !last.is_dir() {
-            for name in DIRECTORIES {
-                make_directory(&store.dirs.data.join(name))?;
+        if !store.directory(LAST).is_dir() {
+            match store.make_whole() {
+                // What is there can still be looked at.
+                Err(e) if is_read_only(&e) => {}
+                made => made?,
             }
-            skeleton::make(&store.skeleton())?;
-            make_directory(&last)?;
         }
         Ok(store)
+    }
+
+    fn make_whole(&self) -> Result<()> {
+        for name in DIRECTORIES {
+            make_directory(&self.directory(name))?;
+        }
+        skeleton::make(&self.skeleton())?;
+        make_directory(&self.directory(LAST))
     }
 
     /// Where the store lies.
@@ -134,8 +141,17 @@ fn lock(path: &Path, operation: FlockOperation) -> Result<Option<Hold>> {
 const DIRECTORIES: [&str; 10] =
     ["blobs", "blobs/sha256", "layers", "images", "containers", "names", "tmp", "trash", "skeleton", MOUNT];
 const MOUNT: &str = "skeleton/mount";
-/// The one that earlier builds did not make, so that theirs gets it too.
-const LAST: &str = "blobs/partial";
+/// The one that earlier builds did not make, so that theirs gets it too; a store without it is not whole.
+pub(super) const LAST: &str = "blobs/partial";
+
+fn is_read_only(error: &anyhow::Error) -> bool {
+    causes(error).any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
+            || cause.downcast_ref::<Errno>() == Some(&Errno::ROFS)
+    })
+}
 
 pub(super) fn random_name() -> Result<String> {
     let mut bytes = [0; 8];
