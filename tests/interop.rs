@@ -1,4 +1,4 @@
-//! Other programs and ours: what skopeo, Podman and umoci write we load and run; what we commit and save they read, with every
+//! Other programs and ours: what skopeo, Podman, Buildah and umoci write we load and run; what we commit and save they read, with every
 //! digest as it was.
 
 mod support;
@@ -47,10 +47,19 @@ fn tool<S: AsRef<OsStr>>(dir: &Path, program: &str, arguments: impl IntoIterator
 
 /// Podman with a storage of its own below `dir`.
 fn podman<const N: usize>(dir: &Path, arguments: [&str; N]) -> String {
+    stored(dir, "podman", &arguments)
+}
+
+/// Buildah with the same storage.
+fn buildah<const N: usize>(dir: &Path, arguments: [&str; N]) -> String {
+    stored(dir, "buildah", &arguments)
+}
+
+fn stored(dir: &Path, program: &str, arguments: &[&str]) -> String {
     let place = |name: &str| dir.join(name).display().to_string();
     let (root, run) = (place("podman"), place("podman-run"));
     let globals = ["--root", &root, "--runroot", &run, "--storage-driver", "vfs"];
-    let said = tool(dir, "podman", [&globals[..], &arguments].concat());
+    let said = tool(dir, program, [&globals[..], arguments].concat());
     String::from_utf8(said).expect("text").trim().to_owned()
 }
 
@@ -169,6 +178,24 @@ fn we_read_what_others_save() {
         let id = podman(home, ["image", "inspect", "--format", "{{.Id}}", "committed"]);
         assert_eq!(inspect(&ctr, "committed")["Id"], Value::String(id));
         ctr.run(["rmi", "committed"]).ok();
+    }
+    // Buildah goes on from what we have saved, and we from what it has made.
+    buildah(home, ["from", "--name", "b", "oci-archive:ours.tar"]);
+    ctr.file("etc-buildah", "by buildah");
+    buildah(home, ["copy", "b", "etc-buildah", "/etc/buildah"]);
+    buildah(home, ["config", "--cmd", "cat /dir/file /etc/buildah", "--label", "by=buildah", "b"]);
+    for format in ["oci-archive", "docker-archive"] {
+        let file = format!("buildah-{format}");
+        buildah(home, ["commit", "-q", "b", &format!("{format}:{file}:localhost/built:1")]);
+        share(home, &file);
+        assert_eq!(ctr.run(["load", "-q", "-i", &file]).ok(), "Loaded image: localhost/built:1");
+        assert_eq!(inspect(&ctr, "built:1")["Labels"]["by"], "buildah");
+        assert_eq!(
+            ctr.run(["run", "--rm", "--network=none", "built:1"]).ok(),
+            "text\nby buildah",
+            "{format}"
+        );
+        ctr.run(["rmi", "built:1"]).ok();
     }
 }
 
