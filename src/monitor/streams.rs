@@ -195,6 +195,10 @@ impl Stream {
     }
 
     fn pass(&mut self, log: &mut Log, text: &[u8]) {
+        // Many a container prints nothing: no clock, no time zone, no search for the end of a line then.
+        if text.is_empty() {
+            return;
+        }
         // A log that can't be written must not stop the container; `logs` shows what there is.
         let _: Result<(), Error> = log.keep(self.kind, text);
         for sink in &mut self.sinks {
