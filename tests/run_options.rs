@@ -319,7 +319,7 @@ fn bad_values_are_refused_before_anything_happens() {
         "--dns=x",
         "--env==x",
         "--env-file=/no/such/file",
-        "--group-add=keep-groups",
+        "--group-add=a:b",
         "--hostname=a b",
         "--label==x",
         "--name=../x",

@@ -80,7 +80,7 @@ fn id_mappings(mapping: &Mapping) -> Value {
         Mapping::Ranges { uids, gids, .. } => {
             json!({"kind": "ranges", "uidmap": ranges(uids), "gidmap": ranges(gids)})
         }
-        Mapping::Single { why } => json!({
+        Mapping::Single { why, .. } => json!({
             "kind": "single",
             "why": why,
             "hint": "`sudo apt install uidmap; sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER`",
@@ -117,6 +117,7 @@ fn stored(store: &Store, mapping: &Mapping, asked: Option<StorageDriver>) -> Res
         "configDir": dirs.config,
         "cacheDir": dirs.cache,
         "driver": driver(store, mapping, asked),
+        "otherMappings": other_mappings(store, mapping),
         "imageStore": {"number": store.images()?.len()},
         "containerStore": {
             "number": containers.len(),
@@ -138,6 +139,22 @@ fn driver(store: &Store, mapping: &Mapping, asked: Option<StorageDriver>) -> Val
             "why": format!("{e:#}"),
             "hint": "a kernel of 5.11 or later, or fuse-overlayfs, or --root on another file system",
         }),
+    }
+}
+
+/// How an image is shown to containers with `--userns` or `--uidmap`.
+fn other_mappings(store: &Store, mapping: &Mapping) -> Value {
+    match mapping {
+        Mapping::Root => json!({"name": "idmapped mounts", "needs": "Linux 5.19"}),
+        Mapping::Single { .. } => json!({"name": "none", "why": "there is one user id only"}),
+        Mapping::Ranges { .. } => match store.probe_views(mapping) {
+            Ok(()) => json!({"name": "data-only layers"}),
+            Err(e) => json!({
+                "name": "one copy of the image for each mapping",
+                "why": format!("{e:#}"),
+                "hint": "Linux 6.16 or later needs no copies; a file system with reflinks (btrfs, xfs) makes them free",
+            }),
+        },
     }
 }
 

@@ -203,7 +203,7 @@ fn host_config(dir: &ContainerDir, record: &Record) -> Value {
         "NetworkMode": record.network,
         "Privileged": record.privileged,
         "ReadonlyRootfs": record.read_only,
-        "UsernsMode": record.mapping,
+        "UsernsMode": record.userns,
         "Annotations": record.annotations,
         "CgroupMode": "private",
         "IpcMode": "private",

@@ -68,7 +68,8 @@ fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &Mappi
     {
         super::rm::remove(store, &store.container(&id), true, false)?;
     }
-    create::create(store, request, &base, mapping, log_options::fill_tag)
+    let ids = request.userns.settle(store, &base, request.user.as_ref(), mapping.clone())?;
+    create::create(store, request, &base, &ids, log_options::fill_tag)
 }
 
 /// What `--device` can't do.
@@ -137,7 +138,7 @@ fn warn_of_logout(store: &Store) {
 
 /// Once a boot: a container of one id surprises those who know the full mapping.
 fn note_single_mapping(store: &Store, mapping: &Mapping) {
-    let Mapping::Single { why } = mapping else { return };
+    let Mapping::Single { why, .. } = mapping else { return };
     let noted: &Path = &store.dirs().runtime.join("single-id-noted");
     if fs::File::create_new(noted).is_ok() {
         super::hint(&format!(

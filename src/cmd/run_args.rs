@@ -74,9 +74,15 @@ pub struct Args {
     /// Read variables from a file, one a line
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
-    /// Run with additional groups
+    /// Map group ids, as --uidmap
+    #[arg(long, value_name = "CONTAINER:FROM:AMOUNT", conflicts_with = "userns")]
+    pub gidmap: Vec<String>,
+    /// Run with additional groups; keep-groups keeps yours
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     pub group_add: Vec<String>,
+    /// Line for /etc/group, with $GROUPNAME, $GID and $USERLIST
+    #[arg(long, value_name = "LINE")]
+    pub group_entry: Option<String>,
     #[command(flatten)]
     pub groups: GroupArgs,
     #[command(flatten)]
@@ -95,6 +101,9 @@ pub struct Args {
     /// What becomes of the image's volumes: bind (anonymous volumes), tmpfs or ignore [default: bind]
     #[arg(long, value_name = "MODE")]
     pub image_volume: Option<String>,
+    /// Add a user of the host to /etc/passwd
+    #[arg(long, value_name = "USER")]
+    pub hostuser: Vec<String>,
     /// Run an init that forwards signals and reaps processes
     #[arg(long)]
     pub init: bool,
@@ -119,6 +128,12 @@ pub struct Args {
     /// Network: none, host or private
     #[arg(long, alias = "net", value_name = "MODE")]
     pub network: Option<String>,
+    /// Add the user to /etc/passwd and /etc/group where it isn't there [default: true]
+    #[arg(long, default_value = "true", hide_default_value = true)]
+    pub passwd: bool,
+    /// Line for /etc/passwd, with $USERNAME, $UID, $GID, $NAME and $HOME
+    #[arg(long, value_name = "LINE")]
+    pub passwd_entry: Option<String>,
     /// Write the process id of the container's first process to a file
     #[arg(long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
@@ -176,6 +191,12 @@ pub struct Args {
     /// Seconds between that signal and SIGKILL
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub stop_timeout: u32,
+    /// Map the ranges that this name has in /etc/subgid [default: the one of --subuidname]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["userns", "uidmap", "gidmap"])]
+    pub subgidname: Option<String>,
+    /// Map the ranges that this name has in /etc/subuid
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["userns", "uidmap", "gidmap"])]
+    pub subuidname: Option<String>,
     /// Set a kernel parameter of the container's own namespaces
     #[arg(long, value_name = "NAME=VALUE")]
     pub sysctl: Vec<String>,
@@ -194,12 +215,18 @@ pub struct Args {
     /// Time zone by name, or `local`
     #[arg(long, value_name = "ZONE")]
     pub tz: Option<String>,
+    /// Map user ids: AMOUNT of them from FROM on, in yours or with @ in the host's; + adds to the default map
+    #[arg(long, value_name = "CONTAINER:FROM:AMOUNT", conflicts_with = "userns")]
+    pub uidmap: Vec<String>,
     /// Set a resource limit; `host` keeps this session's limits
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_delimiter = ',')]
     pub ulimit: Vec<String>,
     /// File mode creation mask, in octal [default: 0022]
     #[arg(long, value_name = "MODE")]
     pub umask: Option<String>,
+    /// User namespace: host, keep-id[:uid=N,gid=N,size=N], nomap, auto[:size=N,uidmapping=MAP,gidmapping=MAP], container:NAME or ns:PATH
+    #[arg(long, value_name = "MODE")]
+    pub userns: Option<String>,
     /// User and group to run as
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,

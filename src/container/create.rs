@@ -2,6 +2,7 @@
 //! undone.
 
 use super::{
+    entries::Entries,
     etc_files::{self, Addresses},
     events, files,
     health::Check,
@@ -10,13 +11,15 @@ use super::{
     record::{Record, Seccomp},
     remove,
     request::{HostsFile, NetworkMode, Request, Rootfs, SeccompChoice},
-    secrets,
+    secrets, single,
     spec::{self, Placement},
-    state, volumes,
+    state,
+    userns::{self, Settled},
+    volumes,
 };
 use crate::{
     error::Explain,
-    namespaces::Mapping,
+    namespaces::{Mapping, idmap, run_inside},
     security::seccomp,
     storage::{ByErrno, ContainerDir, ContainerId, Digest, Image, Lock, Store},
 };
@@ -116,7 +119,7 @@ pub fn create(
     store: &Store,
     request: &Request,
     base: &Base,
-    mapping: &Mapping,
+    ids: &Settled,
     complete: impl FnOnce(&ContainerDir, &mut Record) -> Result<()>,
 ) -> Result<Container> {
     let defaults = base.defaults()?;
@@ -128,7 +131,7 @@ pub fn create(
     }
     let (dir, lock) = store.create_container(&id, base.layers())?;
     drop(hold);
-    match furnish(store, request, base, &defaults, mapping, &dir, complete) {
+    match furnish(store, request, base, &defaults, ids, &dir, complete) {
         Ok((record, spec)) => {
             events::record(store, "create", &record);
             Ok(Container { dir, lock, record, spec })
@@ -146,11 +149,12 @@ fn furnish(
     request: &Request,
     base: &Base,
     defaults: &ImageDefaults<'_>,
-    mapping: &Mapping,
+    ids: &Settled,
     dir: &ContainerDir,
     complete: impl FnOnce(&ContainerDir, &mut Record) -> Result<()>,
 ) -> Result<(Record, Spec)> {
     let root = store.mount_point();
+    let mapping = &ids.mapping;
     let mounts = volumes::attach(store, request, defaults, mapping, dir)?;
     let specified = |(number, mount)| volumes::specified(store, mount, dir.path(), number);
     let volumes: Vec<Mount> = mounts.iter().enumerate().map(specified).collect::<Result<_>>()?;
@@ -159,7 +163,9 @@ fn furnish(
         Placement { id: dir.id(), root: &root, etc: dir.path(), mapping, volumes: &volumes, memory: &memory };
     let spec = spec::build(request, defaults, &placement)?;
     let secrets = secrets::copy(store, &request.secrets, dir)?;
-    let mut record = Record { mounts, secrets, ..record(request, base, defaults, mapping, dir, &spec)? };
+    let mut record = Record { mounts, secrets, ..record(request, base, defaults, ids, dir, &spec)? };
+    record.view = view(store, request, base, ids, dir)?;
+    give_upper(dir, &record, ids)?;
     name(store, request, &mut record)?;
     complete(dir, &mut record)?;
     let resolv_conf = etc_files::host_resolv_conf(request);
@@ -172,7 +178,8 @@ fn furnish(
         &resolv_conf,
         &base.hosts(store, &request.hosts_file)?,
     );
-    for file in files {
+    let single = single::is_single(&ids.mapping).then(single::file);
+    for file in files.into_iter().chain(single) {
         let path = dir.path().join(file.name);
         fs::write(&path, file.contents)
             .with_context(|| format!("write {}", path.display()))
@@ -180,6 +187,10 @@ fn furnish(
         // Readable by every user of the container whatever the umask was.
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
             .with_context(|| format!("set the mode of {}", path.display()))?;
+        if let Some((uid, gid)) = root_on_host(ids) {
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid))
+                .with_context(|| format!("give {} to the container's root", path.display()))?;
+        }
     }
     if let SeccompChoice::File { path, json } = &request.seccomp {
         seccomp::from_profile(json, request.capabilities)
@@ -216,7 +227,7 @@ fn record(
     request: &Request,
     base: &Base,
     defaults: &ImageDefaults<'_>,
-    mapping: &Mapping,
+    ids: &Settled,
     dir: &ContainerDir,
     spec: &Spec,
 ) -> Result<Record> {
@@ -245,7 +256,10 @@ fn record(
         args: process.args().clone().unwrap_or_default(),
         entrypoint: request.entrypoint.clone().unwrap_or_else(|| defaults.entrypoint.to_vec()),
         env: process.env().clone().unwrap_or_default(),
-        user: spec::user(request, defaults)?.to_string(),
+        user: match (&request.user, &ids.user) {
+            (None, Some(user)) => user.to_string(),
+            _ => spec::user(request, defaults)?.to_string(),
+        },
         workdir: process.cwd().to_string_lossy().into_owned(),
         hostname: spec.hostname().clone().unwrap_or_default(),
         tty: request.tty,
@@ -296,14 +310,76 @@ fn record(
         remove_image: request.remove_image,
         health: request.health.settle(check)?,
         preserve_fds: request.preserve_fds,
-        mapping: match mapping {
-            Mapping::Root => "root",
-            Mapping::Ranges { .. } => "ranges",
-            Mapping::Single { .. } => "single",
-        }
-        .to_owned(),
+        mapping: userns::mode(&ids.mapping).to_owned(),
+        ids: ids.maps.clone(),
+        userns: ids.mode.clone(),
+        join: ids.join.clone(),
+        entries: entries(request, ids),
+        keep_groups: request.keep_groups,
         ..Record::new(dir.id().clone(), name, Timestamp::now())
     })
+}
+
+/// What shows the image's files with the container's ids. Root's are shown by idmapped mounts, made at each start.
+fn view(
+    store: &Store,
+    request: &Request,
+    base: &Base,
+    ids: &Settled,
+    dir: &ContainerDir,
+) -> Result<Option<String>> {
+    match (base, &ids.own, &ids.maps) {
+        (Base::Image(image, ..), Mapping::Ranges { .. }, Some(maps)) => {
+            let copies = request.storage_driver.as_deref() == Some("fuse-overlayfs");
+            if copies && !ids.mapping.has_caller() {
+                return Err(anyhow!("fuse-overlayfs can't reach your files in a user namespace without you"))
+                    .hint("drop --storage-driver, or map yourself, as --userns=keep-id does");
+            }
+            let key = store.make_view(&image.layers, &ids.own, maps, copies)?;
+            // For the collector, which reads no records.
+            dir.write("view", key.as_bytes())?;
+            Ok(Some(key))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Whom root has to give the container's own files to.
+fn root_on_host(ids: &Settled) -> Option<(u32, u32)> {
+    let maps = ids.maps.as_ref().filter(|_| !ids.own.is_rootless())?;
+    let (uid, gid) = ids.mapping.builder();
+    idmap::to_host(&maps.uids, uid).zip(idmap::to_host(&maps.gids, gid))
+}
+
+/// Where changes go belongs to the container's root. Where the user who runs us exists in the container, its first process sees
+/// to that.
+fn give_upper(dir: &ContainerDir, record: &Record, ids: &Settled) -> Result<()> {
+    let (Mapping::Ranges { .. }, Some(maps)) = (&ids.own, &record.ids) else { return Ok(()) };
+    if ids.mapping.has_caller() {
+        return Ok(());
+    }
+    let own = ids.own.maps();
+    let builder = ids.mapping.builder();
+    let here =
+        |maps: &[_], own: &[_], id| idmap::to_host(maps, id).and_then(|host| idmap::to_inside(own, host));
+    let (Some(uid), Some(gid)) =
+        (here(&maps.uids, &own.uids, builder.0), here(&maps.gids, &own.gids, builder.1))
+    else {
+        return Ok(());
+    };
+    run_inside(&ids.own, || {
+        for path in [dir.upper(), dir.work()] {
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid))
+                .with_context(|| format!("give {} to the container's root", path.display()))?;
+        }
+        Ok(())
+    })
+}
+
+fn entries(request: &Request, ids: &Settled) -> Entries {
+    let mut entries = request.entries.clone();
+    entries.users.splice(0..0, ids.host_user.clone());
+    entries
 }
 
 const SPEC: &str = "config.json";

@@ -10,7 +10,7 @@ use super::{
     privileges,
     program::Program,
     record::Record,
-    secrets,
+    secrets, single,
     state::{Container, Status},
     stdio,
     step::{AtStep, Step},
@@ -82,8 +82,8 @@ impl Plan {
         secrets::reveal(&mut spec, dir, &record.secrets)?;
         let added = record.added_capabilities.iter().filter_map(|name| CapSet::named(name));
         let added = added.fold(CapSet::EMPTY, CapSet::union);
-        let set_groups = record.mapping != "single";
-        let process = process(&spec, request)?;
+        let set_groups = record.mapping != "single" && !record.keep_groups;
+        let process = single::prepare(process(&spec, request)?, record.mapping == "single");
         let mut program =
             Program::new(&process, set_groups, added, filter::of(dir, record)?, request.preserve_fds)?;
         program.follows_parent = !request.detached;

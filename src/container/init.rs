@@ -2,6 +2,7 @@
 //! [`Plan`] that was made before the fork. It decides nothing; a step that fails is reported and ends it.
 
 use super::{
+    entries,
     link::{Identity, Link},
     plan::{Plan, Stdio},
     privileges, reaper, stdio,
@@ -10,7 +11,8 @@ use super::{
 use crate::{
     namespaces::{
         mount::{self, Mounter, Operation, Owed},
-        ownership, root,
+        ownership,
+        root::{self, Root},
         target::open_in_root,
         unshare,
         volume::Found,
@@ -21,8 +23,11 @@ use rustix::{
     fs::{Gid, OFlags, ResolveFlags, Uid},
     io::{Errno, Result},
     mount::{MountAttrFlags, OpenTreeFlags, open_tree},
-    process::setsid,
-    thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+    process::{DumpableBehavior, set_dumpable_behavior, setsid},
+    thread::{
+        CapabilitySet, CapabilitySets, UnshareFlags, capabilities, set_capabilities, set_keep_capabilities,
+        set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    },
 };
 use std::{
     collections::VecDeque,
@@ -62,7 +67,14 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     unshare(plan.unshare - late).step(Step::Unshare)?;
     let sources = open_volumes(plan)?;
     link.wait().step(Step::Wait)?;
-    become_root(plan.rootless).step(Step::BecomeRoot)?;
+    let mut opened = None;
+    if plan.rootless && !plan.root_is_fuse() {
+        opened = Some(plan.root.open(&plan.mount_point).step(Step::Root)?);
+        if plan.without_caller {
+            mount::hold_sources(&mut plan.operations);
+        }
+    }
+    become_builder(plan).step(Step::BecomeRoot)?;
     privileges::follow_parent();
     let _ = setsid();
     root::keep_mounts_to_ourselves().step(Step::Propagation)?;
@@ -73,10 +85,16 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
         rustix::system::sethostname(hostname.as_bytes()).step(Step::Hostname)?;
     }
     link.before_root().step(Step::Wait)?;
-    if plan.root_is_fuse() {
-        link.wait().step(Step::Wait)?;
+    match &mut plan.root {
+        Root::FuseOverlay => link.wait().step(Step::Wait)?,
+        Root::Given(root) => *root = Some(link.wait_for_root().step(Step::Wait)?),
+        _ => {}
     }
-    let root = plan.root.mount(&plan.mount_point).step(Step::Root)?;
+    let opened = match opened {
+        Some(opened) => opened,
+        None => plan.root.open(&plan.mount_point).step(Step::Root)?,
+    };
+    let root = plan.root.mount(&plan.mount_point, opened).step(Step::Root)?;
     link.root(root.as_fd()).step(Step::Root)?;
     let cgroup =
         plan.operations.iter().position(Operation::shows_control_groups).filter(|_| plan.late_cgroup);
@@ -94,12 +112,13 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
         Stdio::Terminal => Some(open_console(&root, link).step(Step::Terminal)?),
         Stdio::Pipes { .. } | Stdio::Nothing => None,
     };
+    let identity = link.wait_for_identity().step(Step::Wait)?;
+    entries::add(&root, &plan.entries, &identity).step(Step::Entries)?;
     if plan.read_only {
         mount::set(&root, MountAttrFlags::MOUNT_ATTR_RDONLY, false).step(Step::Root)?;
     }
     root::pivot(root.as_fd()).step(Step::Pivot)?;
     drop(root);
-    let identity = link.wait_for_identity().step(Step::Wait)?;
     for (item, Owed { top, all }) in owed {
         ownership::give(&top, identity.uid, identity.gid, all)
             .map_err(|errno| Step::Operation.failed(item, errno))?;
@@ -109,13 +128,25 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     Ok(identity)
 }
 
-fn become_root(rootless: bool) -> Result<()> {
-    if !rootless {
-        return set_thread_groups(&[]);
+/// Root of the user namespace; where that has none, the user who started us, who has every capability there, too.
+fn become_builder(plan: &Plan) -> Result<()> {
+    if plan.rootless {
+        let (uid, gid) = (Uid::from_raw(plan.builder.0), Gid::from_raw(plan.builder.1));
+        set_keep_capabilities(true)?;
+        set_thread_res_gid(gid, gid, gid)?;
+        set_thread_res_uid(uid, uid, uid)?;
+        set_keep_capabilities(false)?;
+        let held = capabilities(None)?.permitted;
+        let sets = CapabilitySets { effective: held, permitted: held, inheritable: CapabilitySet::empty() };
+        set_capabilities(None, sets)?;
+        // Our starter looks for our namespaces in /proc, which a change of ids forbids until the payload's own change.
+        set_dumpable_behavior(DumpableBehavior::Dumpable)?;
     }
-    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
-    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
+    if plan.keep_groups {
+        return Ok(());
+    }
     match set_thread_groups(&[]) {
+        Err(Errno::PERM) if !plan.rootless => Err(Errno::PERM),
         // A namespace of one id keeps its caller's groups (user_namespaces(7), "setgroups").
         Err(Errno::PERM) => Ok(()),
         other => other,

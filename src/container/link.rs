@@ -43,6 +43,9 @@ pub struct Identity {
     groups_len: usize,
     home: [u8; Payload::HOME_MAX],
     home_len: usize,
+    /// For /etc/passwd and /etc/group.
+    lines: [[u8; Identity::LINE_MAX]; 2],
+    lines_len: [usize; 2],
 }
 
 impl Identity {
@@ -58,11 +61,30 @@ impl Identity {
             groups_len: groups.len().min(Identity::GROUPS_MAX),
             home: [0; _],
             home_len: home.len().min(Payload::HOME_MAX),
+            lines: [[0; _]; 2],
+            lines_len: [0; 2],
         };
         identity.groups[..identity.groups_len].copy_from_slice(&groups[..identity.groups_len]);
         identity.home[..identity.home_len].copy_from_slice(&home[..identity.home_len]);
         identity
     }
+
+    /// Lines for the container's /etc/passwd and /etc/group; those too long are left out.
+    pub fn with_lines(mut self, lines: [&[u8]; 2]) -> Identity {
+        for (at, line) in lines.into_iter().enumerate().filter(|(_, line)| line.len() <= Identity::LINE_MAX) {
+            self.lines[at][..line.len()].copy_from_slice(line);
+            self.lines_len[at] = line.len();
+        }
+        self
+    }
+
+    /// What to add to /etc/passwd and /etc/group.
+    pub fn lines(&self) -> [&[u8]; 2] {
+        [0, 1].map(|at| &self.lines[at][..self.lines_len[at]])
+    }
+
+    /// Bytes of lines for one file.
+    pub const LINE_MAX: usize = 4096;
 
     /// Supplementary group ids.
     pub fn groups(&self) -> &[u32] {
@@ -74,15 +96,21 @@ impl Identity {
         &self.home[..self.home_len]
     }
 
-    const WIRE: usize = 4 * (4 + Identity::GROUPS_MAX) + Payload::HOME_MAX;
+    const WORDS: usize = 4 * (6 + Identity::GROUPS_MAX);
+    const WIRE: usize = Identity::WORDS + Payload::HOME_MAX + 2 * Identity::LINE_MAX;
 
     fn to_wire(&self) -> [u8; Identity::WIRE] {
         let mut wire = [0; Identity::WIRE];
-        let head = [self.uid, self.gid, self.groups_len as u32, self.home_len as u32];
+        let [passwd, group] = self.lines_len.map(|length| length as u32);
+        let head = [self.uid, self.gid, self.groups_len as u32, self.home_len as u32, passwd, group];
         for (slot, word) in wire.chunks_exact_mut(4).zip(head.iter().chain(&self.groups)) {
             slot.copy_from_slice(&word.to_ne_bytes());
         }
-        wire[Identity::WIRE - Payload::HOME_MAX..].copy_from_slice(&self.home);
+        let (home, lines) = wire[Identity::WORDS..].split_at_mut(Payload::HOME_MAX);
+        home.copy_from_slice(&self.home);
+        for (slot, line) in lines.chunks_exact_mut(Identity::LINE_MAX).zip(&self.lines) {
+            slot.copy_from_slice(line);
+        }
         wire
     }
 
@@ -92,11 +120,16 @@ impl Identity {
             bytes.copy_from_slice(&wire[4 * at..4 * at + 4]);
             u32::from_ne_bytes(bytes)
         };
-        let mut identity = Identity::new(word(0), word(1), &[], &wire[Identity::WIRE - Payload::HOME_MAX..]);
+        let (home, lines) = wire[Identity::WORDS..].split_at(Payload::HOME_MAX);
+        let mut identity = Identity::new(word(0), word(1), &[], home);
+        for (at, line) in lines.chunks_exact(Identity::LINE_MAX).enumerate() {
+            identity.lines[at].copy_from_slice(line);
+            identity.lines_len[at] = (word(4 + at) as usize).min(Identity::LINE_MAX);
+        }
         identity.groups_len = (word(2) as usize).min(Identity::GROUPS_MAX);
         identity.home_len = (word(3) as usize).min(Payload::HOME_MAX);
         for (at, group) in identity.groups.iter_mut().enumerate() {
-            *group = word(4 + at);
+            *group = word(6 + at);
         }
         identity
     }
@@ -117,6 +150,11 @@ impl Link {
     /// The starter: the child may go on (its ids are mapped, its root is mounted).
     pub fn go_on(&self) -> Result<()> {
         send(&self.0, &[1], SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// The starter: this is the root that it waits for.
+    pub fn give_root(&self, root: BorrowedFd<'_>) -> Result<()> {
+        self.event(ROOT, Some(root))
     }
 
     /// The starter: the child may become the payload.
@@ -155,6 +193,14 @@ impl Link {
     pub fn wait(&self) -> Result<()> {
         match self.receive(&mut [0; 1])? {
             (1, _) => Ok(()),
+            _ => Err(Errno::PIPE),
+        }
+    }
+
+    /// The child: wait for [`Link::give_root`].
+    pub fn wait_for_root(&self) -> Result<OwnedFd> {
+        match self.receive(&mut [0; 12])? {
+            (12, Some(root)) => Ok(root),
             _ => Err(Errno::PIPE),
         }
     }

@@ -1,11 +1,13 @@
 //! A container: asked for, specified, planned, brought to life, found again, removed.
 
+mod auto_ids;
 pub mod cage;
 pub mod cdi;
 pub mod claim;
 pub mod commit;
 pub mod create;
 pub mod devices;
+pub mod entries;
 pub mod environment;
 pub mod etc_files;
 pub mod events;
@@ -17,6 +19,7 @@ mod first_process;
 pub mod fuse;
 pub mod grammar;
 pub mod health;
+pub mod idmapped;
 pub mod image_defaults;
 pub mod init;
 pub mod limits;
@@ -38,6 +41,7 @@ pub mod request;
 pub mod rootfs;
 pub mod secrets;
 pub mod signal;
+mod single;
 pub mod spec;
 pub mod state;
 mod stdio;
@@ -47,6 +51,7 @@ pub mod timezone;
 pub mod tmpfs;
 pub mod usage;
 pub mod user_mount;
+pub mod userns;
 pub mod users;
 pub mod volume_option;
 pub mod volumes;

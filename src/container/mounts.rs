@@ -9,7 +9,7 @@ use super::{
 use crate::{
     error::Explain,
     namespaces::{
-        Mapping, idmap,
+        Mapping, id_namespace,
         mount::Operation,
         target::{Kind, Links, Target},
         volume::{Fresh, Gift, Overlay, Volume},
@@ -163,7 +163,7 @@ fn user_mount(source: &Path, destination: &str, options: Options) -> Result<Vec<
 fn id_map(map: Option<&str>) -> Result<Option<OwnedFd>> {
     let Some(map) = map else { return Ok(None) };
     let IdMap { uids, gids } = parse_idmap(map)?;
-    idmap::user_namespace(&uids, &gids).map(Some)
+    id_namespace::user_namespace(&uids, &gids).map(Some)
 }
 
 fn overlay(destination: &str, options: Options, mapping: &Mapping) -> Result<Overlay> {
@@ -190,6 +190,7 @@ fn bind(source: &Path, destination: &str, recursive: bool, attributes: MountAttr
         recursive,
         attributes,
         at: target(destination, kind)?,
+        held: None,
     })
 }
 
@@ -219,6 +220,7 @@ fn standard_devices(mapping: &Mapping, terminal: bool) -> Result<Vec<Operation>>
                 recursive: false,
                 attributes: MountAttrFlags::empty(),
                 at: target(&path, Kind::File)?,
+                held: None,
             },
         });
     }
@@ -255,6 +257,7 @@ fn host_device(host: &Path, inside: &Path) -> Result<Operation> {
         recursive: false,
         attributes: MountAttrFlags::empty(),
         at: target(&inside.to_string_lossy(), Kind::File)?,
+        held: None,
     })
 }
 

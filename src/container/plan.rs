@@ -1,7 +1,7 @@
 //! The plan of a container's first process: everything that it will do, as plain data, made before the fork. Built from
 //! the OCI runtime specification that `spec` wrote and from what only this run knows.
 
-use super::{mounts, program::Program, step::Step};
+use super::{entries::Way, mounts, program::Program, single, step::Step};
 use crate::{
     namespaces::{Mapping, mount::Operation, root::Root},
     security::CapSet,
@@ -21,6 +21,14 @@ use std::{
 pub struct Plan {
     /// In a user namespace of its own.
     pub rootless: bool,
+    /// Who sets it up there.
+    pub builder: (u32, u32),
+    /// The user who runs us doesn't exist there.
+    pub without_caller: bool,
+    /// The supplementary groups of the user who runs us stay.
+    pub keep_groups: bool,
+    /// How lines get into its /etc/passwd and /etc/group.
+    pub entries: Way,
     /// Namespaces besides user and pid.
     pub unshare: UnshareFlags,
     /// It is moved to its control group while it mounts: only then it makes that namespace, and shows it.
@@ -76,8 +84,8 @@ pub struct Circumstances<'a> {
     pub mount_point: &'a Path,
     /// stdin, stdout, stderr.
     pub stdio: Stdio,
-    /// The system call filter.
-    pub filter: Option<Vec<libc::sock_filter>>,
+    /// The system call filters.
+    pub filters: Vec<Vec<libc::sock_filter>>,
     /// `--init`.
     pub init: bool,
     /// More directories that have to exist.
@@ -92,6 +100,10 @@ pub struct Circumstances<'a> {
     pub cgroup: Option<OwnedFd>,
     /// It is moved to one while it mounts.
     pub late_cgroup: bool,
+    /// `--group-add keep-groups`
+    pub keep_groups: bool,
+    /// How lines get into /etc/passwd and /etc/group.
+    pub entries: Way,
 }
 
 impl Plan {
@@ -100,14 +112,15 @@ impl Plan {
     /// # Errors
     /// The specification names what can't be: a NUL byte in a string, a mount without a source.
     pub fn new(spec: &Spec, circumstances: Circumstances<'_>) -> Result<Plan> {
-        let process = spec.process().as_ref().ok_or_else(|| anyhow!("the specification has no process"))?;
+        let process = spec.process().clone().ok_or_else(|| anyhow!("the specification has no process"))?;
+        let process = &single::prepare(process, single::is_single(circumstances.mapping));
         let linux = spec.linux().as_ref().ok_or_else(|| anyhow!("the specification has no linux section"))?;
         let Circumstances {
             mapping,
             root,
             mount_point,
             stdio,
-            filter,
+            filters,
             init,
             directories,
             devices,
@@ -115,6 +128,8 @@ impl Plan {
             preserved,
             cgroup,
             late_cgroup,
+            keep_groups,
+            entries,
         } = circumstances;
         let terminal = matches!(stdio, Stdio::Terminal);
         let sysctls = linux.sysctl().iter().flatten().map(|(key, value)| {
@@ -124,9 +139,13 @@ impl Plan {
         if late_cgroup {
             operations.sort_by_key(Operation::shows_control_groups);
         }
-        let set_groups = !matches!(mapping, Mapping::Single { .. });
+        let set_groups = !matches!(mapping, Mapping::Single { .. }) && !keep_groups;
         Ok(Plan {
             rootless: mapping.is_rootless(),
+            builder: mapping.builder(),
+            without_caller: !mapping.has_caller(),
+            keep_groups,
+            entries,
             unshare: namespaces(spec),
             hostname: spec.hostname().as_deref().map(|name| c_string(name, "the host name")).transpose()?,
             root,
@@ -138,8 +157,13 @@ impl Plan {
             sysctls: sysctls.collect::<Result<_>>()?,
             stdio,
             reaper: init.then(CommandLine::of_this_process).transpose().context("find our command line")?,
-            program: Program::new(process, set_groups, capabilities_of_others, filter, preserved)?,
+            program: Program::new(process, set_groups, capabilities_of_others, filters, preserved)?,
         })
+    }
+
+    /// Whether our parent sends the root.
+    pub fn root_is_given(&self) -> bool {
+        matches!(self.root, Root::Given(_))
     }
 
     /// Whether somebody else mounts the root.
@@ -204,6 +228,7 @@ impl Plan {
             (Step::Propagation, "make mounts private"),
             (Step::Loopback, "bring the loopback interface up"),
             (Step::Hostname, "set the host name"),
+            (Step::Entries, "add the user to /etc/passwd and /etc/group"),
             (Step::Pivot, "change to the container's root"),
             (Step::Reaper, "fork the payload"),
         ];

@@ -153,10 +153,7 @@ fn keep(kept: CapSet, ambient: CapSet, for_now: CapSet) -> Result<()> {
 const ADMIN: CapSet = CapSet::of(&[caps::Capability::CAP_SYS_ADMIN]);
 
 fn install_filter(program: &Program) -> std::result::Result<(), Failure> {
-    match &program.filter {
-        Some(filter) => seccomp::install(filter).map_err(errno).step(Step::Seccomp),
-        None => Ok(()),
-    }
+    program.filters.iter().try_for_each(|filter| seccomp::install(filter).map_err(errno).step(Step::Seccomp))
 }
 
 impl Command {

@@ -6,7 +6,10 @@ use super::{
     request::Request,
     tmpfs::{DEFAULT_OPTIONS, Tmpfs},
 };
-use crate::{namespaces::Mapping, weakened};
+use crate::{
+    namespaces::{IdMaps, Mapping, user::IdRange},
+    weakened,
+};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount};
 use std::{
     collections::HashMap,
@@ -89,13 +92,13 @@ pub fn mounts(request: &Request, etc: &Path, volumes: &[Mount], memory: &[Tmpfs]
 pub fn sysctls(request: &Request, mapping: &Mapping) -> HashMap<String, String> {
     let mut sysctls = HashMap::new();
     if request.own_network() {
-        let last_group = match mapping {
-            Mapping::Root => i32::MAX as u32,
-            Mapping::Ranges { gids, .. } => gids.iter().map(|r| r.inside + (r.count - 1)).max().unwrap_or(0),
-            Mapping::Single { .. } => 0,
-        };
+        let IdMaps { gids, .. } = mapping.maps();
+        let first_group = gids.iter().map(|range| range.inside).min().unwrap_or(0);
+        // The kernel takes no more than half of all there can be.
+        let last = |range: &IdRange| (range.inside + (range.count - 1)).min(i32::MAX as u32);
+        let last_group = gids.iter().map(last).max().unwrap_or(0);
         // ping(8) without a capability, and port 80 without root, are safe in a network of the container's own.
-        sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last_group}"));
+        sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("{first_group} {last_group}"));
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
     }
     sysctls.extend(request.sysctls.clone());
@@ -126,16 +129,13 @@ fn mount(target: impl Into<PathBuf>, kind: &str, source: impl Into<PathBuf>, opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        container::{
-            request::{NetworkMode, tests::request},
-            tmpfs,
-        },
-        namespaces::user::IdRange,
+    use crate::container::{
+        request::{NetworkMode, tests::request},
+        tmpfs,
     };
 
     fn single() -> Mapping {
-        Mapping::Single { why: "no entry in /etc/subuid".into() }
+        Mapping::Single { why: "no entry in /etc/subuid".into(), inside: (0, 0) }
     }
 
     fn shown(request: &Request) -> Vec<String> {

@@ -36,8 +36,8 @@ pub struct Program {
     pub no_new_privileges: bool,
     /// The AppArmor profile.
     pub apparmor: Option<CString>,
-    /// The system call filter.
-    pub filter: Option<Vec<libc::sock_filter>>,
+    /// The system call filters, in the order in which they are installed.
+    pub filters: Vec<Vec<libc::sock_filter>>,
     /// It is killed when its parent is.
     pub follows_parent: bool,
     /// What to look for …
@@ -64,7 +64,7 @@ impl Program {
         process: &Process,
         set_groups: bool,
         capabilities_of_others: CapSet,
-        filter: Option<Vec<libc::sock_filter>>,
+        filters: Vec<Vec<libc::sock_filter>>,
         preserved: u8,
     ) -> Result<Program> {
         let capabilities = bounding(process)?;
@@ -83,7 +83,7 @@ impl Program {
             bounding_drop: CapSet::from_bits(!capabilities.bits()),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             apparmor: apparmor.map(|name| c_string(name, "the AppArmor profile")).transpose()?,
-            filter,
+            filters,
             follows_parent: true,
             command: command(process)?,
             payload: payload(process, preserved)?,

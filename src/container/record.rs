@@ -1,9 +1,10 @@
 //! `container.json`: what was asked for, and all that a later start needs beside the specification.
 
-use super::{health::Checks, secrets::Given, user_mount::UserMount};
+use super::{entries::Entries, health::Checks, secrets::Given, user_mount::UserMount, userns::Join};
 use crate::{
     cgroups::{self, Limits},
     error::Explain,
+    namespaces::{IdMaps, Mapping},
     storage::{ContainerDir, ContainerId, Digest, Name, Store},
 };
 use anyhow::{Context, Result, anyhow};
@@ -98,6 +99,24 @@ pub struct Record {
     /// How its ids map to ours: `root`, `ranges` or `single`.
     #[serde(default)]
     pub mapping: String,
+    /// Its ids, where they are not the user's default ones.
+    #[serde(default)]
+    pub ids: Option<IdMaps>,
+    /// Which user namespace, as `--userns` names it.
+    #[serde(default)]
+    pub userns: String,
+    /// The user namespace, if it is not one of its own.
+    #[serde(default)]
+    pub join: Option<Join>,
+    /// What shows the image's files with these ids.
+    #[serde(default)]
+    pub view: Option<String>,
+    /// What its /etc/passwd and /etc/group get.
+    #[serde(default)]
+    pub entries: Entries,
+    /// The supplementary groups of the user who runs it stay (`--group-add keep-groups`).
+    #[serde(default)]
+    pub keep_groups: bool,
     /// Changes to `rootfs` go to a layer of the container's own.
     #[serde(default)]
     pub rootfs_overlay: bool,
@@ -264,6 +283,12 @@ impl Record {
             storage_driver: String::new(),
             storage_driver_chosen: false,
             mapping: String::new(),
+            ids: None,
+            userns: String::new(),
+            join: None,
+            view: None,
+            entries: Entries::default(),
+            keep_groups: false,
             rootfs_overlay: false,
             groups: Vec::new(),
             volumes: Vec::new(),
@@ -288,6 +313,16 @@ impl Record {
             health: None,
             preserve_fds: 0,
         }
+    }
+
+    /// How its ids map for its processes, where `own` is the user's default mapping.
+    pub fn mapping(&self, own: &Mapping) -> Mapping {
+        self.ids.as_ref().map_or_else(|| own.clone(), |maps| own.with(maps))
+    }
+
+    /// How the ids of its files map while it is stopped: what root stores has the image's own ids.
+    pub fn mapping_of_files(&self, own: &Mapping) -> Mapping {
+        if own.is_rootless() { self.mapping(own) } else { own.clone() }
     }
 
     /// Write it.

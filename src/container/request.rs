@@ -2,6 +2,7 @@
 
 use super::{
     devices::Device,
+    entries::Entries,
     environment::Variable,
     etc_files::{AddHost, Dns},
     health,
@@ -12,6 +13,7 @@ use super::{
     timezone::Timezone,
     tmpfs::Tmpfs,
     user_mount::UserMount,
+    userns::Userns,
     users::{UserSpec, Who},
     volume_option::{ImageVolumes, VolumesFrom},
 };
@@ -38,6 +40,12 @@ pub struct Request {
     pub user: Option<UserSpec>,
     /// Additional groups.
     pub group_add: Vec<Who>,
+    /// The supplementary groups of the user who runs it stay.
+    pub keep_groups: bool,
+    /// The user namespace.
+    pub userns: Userns,
+    /// What /etc/passwd and /etc/group get.
+    pub entries: Entries,
     /// Working directory, absolute; None: the image's.
     pub workdir: Option<String>,
     /// Variables beside the image's, in order.
@@ -263,6 +271,9 @@ pub mod tests {
             name: None,
             user: None,
             group_add: Vec::new(),
+            keep_groups: false,
+            userns: Userns::Host,
+            entries: Entries::default(),
             workdir: None,
             env: Vec::new(),
             tty: false,

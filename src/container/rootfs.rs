@@ -1,9 +1,16 @@
 //! The root file system of a container over the layers of its image: native overlay, or fuse-overlayfs where the kernel
 //! refuses it.
 
-use super::plan::path_c_string;
-use crate::namespaces::root::Root;
-use anyhow::{Context, Result, bail};
+use super::{files::mounts, plan::path_c_string, record::Record};
+use crate::{
+    error::Explain,
+    namespaces::{
+        Mapping,
+        root::{Root, View},
+    },
+    storage::{ContainerDir, Store},
+};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{Mode, OFlags, open};
 use std::{
     ffi::CString,
@@ -16,6 +23,10 @@ use std::{
 pub struct Layers {
     /// Read-only, topmost first.
     pub lower: Vec<PathBuf>,
+    /// What files without contents in `lower` point into, topmost first.
+    pub data: Vec<PathBuf>,
+    /// Its ids are not those that the store's are.
+    pub mapped: bool,
     /// Where changes go.
     pub upper: PathBuf,
     /// overlay's own.
@@ -30,11 +41,40 @@ pub struct Layers {
 }
 
 impl Layers {
+    /// Those of the container in `dir`; the last one is ours.
+    pub fn of(store: &Store, dir: &ContainerDir, record: &Record) -> Result<Layers> {
+        let mut data = Vec::new();
+        let lower = match (&record.rootfs, &record.view) {
+            (Some(rootfs), _) => vec![rootfs.clone()],
+            (None, Some(key)) => {
+                let view = store.view(key, &dir.layers()?);
+                data = view.data;
+                vec![view.lower]
+            }
+            (None, None) => {
+                let layers = dir.layers()?;
+                layers.iter().rev().map(|layer| store.layer_path(layer)).chain([store.skeleton()]).collect()
+            }
+        };
+        let (merged, mounted) = (store.mount_point(), mounts::place_of(store, dir.id())?);
+        let (upper, work, mapped) = (dir.upper(), dir.work(), record.ids.is_some());
+        Ok(Layers { lower, data, mapped, upper, work, merged, ephemeral: false, mounted })
+    }
+
     /// As a native overlay, or what is mounted already. The directories are held open and named by descriptor: a name in the
     /// options could be too long (127 layers have to fit in a page) or hold a comma.
-    pub fn overlay(&self, rootless: bool) -> Result<Root> {
+    pub fn overlay(&self, mapping: &Mapping) -> Result<Root> {
         if let Some(place) = &self.mounted {
+            if self.mapped && mapping.is_rootless() {
+                return Err(anyhow!("it is mounted at {} with the ids of the host", place.display()))
+                    .hint("`ctr unmount` it first");
+            }
             return directory(place);
+        }
+        match mapping {
+            Mapping::Ranges { helpers: None, .. } => return Ok(Root::Given(None)),
+            Mapping::Ranges { .. } if self.mapped => return self.view(mapping).map(Root::View),
+            _ => {}
         }
         let hold = |dir: &PathBuf| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -50,7 +90,7 @@ impl Layers {
             name(&upper),
             name(&work)
         );
-        if rootless {
+        if mapping.is_rootless() {
             options.push_str(",userxattr");
         }
         // Not otherwise: it would make an fsync of a database inside mean nothing.
@@ -59,6 +99,21 @@ impl Layers {
         }
         let directories = lower.into_iter().chain([upper, work]).collect();
         Ok(Root::Overlay { options: CString::new(options).context("overlay options")?, directories })
+    }
+}
+
+impl Layers {
+    fn view(&self, mapping: &Mapping) -> Result<View> {
+        let all =
+            |paths: &[PathBuf]| paths.iter().map(|path| path_c_string(path)).collect::<Result<Vec<_>>>();
+        Ok(View {
+            lower: all(&self.lower)?,
+            data: all(&self.data)?,
+            upper: path_c_string(&self.upper)?,
+            work: path_c_string(&self.work)?,
+            volatile: self.ephemeral,
+            caller: mapping.has_caller().then(|| mapping.builder()),
+        })
     }
 }
 

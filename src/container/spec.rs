@@ -7,6 +7,7 @@ use super::{
     profile,
     request::Request,
     signal::Signal,
+    single,
     tmpfs::Tmpfs,
     users::UserSpec,
 };
@@ -51,9 +52,13 @@ pub fn build(request: &Request, image: &ImageDefaults<'_>, placement: &Placement
         true => labels(request, image),
         false => request.annotations.clone(),
     };
+    let mut mounts = profile::mounts(request, placement.etc, placement.volumes, placement.memory);
+    if single::is_single(placement.mapping) {
+        mounts.push(single::mount(placement.etc));
+    }
     let mut spec = Spec::default();
     spec.set_root(Some(root))
-        .set_mounts(Some(profile::mounts(request, placement.etc, placement.volumes, placement.memory)))
+        .set_mounts(Some(mounts))
         .set_process(Some(process(request, image, &hostname)?))
         .set_hostname(Some(hostname))
         .set_annotations(Some(annotations.into_iter().collect()))

@@ -31,6 +31,8 @@ pub enum Step {
     Sysctl,
     /// The terminal.
     Terminal,
+    /// Lines of /etc/passwd and /etc/group.
+    Entries,
     /// pivot_root.
     Pivot,
     /// stdin, stdout, stderr.

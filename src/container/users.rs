@@ -154,6 +154,28 @@ pub fn group_name(group: &str, id: u32) -> Option<&str> {
     group.lines().filter_map(GroupEntry::parse).find(|entry| entry.gid == id).map(|entry| entry.name)
 }
 
+/// Whether /etc/passwd has a user of this name or number.
+pub fn has_user(passwd: &str, name: &str, id: u32) -> bool {
+    passwd.lines().filter_map(PasswdEntry::parse).any(|entry| entry.name == name || entry.uid == id)
+}
+
+/// Whether /etc/group has a group of this name or number.
+pub fn has_group(group: &str, name: &str, id: u32) -> bool {
+    group.lines().filter_map(GroupEntry::parse).any(|entry| entry.name == name || entry.gid == id)
+}
+
+/// The number of group `name` in /etc/group.
+pub fn group_number(group: &str, name: &str) -> Option<u32> {
+    group.lines().filter_map(GroupEntry::parse).find(|entry| entry.name == name).map(|entry| entry.gid)
+}
+
+/// The largest number that either file names.
+pub fn largest_id(passwd: &str, group: &str) -> u32 {
+    let users = passwd.lines().filter_map(PasswdEntry::parse).map(|entry| entry.uid.max(entry.gid));
+    let groups = group.lines().filter_map(GroupEntry::parse).map(|entry| entry.gid);
+    users.chain(groups).max().unwrap_or(0)
+}
+
 struct PasswdEntry<'a> {
     name: &'a str,
     uid: u32,

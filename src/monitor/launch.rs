@@ -17,9 +17,18 @@ use crate::{
 use anyhow::{Context, Error, Result, anyhow};
 use rustix::{
     io::Errno,
-    process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
+    pipe::{PipeFlags, pipe_with},
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_open, pidfd_send_signal, waitid,
+        waitpid,
+    },
+    thread::{LinkNameSpaceType, move_into_link_name_space},
 };
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 /// What the starter does while the child waits.
 pub trait Preparation {
@@ -29,6 +38,10 @@ pub trait Preparation {
     fn place(&mut self, child: &Child) -> Result<()>;
     /// Mount the root in the namespaces of `child` (fuse-overlayfs). Only called for such a root.
     fn mount_root(&mut self, child: &Child) -> Result<()>;
+    /// The root, mounted for `child`, whose user namespace is mapped. Only called for [`Root::Given`].
+    fn give_root(&mut self, child: &Child) -> Result<OwnedFd>;
+    /// The user namespace to join in place of a new one.
+    fn join(&self) -> Option<BorrowedFd<'_>>;
     /// Connect the network of `child`, whose user namespace is mapped and whose loopback interface is up.
     fn connect(&mut self, child: &Child) -> Result<()>;
     /// Who the payload is, looked up in the root of `child`.
@@ -74,12 +87,18 @@ pub fn start(
     let other = |errno| Failed::Other(Error::new(errno).context("talk to the container's first process"));
     let (link, theirs) = Link::pair().map_err(other)?;
     let namespaces = libc::CLONE_NEWPID | if plan.rootless { libc::CLONE_NEWUSER } else { 0 };
-    let child =
-        fork::clone_into(namespaces as u64, plan.cgroup.as_ref().map(AsFd::as_fd)).map_err(|error| {
-            let missing = error.raw_os_error() == Some(libc::ENOSYS);
-            let hint = if missing { NO_CLONE3.to_owned() } else { namespaces::mend() };
-            Failed::Other(or_itself(Err(error).context("make a process in new namespaces").hint(hint)))
-        })?;
+    let child = match preparation.join() {
+        Some(namespace) => {
+            clone_joined(namespace, plan.cgroup.as_ref().map(AsFd::as_fd)).map_err(Failed::Other)?
+        }
+        None => {
+            fork::clone_into(namespaces as u64, plan.cgroup.as_ref().map(AsFd::as_fd)).map_err(|error| {
+                let missing = error.raw_os_error() == Some(libc::ENOSYS);
+                let hint = if missing { NO_CLONE3.to_owned() } else { namespaces::mend() };
+                Failed::Other(or_itself(Err(error).context("make a process in new namespaces").hint(hint)))
+            })?
+        }
+    };
     let Some(child) = child else {
         // Here: the child. Were our end open here too, it would never hear that its starter is gone.
         drop(link);
@@ -92,6 +111,41 @@ pub fn start(
     Ok(started)
 }
 
+/// Make the first process in the user namespace `namespace`. A process that has joined one can't come back: another goes there
+/// and makes the child for us.
+fn clone_joined(namespace: BorrowedFd<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Child>> {
+    let (told, tell) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    let Some(envoy) = fork::split().context("fork")? else {
+        // Who am I: a copy of the starter, single-threaded; once I have joined I hold every capability in that namespace.
+        drop(told);
+        let outcome = move_into_link_name_space(namespace, Some(LinkNameSpaceType::User))
+            .map_err(Into::into)
+            .and_then(|()| fork::clone_sibling(libc::CLONE_NEWPID as u64, cgroup));
+        let answer = match outcome {
+            Ok(None) => return Ok(None),
+            Ok(Some(pid)) => pid.as_raw_pid(),
+            Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+        };
+        let _ = rustix::io::write(&tell, &answer.to_ne_bytes());
+        fork::exit_now(0)
+    };
+    drop(tell);
+    let mut answer = [0; 4];
+    let heard = File::from(told).read_exact(&mut answer);
+    let _ = waitpid(Some(envoy), WaitOptions::empty());
+    heard.context("make a process in another's user namespace")?;
+    let pid = match i32::from_ne_bytes(answer) {
+        errno if errno < 0 => {
+            return Err(std::io::Error::from_raw_os_error(-errno))
+                .context("join the user namespace")
+                .hint("name one that you own, of a container that runs");
+        }
+        pid => Pid::from_raw(pid).context("make a process in another's user namespace")?,
+    };
+    // It is our child and nobody has waited for it: the number is its own.
+    Ok(Some(Child { pid, pidfd: pidfd_open(pid, PidfdFlags::empty()).context("watch the first process")? }))
+}
+
 fn accompany(
     plan: &Plan,
     link: &Link,
@@ -100,7 +154,9 @@ fn accompany(
     preparation: &mut impl Preparation,
 ) -> Result<Option<OwnedFd>, Failed> {
     preparation.born(child).map_err(Failed::Other)?;
-    mapping.write(child.pid).map_err(|error| last_words(plan, link, error))?;
+    if preparation.join().is_none() {
+        mapping.write(child.pid).map_err(|error| last_words(plan, link, error))?;
+    }
     let mut terminal = None;
     let mut identity = None;
     let mut placed = !plan.late_cgroup;
@@ -108,6 +164,10 @@ fn accompany(
     loop {
         match link.next().context("hear from the container's first process").map_err(Failed::Other)? {
             Report::BeforeRoot => {
+                if plan.root_is_given() {
+                    let root = preparation.give_root(child).map_err(Failed::Other)?;
+                    tell(link.give_root(root.as_fd()))?;
+                }
                 if plan.root_is_fuse() {
                     preparation.mount_root(child).map_err(Failed::Other)?;
                     tell(link.go_on())?;

@@ -9,14 +9,16 @@ use crate::{
     container::{
         cage::Cage,
         create::Container,
-        files::mounts,
+        entries::{self, Way},
         filter,
         fuse::{self, FuseOverlay},
-        link,
+        idmapped, link,
         plan::{Circumstances, Plan, Stdio},
-        record::{LogDriver, Restart},
+        record::{LogDriver, Record, Restart},
         rootfs::{self, Layers},
         secrets,
+        state::Status,
+        userns::Join,
         users::{self, UserSpec, Who},
         volumes,
     },
@@ -31,8 +33,11 @@ use anyhow::{Context, Result, anyhow};
 use rustix::{io::fcntl_dupfd_cloexec, stdio};
 use std::{
     borrow::Cow,
-    fs::{self, Permissions},
-    os::{fd::BorrowedFd, unix::fs::PermissionsExt},
+    fs::{self, File, Permissions},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
     path::PathBuf,
 };
 
@@ -45,12 +50,13 @@ pub struct Preparation<'a> {
     /// Where secrets are made.
     stage: PathBuf,
     gate: Gate<'a>,
-    mapping: &'a Mapping,
+    mapping: Mapping,
+    join: Option<OwnedFd>,
     connection: Connection,
     layers: Layers,
     user: UserSpec,
     groups: Vec<Who>,
-    filter: Option<Vec<libc::sock_filter>>,
+    filters: Vec<Vec<libc::sock_filter>>,
     fuse: Option<PathBuf>,
     overlay: Option<FuseOverlay>,
     pasta: Option<Pasta>,
@@ -70,7 +76,7 @@ impl<'a> Preparation<'a> {
     pub fn new(
         store: &Store,
         container: &'a Container,
-        mapping: &'a Mapping,
+        own: &Mapping,
         gate: Gate<'a>,
     ) -> Result<Preparation<'a>> {
         let record = &container.record;
@@ -79,12 +85,13 @@ impl<'a> Preparation<'a> {
             container,
             stage: store.stage(),
             gate,
-            mapping,
+            mapping: record.mapping(own),
+            join: record.join.as_ref().map(|join| joined(store, join)).transpose()?,
             connection: connection(&record.network)?,
             layers: layers(store, container)?,
             user: record.user.parse().context("read the container's user")?,
             groups: record.groups.iter().map(|group| group.parse()).collect::<Result<_>>()?,
-            filter: filter::of(&container.dir, record)?,
+            filters: filter::of(&container.dir, record)?,
             fuse: None,
             overlay: None,
             pasta: None,
@@ -99,11 +106,14 @@ impl<'a> Preparation<'a> {
         let mut fuse = record.storage_driver == FUSE;
         loop {
             let (plan, ends) = self.plan(fuse)?;
-            match launch::start(plan, self.mapping, self) {
+            match launch::start(plan, &self.mapping.clone(), self) {
                 Ok(started) => return Ok((started, ends, if fuse { FUSE } else { OVERLAY })),
                 Err(Failed::Other(failure)) => return Err(failure),
                 Err(Failed::Root(refused)) => {
-                    let choice = !record.storage_driver_chosen && !fuse && record.rootfs.is_none();
+                    // Pointers of a view are for the kernel's overlay only.
+                    let followed = self.layers.data.is_empty();
+                    let choice =
+                        !record.storage_driver_chosen && !fuse && record.rootfs.is_none() && followed;
                     if !choice || fuse::find().is_none() {
                         let kernel = if self.mapping.is_rootless() { "Linux 5.11 and " } else { "" };
                         return Err(refused).hint(format!(
@@ -136,7 +146,7 @@ impl<'a> Preparation<'a> {
         let root = match &record.rootfs {
             Some(dir) if !record.rootfs_overlay => rootfs::directory(dir)?,
             _ if fuse => Root::FuseOverlay,
-            _ => self.layers.overlay(self.mapping.is_rootless())?,
+            _ => self.layers.overlay(&self.mapping)?,
         };
         let added = record.added_capabilities.iter().filter_map(|name| CapSet::named(name));
         let mut spec = Cow::Borrowed(&self.container.spec);
@@ -146,11 +156,11 @@ impl<'a> Preparation<'a> {
         let mut plan = Plan::new(
             &spec,
             Circumstances {
-                mapping: self.mapping,
+                mapping: &self.mapping,
                 root,
                 mount_point: &self.layers.merged,
                 stdio,
-                filter: self.filter.clone(),
+                filters: self.filters.clone(),
                 init: record.init,
                 directories: record.volumes.clone(),
                 devices: record.devices.clone(),
@@ -158,6 +168,12 @@ impl<'a> Preparation<'a> {
                 preserved: record.preserve_fds,
                 cgroup: self.cage.descriptor()?,
                 late_cgroup: self.cage.is_late(),
+                keep_groups: record.keep_groups,
+                entries: match record.read_only || own_directory(record) {
+                    true => Way::Cover,
+                    false if self.layers.ephemeral => Way::AsNeeded,
+                    false => Way::Append,
+                },
             },
         )?;
         plan.operations.extend(secrets::operations(&self.container.dir, &record.secrets, &self.stage)?);
@@ -187,12 +203,20 @@ impl launch::Preparation for Preparation<'_> {
         }
     }
 
+    fn give_root(&mut self, child: &Child) -> Result<OwnedFd> {
+        idmapped::mount_for(child, &self.mapping, &self.layers)
+    }
+
+    fn join(&self) -> Option<BorrowedFd<'_>> {
+        self.join.as_ref().map(AsFd::as_fd)
+    }
+
     fn connect(&mut self, child: &Child) -> Result<()> {
         if let Connection::Private(pasta) = &self.connection {
             self.pasta = Some(Pasta::connect(
                 pasta,
                 child.pid,
-                self.mapping.is_rootless(),
+                self.mapping.is_rootless().then(|| self.mapping.builder()),
                 self.container.dir.path(),
             )?);
         }
@@ -201,9 +225,14 @@ impl launch::Preparation for Preparation<'_> {
 
     fn identify(&mut self, child: &Child, root: BorrowedFd<'_>) -> Result<link::Identity> {
         let (passwd, group) = fuse::read_users(child, root, self.mapping.is_rootless())?;
+        let record = &self.container.record;
+        let UserSpec { user, group: asked } = &self.user;
+        let lines = entries::lines(&record.entries, &passwd, &group, user, asked.as_ref(), &record.workdir);
+        let (passwd, group) = (passwd + &lines[0], group + &lines[1]);
         let who = users::resolve(&passwd, &group, &self.user, &self.groups)?;
-        users::exist(self.mapping, &who)?;
-        Ok(link::Identity::new(who.uid, who.gid, &who.groups, who.home.as_bytes()))
+        users::exist(&self.mapping, &who)?;
+        let identity = link::Identity::new(who.uid, who.gid, &who.groups, who.home.as_bytes());
+        Ok(identity.with_lines([lines[0].as_bytes(), lines[1].as_bytes()]))
     }
 
     fn before_payload(&mut self, child: &Child) -> Result<()> {
@@ -220,6 +249,11 @@ impl launch::Preparation for Preparation<'_> {
             let _ = delete_tree(&work.join("incompat"));
         }
     }
+}
+
+/// Its root is a directory of the user's, which stays as it is.
+fn own_directory(record: &Record) -> bool {
+    record.rootfs.is_some() && !record.rootfs_overlay
 }
 
 const OVERLAY: &str = "overlay";
@@ -239,18 +273,24 @@ fn connection(network: &str) -> Result<Connection> {
 
 fn layers(store: &Store, container: &Container) -> Result<Layers> {
     let (dir, record) = (&container.dir, &container.record);
-    let lower = match &record.rootfs {
-        Some(rootfs) => vec![rootfs.clone()],
-        None => {
-            let layers = dir.layers()?;
-            let layers = layers.iter().rev().map(|layer| store.layer_path(layer));
-            layers.chain([store.skeleton()]).collect()
-        }
-    };
     // A volatile overlay can't be mounted a second time.
     let ephemeral = record.auto_remove && record.restart == Restart::No;
-    let (merged, mounted) = (store.mount_point(), mounts::place_of(store, dir.id())?);
-    Ok(Layers { lower, upper: dir.upper(), work: dir.work(), merged, ephemeral, mounted })
+    Ok(Layers { ephemeral, ..Layers::of(store, dir, record)? })
+}
+
+/// The user namespace of another.
+fn joined(store: &Store, join: &Join) -> Result<OwnedFd> {
+    let path = match join {
+        Join::Path(path) => path.clone(),
+        Join::Container(id) => {
+            let process =
+                Status::of(&store.container(id))?.process().map(|process| process.child()).transpose()?;
+            let child = process.flatten().ok_or_else(|| anyhow!("container {} doesn't run", id.short()));
+            let child = child.hint(format!("ctr start {}", id.short()))?;
+            format!("/proc/{}/ns/user", child.pid.as_raw_pid()).into()
+        }
+    };
+    Ok(File::open(&path).with_context(|| format!("open {}", path.display()))?.into())
 }
 
 /// The caller's own streams.

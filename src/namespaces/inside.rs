@@ -11,11 +11,12 @@ use rustix::{
     mount::{MountPropagationFlags, mount_change},
     pipe::{PipeFlags, pipe_with},
     process::{
-        Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
-        waitpid,
+        Gid, Pid, PidfdFlags, Signal, Uid, WaitOptions, pidfd_open, pidfd_send_signal,
+        set_parent_process_death_signal, waitpid,
     },
     thread::{
-        ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces, set_thread_groups,
+        CapabilitySet, CapabilitySets, ThreadNameSpaceType, UnshareFlags, capabilities,
+        move_into_thread_name_spaces, set_capabilities, set_keep_capabilities, set_thread_groups,
         set_thread_res_gid, set_thread_res_uid,
     },
 };
@@ -53,6 +54,17 @@ pub fn start_inside<T>(
     prepare: impl FnOnce(&Child) -> Result<T>,
     work: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
 ) -> Result<(Inside, T)> {
+    start_inside_with(mapping, prepare, || Ok(()), |(), report| work(report))
+}
+
+/// [`start_inside`]; what `open` opens there, still as the user who runs us, is for `work`: a namespace may lack that user,
+/// and then its root can't walk through the user's private directories.
+pub fn start_inside_with<T, O>(
+    mapping: &Mapping,
+    prepare: impl FnOnce(&Child) -> Result<T>,
+    open: impl FnOnce() -> Result<O>,
+    work: impl FnOnce(O, BorrowedFd<'_>) -> Result<()>,
+) -> Result<(Inside, T)> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).context("make a pipe");
     let (ready, tell_ready) = pipe()?;
     let (mapped, tell_mapped) = pipe()?;
@@ -60,7 +72,7 @@ pub fn start_inside<T>(
     let Some(pid) = fork::split().context("fork")? else {
         // Here: the child. While it holds an end that is its parent's, no end of file tells it that the parent gave up.
         drop((ready, tell_mapped, said));
-        let outcome = enter(mapping, tell_ready, mapped).and_then(|()| work(say.as_fd()));
+        let outcome = enter(mapping, tell_ready, mapped, open).and_then(|opened| work(opened, say.as_fd()));
         fork::exit_now(report(outcome, say))
     };
     // Here: the caller, in its own namespaces.
@@ -78,11 +90,12 @@ pub fn start_inside<T>(
     Ok((inside, prepared))
 }
 
-/// Start a process that does `work` in the mount namespace of `process` and, with `user`, as root of its user namespace.
+/// Start a process that does `work` in the mount namespace of `process` and, with `user`, as these user and group of its user
+/// namespace, with every capability over the ids that it maps.
 /// `work` is told the descriptor over which it reports.
 pub fn start_beside(
     process: BorrowedFd<'_>,
-    user: bool,
+    user: Option<(u32, u32)>,
     work: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
 ) -> Result<Inside> {
     let (said, say) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
@@ -139,7 +152,12 @@ impl Drop for Inside {
 }
 
 /// The child: still the user, about to be root of a namespace where it maps nobody yet.
-fn enter(mapping: &Mapping, tell_ready: OwnedFd, mapped: OwnedFd) -> Result<()> {
+fn enter<O>(
+    mapping: &Mapping,
+    tell_ready: OwnedFd,
+    mapped: OwnedFd,
+    open: impl FnOnce() -> Result<O>,
+) -> Result<O> {
     follow_parent()?;
     let user = if mapping.is_rootless() { UnshareFlags::NEWUSER } else { UnshareFlags::empty() };
     unshare(user | UnshareFlags::NEWNS).context("make a user namespace").hint(super::mend())?;
@@ -148,26 +166,33 @@ fn enter(mapping: &Mapping, tell_ready: OwnedFd, mapped: OwnedFd) -> Result<()> 
     rustix::io::write(&tell_ready, &[1]).context("report to our parent")?;
     drop(tell_ready);
     one_byte(mapped)?;
-    match mapping.is_rootless() {
-        true => become_root(),
-        false => Ok(()),
+    let opened = open()?;
+    if mapping.is_rootless() {
+        become_builder(mapping.builder())?;
     }
+    Ok(opened)
 }
 
-fn join(process: BorrowedFd<'_>, user: bool) -> Result<()> {
+fn join(process: BorrowedFd<'_>, user: Option<(u32, u32)>) -> Result<()> {
     let mut namespaces = ThreadNameSpaceType::MOUNT;
-    namespaces.set(ThreadNameSpaceType::USER, user);
+    namespaces.set(ThreadNameSpaceType::USER, user.is_some());
     move_into_thread_name_spaces(process, namespaces)?;
-    if user {
-        become_root()?;
+    if let Some(user) = user {
+        become_builder(user)?;
     }
     follow_parent()
 }
 
-/// From here: root of the namespace, with every capability over the ids it maps and none over the host.
-fn become_root() -> Result<()> {
-    set_thread_res_gid(ROOT_GID, ROOT_GID, ROOT_GID).context("become group 0")?;
-    set_thread_res_uid(ROOT_UID, ROOT_UID, ROOT_UID).context("become user 0")?;
+/// From here: root of the namespace (or the user, where there is no root), with every capability over the ids it maps and none
+/// over the host.
+fn become_builder((uid, gid): (u32, u32)) -> Result<()> {
+    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    set_keep_capabilities(true).context("keep capabilities")?;
+    set_thread_res_gid(group, group, group).with_context(|| format!("become group {gid}"))?;
+    set_thread_res_uid(user, user, user).with_context(|| format!("become user {uid}"))?;
+    let held = capabilities(None).context("look at capabilities")?.permitted;
+    let sets = CapabilitySets { effective: held, permitted: held, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets).context("take capabilities up")?;
     // A namespace of one id keeps its groups (setgroups is denied there).
     let _ = set_thread_groups(&[]);
     Ok(())
@@ -209,6 +234,3 @@ fn killed() -> anyhow::Error {
 fn one_byte(from: OwnedFd) -> Result<()> {
     File::from(from).read_exact(&mut [0]).context("wait for the other process")
 }
-
-const ROOT_UID: rustix::process::Uid = rustix::process::Uid::ROOT;
-const ROOT_GID: rustix::process::Gid = rustix::process::Gid::ROOT;

@@ -1,6 +1,7 @@
 //! Namespaces of a container: made, mapped, entered.
 
 mod copyup;
+pub mod id_namespace;
 pub mod idmap;
 mod inside;
 pub mod mount;
@@ -12,9 +13,9 @@ pub mod target;
 pub mod user;
 pub mod volume;
 
-pub use inside::{Inside, run_inside, start_beside, start_here, start_inside};
+pub use inside::{Inside, run_inside, start_beside, start_here, start_inside, start_inside_with};
 pub use refused::mend;
-pub use user::Mapping;
+pub use user::{IdMaps, Mapping, maps_of};
 
 /// unshare(2): this process leaves for new namespaces of these kinds.
 #[expect(deprecated, reason = "rustix's replacement is unsafe only for CLONE_FILES, which is not asked for")]

@@ -50,6 +50,8 @@ pub enum Operation {
         attributes: MountAttrFlags,
         /// Where it goes.
         at: Target,
+        /// The source, cloned before ids changed ([`hold_sources`]).
+        held: Option<OwnedFd>,
     },
     /// What the user mounts of the host.
     Volume(Box<Volume>),
@@ -195,12 +197,19 @@ impl<'plan> Mounter<'plan> {
                 }
                 Ok(())
             }
-            Operation::Bind { source, recursive, attributes, at } => {
-                let tree = clone_tree(CWD, source, *recursive)?;
+            Operation::Bind { source, recursive, attributes, at, held } => {
+                let cloned;
+                let tree = match held {
+                    Some(held) => held,
+                    None => {
+                        cloned = clone_tree(CWD, source, *recursive)?;
+                        &cloned
+                    }
+                };
                 if !attributes.is_empty() {
-                    set(&tree, *attributes, *recursive)?;
+                    set(tree, *attributes, *recursive)?;
                 }
-                attach(&tree, self.place(at)?)
+                attach(tree, self.place(at)?)
             }
             Operation::Volume(volume) => {
                 let source = self.sources.pop_front().ok_or(Errno::BADF)?;
@@ -298,6 +307,19 @@ impl<'plan> Mounter<'plan> {
         attach(&empty, place)?;
         self.empty = Some(empty);
         Ok(())
+    }
+}
+
+/// Open what is to be bound while we are the one who may: what can't be opened is left to [`Mounter::execute`].
+pub fn hold_sources(operations: &mut [Operation]) {
+    for operation in operations {
+        match operation {
+            Operation::Bind { source, recursive, held, .. } => {
+                *held = clone_tree(CWD, source, *recursive).ok()
+            }
+            Operation::FirstOf(all) => hold_sources(all),
+            _ => {}
+        }
     }
 }
 

@@ -24,6 +24,11 @@ impl Owner {
         Owner { name, number }
     }
 
+    /// The owner of the ranges under `name`, a user's or a group's (podman-run(1), `--subuidname`).
+    pub fn named(name: &str) -> Owner {
+        Owner { name: Some(name.to_owned()), number: String::new() }
+    }
+
     /// The map that `file` allows: `own` as 0, and every range of this owner after it, in the file's order.
     ///
     /// # Errors

@@ -1,22 +1,24 @@
 //! User namespaces (user_namespaces(7)): which ids this user may map, and writing the maps of a new namespace.
 
-use super::subid;
+use super::{idmap, subid};
 use crate::{error::Explain, sys};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::{
-    process::{Pid, getgid, getuid},
-    thread::{CapabilitySet, capabilities},
+    pipe::{PipeFlags, pipe_with},
+    process::{Pid, WaitOptions, getgid, getuid, waitpid},
+    thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space},
 };
 use std::{
     fs,
     io::Read,
+    os::fd::AsFd,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 /// A run of ids: `count` ids from `host` on appear as `inside` and on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct IdRange {
     /// First id inside the namespace.
     pub inside: u32,
@@ -27,7 +29,7 @@ pub struct IdRange {
 }
 
 impl IdRange {
-    fn has(&self, inside: u32) -> bool {
+    pub(super) fn has(&self, inside: u32) -> bool {
         inside >= self.inside && inside - self.inside < self.count
     }
 }
@@ -37,20 +39,31 @@ impl IdRange {
 pub enum Mapping {
     /// We are root: no user namespace, ids are the host's.
     Root,
-    /// The user's own id as 0 and all subordinate ids after it, written by newuidmap(1) and newgidmap(1).
+    /// Ids of the user's: by default the own one as 0 and all subordinate ids after it.
     Ranges {
         /// For /proc/PID/uid_map.
         uids: Vec<IdRange>,
         /// For /proc/PID/gid_map.
         gids: Vec<IdRange>,
-        /// newuidmap and newgidmap.
-        helpers: [PathBuf; 2],
+        /// newuidmap(1) and newgidmap(1), which write them; None: we are root.
+        helpers: Option<[PathBuf; 2]>,
     },
-    /// The user's own id as 0, nothing else.
+    /// The user's own ids, nothing else.
     Single {
         /// What was missing for the full mapping.
         why: String,
+        /// What user and group are inside: 0 by default.
+        inside: (u32, u32),
     },
+}
+
+/// The maps of a container that are not the default ones: what its record keeps.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct IdMaps {
+    /// For /proc/PID/uid_map.
+    pub uids: Vec<IdRange>,
+    /// For /proc/PID/gid_map.
+    pub gids: Vec<IdRange>,
 }
 
 impl Mapping {
@@ -63,7 +76,7 @@ impl Mapping {
         }
         match ranges() {
             Ok(mapping) => mapping,
-            Err(why) => Mapping::Single { why: format!("{why:#}") },
+            Err(why) => Mapping::Single { why: format!("{why:#}"), inside: (0, 0) },
         }
     }
 
@@ -72,12 +85,55 @@ impl Mapping {
         !matches!(self, Mapping::Root)
     }
 
+    /// The mapping of a container with these maps in place of this one, the user's default.
+    pub fn with(&self, maps: &IdMaps) -> Mapping {
+        let IdMaps { uids, gids } = maps.clone();
+        match self {
+            Mapping::Root => Mapping::Ranges { uids, gids, helpers: None },
+            Mapping::Ranges { helpers, .. } => Mapping::Ranges { uids, gids, helpers: helpers.clone() },
+            Mapping::Single { why, .. } => {
+                let first = |map: &[IdRange]| map.first().map_or(0, |range| range.inside);
+                Mapping::Single { why: why.clone(), inside: (first(&uids), first(&gids)) }
+            }
+        }
+    }
+
+    /// Its maps; without a user namespace, that of everybody.
+    pub fn maps(&self) -> IdMaps {
+        let one = |inside, host, count| vec![IdRange { inside, host, count }];
+        match self {
+            Mapping::Root => IdMaps { uids: one(0, 0, u32::MAX), gids: one(0, 0, u32::MAX) },
+            Mapping::Ranges { uids, gids, .. } => IdMaps { uids: uids.clone(), gids: gids.clone() },
+            Mapping::Single { inside, .. } => IdMaps {
+                uids: one(inside.0, getuid().as_raw(), 1),
+                gids: one(inside.1, getgid().as_raw(), 1),
+            },
+        }
+    }
+
+    /// Whether the user who runs us exists inside, as user and as group.
+    pub fn has_caller(&self) -> bool {
+        let IdMaps { uids, gids } = self.maps();
+        let found = |map: &[IdRange], id| idmap::to_inside(map, id).is_some();
+        found(&uids, getuid().as_raw()) && found(&gids, getgid().as_raw())
+    }
+
+    /// User and group that set a container up: 0, or in a map without it the user who runs us.
+    pub fn builder(&self) -> (u32, u32) {
+        let IdMaps { uids, gids } = self.maps();
+        let of = |map: &[IdRange], own: u32| match map.iter().any(|range| range.has(0)) {
+            true => 0,
+            false => idmap::to_inside(map, own).unwrap_or(0),
+        };
+        (of(&uids, getuid().as_raw()), of(&gids, getgid().as_raw()))
+    }
+
     /// Whether user `uid` exists inside.
     pub fn has_user(&self, uid: u32) -> bool {
         match self {
             Mapping::Root => true,
             Mapping::Ranges { uids, .. } => uids.iter().any(|range| range.has(uid)),
-            Mapping::Single { .. } => uid == 0,
+            Mapping::Single { inside, .. } => uid == inside.0,
         }
     }
 
@@ -86,24 +142,15 @@ impl Mapping {
         match self {
             Mapping::Root => true,
             Mapping::Ranges { gids, .. } => gids.iter().any(|range| range.has(gid)),
-            Mapping::Single { .. } => gid == 0,
+            Mapping::Single { inside, .. } => gid == inside.1,
         }
     }
 
     /// User and group of the host as they appear inside; 65534 for those that don't (user_namespaces(7)).
     pub fn inside(&self, uid: u32, gid: u32) -> (u32, u32) {
-        let find = |ranges: &[IdRange], id: u32| {
-            let range = ranges.iter().find(|range| id >= range.host && id - range.host < range.count);
-            range.map_or(65534, |range| range.inside + (id - range.host))
-        };
-        match self {
-            Mapping::Root => (uid, gid),
-            Mapping::Ranges { uids, gids, .. } => (find(uids, uid), find(gids, gid)),
-            Mapping::Single { .. } => {
-                let own = |same| if same { 0 } else { 65534 };
-                (own(uid == getuid().as_raw()), own(gid == getgid().as_raw()))
-            }
-        }
+        let IdMaps { uids, gids } = self.maps();
+        let find = |map: &[IdRange], id| idmap::to_inside(map, id).unwrap_or(65534);
+        (find(&uids, uid), find(&gids, gid))
     }
 
     /// Write the maps of the user namespace that process `pid` has just made. Both helpers run side by side.
@@ -113,13 +160,50 @@ impl Mapping {
     pub fn write(&self, pid: Pid) -> Result<()> {
         match self {
             Mapping::Root => Ok(()),
-            Mapping::Ranges { uids, gids, helpers: [newuidmap, newgidmap] } => {
+            Mapping::Ranges { uids, gids, helpers: None } => write_as_root(pid, [uids, gids]),
+            Mapping::Ranges { uids, gids, helpers: Some([newuidmap, newgidmap]) } => {
                 let jobs =
                     [(newuidmap, uids), (newgidmap, gids)].map(|(helper, ranges)| spawn(helper, pid, ranges));
                 jobs.into_iter().try_for_each(|job| finish(job?))
             }
-            Mapping::Single { .. } => write_single(pid),
+            Mapping::Single { inside, .. } => write_single(pid, *inside),
         }
+    }
+}
+
+/// The maps of the user namespace at `path`: a process of ours goes there, and we read what the kernel says of it.
+///
+/// # Errors
+/// It is none, or not ours to enter.
+pub fn maps_of(path: &Path) -> Result<IdMaps> {
+    let namespace = fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).context("make a pipe");
+    let ((entered, tell), (go, release)) = (pipe()?, pipe()?);
+    let Some(pid) = sys::fork::split().context("fork")? else {
+        drop((entered, release));
+        let joined = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::User));
+        let _ = joined.and_then(|()| rustix::io::write(&tell, &[1]));
+        drop(tell);
+        let _ = fs::File::from(go).read(&mut [0]);
+        sys::fork::exit_now(0)
+    };
+    drop((tell, go));
+    let arrived = fs::File::from(entered).read(&mut [0]).is_ok_and(|length| length == 1);
+    let map = |name: &str| -> Result<Vec<IdRange>> {
+        let text = fs::read_to_string(format!("/proc/{}/{name}", pid.as_raw_pid()))?;
+        let line = |line: &str| {
+            let numbers: Vec<u32> = line.split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect();
+            let [inside, host, count] = numbers[..] else { return None };
+            Some(IdRange { inside, host, count })
+        };
+        text.lines().map(|text| line(text).with_context(|| format!("read {text:?}"))).collect()
+    };
+    let maps = map("uid_map").and_then(|uids| Ok(IdMaps { uids, gids: map("gid_map")? }));
+    drop(release);
+    let _ = waitpid(Some(pid), WaitOptions::empty());
+    match arrived {
+        true => maps,
+        false => Err(anyhow!("it can't be joined")),
     }
 }
 
@@ -128,7 +212,7 @@ fn ranges() -> Result<Mapping> {
     let owner = subid::Owner::current();
     let uids = owner.ranges(Path::new("/etc/subuid"), getuid().as_raw())?;
     let gids = owner.ranges(Path::new("/etc/subgid"), getgid().as_raw())?;
-    Ok(Mapping::Ranges { uids, gids, helpers })
+    Ok(Mapping::Ranges { uids, gids, helpers: Some(helpers) })
 }
 
 /// Find `name`, and make sure that executing it can give it the privilege it needs.
@@ -172,13 +256,22 @@ fn finish(mut helper: Child) -> Result<()> {
         .hint("compare /etc/subuid and /etc/subgid with `ctr info`; `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER` adds ranges")
 }
 
-fn write_single(pid: Pid) -> Result<()> {
+fn write_as_root(pid: Pid, maps: [&Vec<IdRange>; 2]) -> Result<()> {
+    for (name, map) in ["uid_map", "gid_map"].into_iter().zip(maps) {
+        let lines: String = map.iter().map(|r| format!("{} {} {}\n", r.inside, r.host, r.count)).collect();
+        let file = PathBuf::from(format!("/proc/{}/{name}", pid.as_raw_pid()));
+        fs::write(&file, lines).with_context(|| format!("write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn write_single(pid: Pid, inside: (u32, u32)) -> Result<()> {
     let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_pid()));
     let files = [
         // The kernel wants this before an unprivileged gid_map (user_namespaces(7), "setgroups").
         ("setgroups", "deny".to_owned()),
-        ("uid_map", format!("0 {} 1", getuid().as_raw())),
-        ("gid_map", format!("0 {} 1", getgid().as_raw())),
+        ("uid_map", format!("{} {} 1", inside.0, getuid().as_raw())),
+        ("gid_map", format!("{} {} 1", inside.1, getgid().as_raw())),
     ];
     for (name, line) in files {
         let file = proc.join(name);

@@ -7,12 +7,15 @@ use crate::{
 use anyhow::{Context, Result, anyhow};
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, mkfifoat, open},
+    fs::{
+        CWD, Gid, MemfdFlags, Mode, OFlags, SealFlags, Uid, chmod, fcntl_add_seals, memfd_create, mkfifoat,
+        open,
+    },
     process::{
         Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
         waitpid,
     },
-    thread::{LinkNameSpaceType, move_into_link_name_space},
+    thread::{LinkNameSpaceType, move_into_link_name_space, set_thread_res_gid, set_thread_res_uid},
 };
 use std::{
     io::{Read, Seek, Write},
@@ -37,16 +40,19 @@ pub fn find() -> Option<PathBuf> {
 }
 
 impl Pasta {
-    /// Connect the network namespace of process `pid` and wait until its interface is there. `scratch`: a directory of
-    /// ours for the file through which pasta says that it is ready.
+    /// Connect the network namespace of process `pid` and wait until its interface is there, as `user` of that process's user
+    /// namespace if it has one. `scratch`: a directory of ours for the file through which pasta says that it is ready.
     ///
     /// # Errors
     /// What pasta says when it gives up.
-    pub fn connect(pasta: &Path, pid: Pid, rootless: bool, scratch: &Path) -> Result<Pasta> {
+    pub fn connect(pasta: &Path, pid: Pid, user: Option<(u32, u32)>, scratch: &Path) -> Result<Pasta> {
         // pasta writes its pid once everything is set up: through a FIFO that is an event to wait for.
         let fifo = scratch.join("pasta");
         let doing = || format!("wait for pasta at {}", fifo.display());
         mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).with_context(doing)?;
+        // That user may be none of ours, who can't walk to it. Nobody but us can, either.
+        chmod(&fifo, Mode::RUSR | Mode::WUSR | Mode::WOTH).with_context(doing)?;
+        let door = open(&fifo, OFlags::PATH, Mode::empty()).with_context(doing)?;
         let ready = open(&fifo, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
             .with_context(doing)?;
         let mut words = words_file()?;
@@ -56,7 +62,7 @@ impl Pasta {
             std::fs::File::open(format!("/proc/{}/ns/{kind}", pid.as_raw_pid())).with_context(doing)
         };
         let network = namespace("net")?;
-        let user = rootless.then(|| namespace("user")).transpose()?;
+        let joined = user.map(|ids| Ok::<_, anyhow::Error>((namespace("user")?, ids))).transpose()?;
         exec::inherit(&network).with_context(doing)?;
         let mut command = Command::new(pasta);
         // It reads what the container sends: nothing of the user's environment is in its memory.
@@ -66,10 +72,10 @@ impl Pasta {
             // Nothing of the host's loopback inside, nothing of the container's outside.
             .args(["--no-map-gw", "-t", "none", "-u", "none", "-T", "none", "-U", "none"])
             .arg("--pid")
-            .arg(&fifo)
+            .arg(format!("/proc/self/fd/{}", door.as_raw_fd()))
             .args(["--netns-only", "--netns", &format!("/proc/self/fd/{}", network.as_raw_fd())])
             // In a user namespace it stays who it is.
-            .args(if rootless { &[][..] } else { &["--runas", "0"] })
+            .args(if user.is_some() { &[][..] } else { &["--runas", "0"] })
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(words.try_clone().context("share a file with pasta")?);
@@ -80,9 +86,13 @@ impl Pasta {
             // which pasta wants to hear. Rootless, I am root of the container's user namespace, with which I have nothing else
             // in common.
             signal::reset();
-            if let Some(user) = &user
-                && let Err(errno) = move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))
-            {
+            let join = |(namespace, (uid, gid)): &(std::fs::File, (u32, u32))| {
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::User))?;
+                let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+                set_thread_res_gid(gid, gid, gid)?;
+                set_thread_res_uid(uid, uid, uid)
+            };
+            if let Some(Err(errno)) = joined.as_ref().map(join) {
                 let _ = write!(say, "join the container's user namespace: {errno}");
                 return 1;
             }

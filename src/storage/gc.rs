@@ -51,6 +51,7 @@ impl Store {
             sweep.note(removed);
         }
         self.keep_as_partial(wanted.iter().filter(|blob| !marks.blobs.contains(&blob.hex())))?;
+        sweep.views(&marks.layers)?;
         sweep.layers(&marks.layers)?;
         sweep.blobs(&marks.blobs)?;
         // Nobody holds the store, so nobody works in tmp/, and no blob is being received.
@@ -179,6 +180,31 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
+    /// Those of which a layer goes, and those that no container has and none has wanted for a week.
+    fn views(&mut self, marked: &HashSet<String>) -> Result<()> {
+        let views = self.store.directory("views");
+        if !views.is_dir() {
+            return Ok(());
+        }
+        let containers = entries(&self.store.directory("containers"))?;
+        let used: HashSet<Vec<u8>> =
+            containers.iter().filter_map(|dir| fs::read(dir.join("view")).ok()).collect();
+        for view in entries(&views)? {
+            let list = fs::read_to_string(view.join("layers")).unwrap_or_default();
+            let name = view.file_name().unwrap_or_default();
+            let age = fs::metadata(&view)
+                .and_then(|meta| meta.modified())
+                .ok()
+                .and_then(|time| time.elapsed().ok());
+            let stale = age.is_some_and(|age| age > WEEK) && !used.contains(name.as_encoded_bytes());
+            let whole = |line: &str| line.parse::<Digest>().is_ok_and(|layer| marked.contains(&layer.hex()));
+            if stale || list.is_empty() || !list.lines().all(whole) {
+                self.trash(&view);
+            }
+        }
+        Ok(())
+    }
+
     fn layers(&mut self, marked: &HashSet<String>) -> Result<()> {
         for layer in unmarked(&self.store.directory("layers"), marked)? {
             let size = fs::read_to_string(layer.join("size")).ok().and_then(|size| size.parse::<u64>().ok());
@@ -216,6 +242,8 @@ fn unmarked(dir: &Path, marked: &HashSet<String>) -> Result<Vec<PathBuf>> {
     paths.retain(|path| !path.file_name().and_then(|name| name.to_str()).is_some_and(|n| marked.contains(n)));
     Ok(paths)
 }
+
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let list = || -> io::Result<_> { fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect() };

@@ -38,6 +38,12 @@ pub fn override_stat(uid: u64, gid: u64, mode: u32, kind: &str) -> String {
     format!("{uid}:{gid}:{mode:04o}:{kind}")
 }
 
+/// Owner and group that a value of [`OVERRIDE_STAT`] names.
+pub fn recorded_owner(value: &[u8]) -> Option<(u32, u32)> {
+    let mut fields = std::str::from_utf8(value).ok()?.split(':').map(|field| field.parse().ok());
+    Some((fields.next()??, fields.next()??))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +66,7 @@ mod tests {
     fn recorded_owners() {
         assert_eq!(override_stat(70000, 5, 0o644, "file"), "70000:5:0644:file");
         assert_eq!(override_stat(0, 0, 0o4755, "char-1-3"), "0:0:4755:char-1-3");
+        assert_eq!(recorded_owner(b"70000:5:0644:file"), Some((70000, 5)));
+        assert_eq!((recorded_owner(b"x:5"), recorded_owner(b"5"), recorded_owner(b"")), (None, None, None));
     }
 }

@@ -27,6 +27,10 @@ pub struct Hold {
     _lock: OwnedFd,
 }
 
+/// While it lives nobody else chooses ids.
+#[derive(Debug)]
+pub struct IdsLock(#[expect(dead_code, reason = "held, never read")] Hold);
+
 impl Store {
     /// Open the store, making what of it doesn't exist yet: 0700 under any umask.
     pub fn open(dirs: Dirs) -> Result<Store> {
@@ -94,6 +98,14 @@ impl Store {
         }
     }
 
+    /// Let nobody else choose ids of the host for a container until the lock is dropped.
+    pub fn lock_ids(&self) -> Result<IdsLock> {
+        match lock(&self.directory("containers"), FlockOperation::LockExclusive)? {
+            Some(hold) => Ok(IdsLock(hold)),
+            None => unreachable!("flock(2) without LOCK_NB waits"),
+        }
+    }
+
     /// Have the store alone, or `None` while somebody holds it.
     pub(super) fn try_hold_alone(&self) -> Result<Option<Hold>> {
         lock(&self.dirs.data, FlockOperation::NonBlockingLockExclusive)
@@ -109,7 +121,7 @@ impl Store {
 
     /// What the store consists of.
     pub(super) fn directories(&self) -> impl Iterator<Item = PathBuf> {
-        let made_when_needed = ["lists", "volumes", "secrets"];
+        let made_when_needed = ["lists", "views", "volumes", "secrets"];
         let all = DIRECTORIES.into_iter().chain(made_when_needed);
         all.filter(|name| !name.contains('/')).map(|name| self.directory(name))
     }

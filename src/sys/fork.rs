@@ -58,6 +58,29 @@ pub fn clone_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result
     }
 }
 
+/// Copy this process into new namespaces; the copy is a child of our parent, as we are.
+///
+/// # Errors
+/// As [`clone_into`].
+pub fn clone_sibling(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Option<Pid>> {
+    if CLOSED.load(Ordering::SeqCst) {
+        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+    }
+    // SAFETY: clone_args is plain data for which all-zero is the documented default; with CLONE_PARENT the exit signal has to
+    // be zero, ours is taken.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces | libc::CLONE_PARENT as u64 | CLONE_CLEAR_SIGHAND;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: as in `clone_into`: a fork(2) of a single-threaded process.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Pid::from_raw(pid as i32)),
+    }
+}
+
 /// Copy this process; the copy runs `life` and ends with the status that it gives. For work that goes on to use all of the
 /// standard library, threads included: glibc knows of this fork.
 ///

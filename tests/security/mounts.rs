@@ -49,6 +49,9 @@ fn mounts_are_those_of_the_profile() {
             format!("/run/.containerenv {disk} nodev,noexec,nosuid,rw"),
             "/sys/fs/cgroup cgroup2 nodev,noexec,nosuid,ro".to_owned(),
         ];
+        if user == User::Single {
+            expected.push(format!("/dev/.apt.conf {disk} nodev,noexec,nosuid,ro"));
+        }
         let read_only = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
         let here = read_only.iter().filter(|path| fs::exists(path).expect("look at /proc"));
         expected.extend(here.map(|path| format!("{path} proc nodev,noexec,nosuid,ro")));

@@ -4,14 +4,14 @@
 
 use super::{
     change::{Change, Kind, hear, tell},
-    enter::{confine, layers, null},
+    enter::{confine, null},
     lower::{self, BENEATH, Lower},
     paths::join,
 };
 use crate::{
-    container::state::Record,
+    container::{rootfs::Layers, state::Record},
     error::Explain,
-    namespaces::{Inside, Mapping, start_inside},
+    namespaces::{Inside, Mapping, start_inside_with},
     security::CapSet,
     storage::{ContainerDir, Store, archive::lossy},
 };
@@ -64,12 +64,13 @@ pub fn beside_layers(
     pipe: OwnedFd,
     work: impl FnOnce(OwnedFd, Lower, File) -> Result<()>,
 ) -> Result<Inside> {
-    let layers = layers(store, dir, record)?;
+    let layers = Layers::of(store, dir, record)?;
     let null = null()?;
-    let (inside, ()) = start_inside(
-        &Mapping::detect(),
+    // With the container's ids: what it calls user 5 is user 5 in a layer.
+    let (inside, ()) = start_inside_with(
+        &record.mapping_of_files(&Mapping::detect()),
         |_| Ok(()),
-        |report| {
+        || {
             let hold = |path: &PathBuf| {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 open(path, flags, Mode::empty()).with_context(|| format!("open {}", path.display()))
@@ -77,6 +78,9 @@ pub fn beside_layers(
             let upper = hold(&layers.upper)?;
             let lower = layers.lower.iter().map(hold).collect::<Result<Vec<_>>>()?;
             chroot(&layers.merged).and_then(|()| chdir("/")).context("leave the host's root")?;
+            Ok((upper, lower))
+        },
+        |(upper, lower), report| {
             let directories = lower.iter().chain([&upper, &pipe]).map(|fd| fd.as_fd());
             confine(&directories.chain([report]).collect::<Vec<_>>(), null, TO_COMPARE)?;
             work(upper, Lower(lower), File::from(pipe))

@@ -1,7 +1,6 @@
 //! The one way to a container's files: a process of ours inside its root. A running container is entered by its pid; the
 //! root file system of a stopped one is mounted for us alone. Inside, no path leads out, whatever races there are.
 
-use super::mounts;
 use crate::{
     container::{
         find,
@@ -13,8 +12,8 @@ use crate::{
     namespaces::{
         Inside, Mapping,
         mount::{clone_tree, null_device},
-        root::{self, Root},
-        start_beside, start_inside,
+        root::{self, Opened, Root},
+        start_beside, start_inside_with,
     },
     security::CapSet,
     storage::{ContainerDir, Lock, Store},
@@ -29,6 +28,8 @@ use rustix::{
     thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs},
 };
 use std::{
+    cell::RefCell,
+    ffi::{CStr, CString},
     fs::File,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -106,7 +107,7 @@ impl Reached {
         match &self.way {
             Way::Running(_) => Ok(None),
             Way::Stopped { layers, .. } => {
-                root_of(&self.record, layers, Mapping::detect().is_rootless()).map(Some)
+                root_of(&self.record, layers, &self.record.mapping_of_files(&Mapping::detect())).map(Some)
             }
         }
     }
@@ -119,7 +120,7 @@ impl Reached {
         pipe: OwnedFd,
         work: impl FnOnce(OwnedFd, File) -> Result<()>,
     ) -> Result<Guest> {
-        let mapping = Mapping::detect();
+        let own = Mapping::detect();
         let null = null()?;
         let work = |report: BorrowedFd<'_>| {
             let root = enter(view)?;
@@ -128,13 +129,17 @@ impl Reached {
         };
         match &self.way {
             Way::Running(process) => {
-                let inside = start_beside(process.as_fd(), mapping.is_rootless(), work)?;
+                let mapping = self.record.mapping(&own);
+                let user = mapping.is_rootless().then(|| mapping.builder());
+                let inside = start_beside(process.as_fd(), user, work)?;
                 Ok(Guest { inside, _overlay: None })
             }
             Way::Stopped { layers, .. } => {
-                let root = root_of(&self.record, layers, mapping.is_rootless())?;
-                let fuse = matches!(root, Root::FuseOverlay);
-                let (inside, overlay) = start_inside(
+                let mapping = self.record.mapping_of_files(&own);
+                let root = RefCell::new(root_of(&self.record, layers, &mapping)?);
+                let fuse = matches!(*root.borrow(), Root::FuseOverlay);
+                let at = CString::new(layers.merged.as_os_str().as_bytes()).context(MOUNTING)?;
+                let (inside, overlay) = start_inside_with(
                     &mapping,
                     |child| match fuse.then(fuse::find) {
                         None => Ok(None),
@@ -144,8 +149,12 @@ impl Reached {
                         Some(None) => Err(anyhow!("fuse-overlayfs is not installed"))
                             .hint("Debian: apt install fuse-overlayfs"),
                     },
-                    |report| {
-                        mount(root, &layers.merged)?;
+                    || match fuse {
+                        true => Ok(None),
+                        false => root.borrow_mut().open(&at).map(Some).context(MOUNTING),
+                    },
+                    |opened, report| {
+                        mount(&mut root.borrow_mut(), &at, opened)?;
                         work(report)
                     },
                 )?;
@@ -164,31 +173,20 @@ pub fn inside_directory(
     work: impl FnOnce(OwnedFd, File) -> Result<()>,
 ) -> Result<Guest> {
     let null = null()?;
-    let root = rootfs::directory(data)?;
-    let (inside, ()) = start_inside(
+    let root = RefCell::new(rootfs::directory(data)?);
+    let at = CString::new(at.as_os_str().as_bytes()).context(MOUNTING)?;
+    let (inside, ()) = start_inside_with(
         &Mapping::detect(),
         |_| Ok(()),
-        |report| {
-            mount(root, at)?;
+        || root.borrow_mut().open(&at).map(Some).context(MOUNTING),
+        |opened, report| {
+            mount(&mut root.borrow_mut(), &at, opened)?;
             let root = enter(View::Everything)?;
             confine(&[report, pipe.as_fd(), root.as_fd()], null, OVER_FILES)?;
             work(root, File::from(pipe))
         },
     )?;
     Ok(Guest { inside, _overlay: None })
-}
-
-/// The layers of container `dir`, topmost first; the last one is ours.
-pub fn layers(store: &Store, dir: &ContainerDir, record: &Record) -> Result<Layers> {
-    let lower = match &record.rootfs {
-        Some(rootfs) => vec![rootfs.clone()],
-        None => {
-            let layers = dir.layers()?;
-            layers.iter().rev().map(|layer| store.layer_path(layer)).chain([store.skeleton()]).collect()
-        }
-    };
-    let (merged, mounted) = (store.mount_point(), mounts::place_of(store, dir.id())?);
-    Ok(Layers { lower, upper: dir.upper(), work: dir.work(), merged, ephemeral: false, mounted })
 }
 
 /// Longer than a start or a stop keeps the lock without saying which process it is about, and than another copy takes that
@@ -204,7 +202,7 @@ fn way(store: &Store, dir: &ContainerDir, record: &Record) -> Result<Way> {
             return Ok(Way::Running(process));
         }
         if let Some(lock) = dir.try_lock()? {
-            return Ok(Way::Stopped { _lock: lock, layers: layers(store, dir, record)? });
+            return Ok(Way::Stopped { _lock: lock, layers: Layers::of(store, dir, record)? });
         }
         if begin.elapsed() > PATIENCE {
             return Err(anyhow!("it is just being started, stopped or copied"))
@@ -219,21 +217,22 @@ fn hold(process: &Process) -> Result<Option<OwnedFd>> {
     Ok(process.child()?.map(|child| child.pidfd))
 }
 
-fn root_of(record: &Record, layers: &Layers, rootless: bool) -> Result<Root> {
+fn root_of(record: &Record, layers: &Layers, mapping: &Mapping) -> Result<Root> {
     match &record.rootfs {
         Some(dir) if !record.rootfs_overlay => rootfs::directory(dir),
         _ if record.storage_driver == "fuse-overlayfs" => Ok(Root::FuseOverlay),
-        _ => layers.overlay(rootless),
+        _ => layers.overlay(mapping),
     }
 }
 
 /// Mount the root of a stopped container and leave the host's file system behind: not even its mounts are there any more.
-fn mount(mut root: Root, at: &Path) -> Result<()> {
-    let doing = "mount the container's root file system";
-    let at = std::ffi::CString::new(at.as_os_str().as_bytes()).context(doing)?;
-    let mounted = root.mount(&at).context(doing)?;
-    root::pivot(mounted.as_fd()).context(doing)
+fn mount(root: &mut Root, at: &CStr, opened: Option<Opened>) -> Result<()> {
+    let opened = opened.map_or_else(|| root.open(at), Ok).context(MOUNTING)?;
+    let mounted = root.mount(at, opened).context(MOUNTING)?;
+    root::pivot(mounted.as_fd()).context(MOUNTING)
 }
+
+const MOUNTING: &str = "mount the container's root file system";
 
 /// What a process inside has as its standard streams.
 pub fn null() -> Result<OwnedFd> {

@@ -51,7 +51,7 @@ pub fn mount(store: &Store, container: &Reached) -> Result<PathBuf> {
         }),
         (None, Some(mut root)) => {
             let at = CString::new(place.as_os_str().as_bytes()).with_context(doing)?;
-            root.mount(&at).map(drop).map_err(Into::into)
+            root.open(&at).and_then(|opened| root.mount(&at, opened)).map(drop).map_err(Into::into)
         }
         (None, None) => Ok(()),
     };

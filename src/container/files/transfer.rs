@@ -87,7 +87,8 @@ pub fn copy(store: &Store, from: End, to: End, options: Options) -> Result<Skipp
             let target = Side::find(store, name, to)?;
             let source = open_source(Ground::Host, &path)?;
             let reader = extract_inside(&target, read, Naming::Known(base_name(&path)), options)?;
-            let ours = pack_host(source, File::from(write));
+            let mapping = target.container.record.mapping(&Mapping::detect());
+            let ours = pack_host(source, File::from(write), &mapping);
             let theirs = reader.wait();
             ours.and_then(|skipped| theirs.map(|()| skipped))
         }
@@ -185,8 +186,7 @@ fn pack_ground(ground: Ground<'_>, path: &[u8], pipe: File, packing: Packing) ->
     unless_unread(packed.and_then(|_| Ok(member::end(&mut out)?)).and_then(|()| Ok(out.flush()?)))
 }
 
-fn pack_host(source: Source, pipe: File) -> Result<Skipped> {
-    let mapping = Mapping::detect();
+fn pack_host(source: Source, pipe: File, mapping: &Mapping) -> Result<Skipped> {
     let owner = |uid, gid| mapping.inside(uid, gid);
     let style = Style { name: TOP, owner: &owner, devices: false, exact: true, recorded: false, layer: None };
     let mut out = BufWriter::with_capacity(BUFFER, pipe);

@@ -6,6 +6,7 @@ mod compile;
 #[cfg(test)]
 mod differential;
 mod profile;
+mod single;
 
 use super::capset::{self, CapSet};
 use crate::error::Explain;
@@ -13,6 +14,7 @@ use abi::Abi;
 use anyhow::{Context, Result, ensure};
 pub use bpf::Instruction;
 use profile::Environment;
+pub use single::single_id_filter;
 use std::borrow::Cow;
 
 /// The filter of containers that ask for none: `default.json` for a container with the bounding set `caps`.
