@@ -171,6 +171,89 @@ fn everything_works_in_every_mode() {
 }
 
 #[test]
+fn what_is_mounted_has_the_containers_owners() {
+    let image = || {
+        let files = Layer::new(Compression::Gzip)
+            .dir("filled", 0o755)
+            .owned_file("filled/file", "f", 0o640, 7, 8)
+            .mode_file("large", vec![b'x'; 1 << 20], 0o755);
+        TestImage::new([Layer::busybox(), files])
+    };
+    for &user in User::all().iter().filter(|&&user| user != User::Single) {
+        let modes: &[&str] = match user {
+            User::Root => &["--uidmap=0:200000:65536"],
+            _ => &["--userns=keep-id", "--userns=nomap", "--userns=auto"],
+        };
+        let ctr = Ctr::with_box(user).with_image("filled", image());
+        ctr.file("key", "secret").run(["secret", "create", "s", "key"]).ok();
+        for &mode in modes {
+            let (uid, gid) = ids(&ctr);
+            ctr.file("src/mine", "x");
+            let of = |options: &[&str], script: &str| {
+                let options = [&[mode, "--user=0:0"][..], options].concat();
+                ctr.payload_of("filled", &options, &["sh", "-c", script]).ok()
+            };
+            // A volume is filled once, and its files are the next container's, too.
+            for _ in 0..2 {
+                assert_eq!(of(&["-v", "v:/filled"], "stat -c %u:%g /filled/file"), "7:8", "{mode}");
+            }
+            assert_eq!(of(&["-v", "/anon"], "stat -c %u /anon"), "0", "{mode}");
+            assert_eq!(of(&["--secret=s,uid=1,gid=1"], "cat /run/secrets/s"), "secret", "{mode}");
+            let own =
+                ctr.payload_of("filled", &[mode, "--user=5:6", "-v", "u:/u:U"], &["stat", "-c%u:%g", "/u"]);
+            assert_eq!(own.ok(), "5:6", "{mode}");
+            // `U` gives the user's own files away, and only then they are another's on the host.
+            let given = ctr.payload_of(
+                "filled",
+                &[mode, "--user=5:6", "-v", "./src:/w:U"],
+                &["stat", "-c%u", "/w/mine"],
+            );
+            assert_eq!(given.ok(), "5", "{mode}");
+            let meta = fs::metadata(ctr.home().join("src/mine")).expect("the file");
+            assert!(meta.uid() != uid && meta.gid() != gid, "{mode}: {meta:?}");
+            ctr.file("src/mine", "x");
+            assert_eq!(
+                of(&["-v", "./src:/w:O"], "cat /w/mine; echo y >/w/new && echo made"),
+                "xmade",
+                "{mode}"
+            );
+            if user == User::Rootless {
+                let mount = "--mount=type=image,src=filled,dst=/i";
+                let said = of(&[mount], "stat -c %u:%g /i/filled/file; wc -c </i/large");
+                assert_eq!(said, "7:8\n1048576", "{mode}");
+            }
+            ctr.run(["volume", "rm", "-a", "-f"]).ok();
+            assert!(ctr.list("volumes").is_empty(), "{mode}: {:?}", ctr.list("volumes"));
+        }
+    }
+}
+
+#[test]
+fn health_and_network_know_the_mapping() {
+    for &user in User::all().iter().filter(|&&user| user != User::Single) {
+        let modes: &[&str] = match user {
+            User::Root => &["--uidmap=0:200000:65536", "--userns=keep-id"],
+            _ => &["--userns=keep-id", "--userns=nomap", "--userns=auto"],
+        };
+        let ctr = Ctr::with_box(user);
+        for &mode in modes {
+            let said = ctr.run(["run", "--rm", mode, "box", "sh", "-c", "ls /sys/class/net | wc -l"]).ok();
+            assert_eq!(said, "2", "{mode}");
+            let check = "--health-cmd=id -u; touch /tmp/checked";
+            let line =
+                ["run", "-d", "--network=none", "--name=c", "--user=7", check, mode, "box", "sleep", "100"];
+            ctr.run(line).ok();
+            ctr.run(["healthcheck", "run", "c"]).ok();
+            let log = ctr.run(["inspect", "-f", "{{(index .State.Health.Log 0).Output}}", "c"]).ok();
+            assert_eq!(log.trim(), "7", "{mode}");
+            assert_eq!(ctr.run(["exec", "c", "stat", "-c%u", "/tmp/checked"]).ok(), "7", "{mode}");
+            ctr.run(["rm", "-f", "-t0", "c"]).ok();
+            assert!(ctr.list("containers").is_empty() && ctr.list("trash").is_empty(), "{mode}");
+        }
+    }
+}
+
+#[test]
 fn auto_gives_each_its_own_and_container_joins() {
     let ctr = Ctr::with_box(User::Rootless);
     let map = |name: &str| ctr.run(["exec", name, "cat", "/proc/self/uid_map"]).ok();
@@ -293,9 +376,14 @@ fn bad_maps_make_nothing() {
         (&["--hostuser=no-such-user"], "no-such-user"),
         (&["--group-add=keep-groups", "--group-add=staff"], "keep-groups"),
         (&["--uidmap=0:1:10", "--user=500"], "500"),
+        (&["--userns=nomap", "--storage-driver=fuse-overlayfs"], "fuse-overlayfs"),
+        (&["--uidmap=+70000:0:1", "--storage-driver=fuse-overlayfs"], "fuse-overlayfs"),
     ] {
         ctr.payload(options, &["true"]).fails(about);
     }
+    ctr.run(["run", "--rm", "--uidmap=+70000:0:1", "box", "true"])
+        .fails("private network")
+        .hints("--network");
     let after = ctr.store();
     let new: Vec<&PathBuf> =
         after.keys().filter(|path| !before.contains_key(*path) && !path.starts_with("views")).collect();

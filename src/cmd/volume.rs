@@ -13,6 +13,7 @@ use crate::{
     monitor,
     namespaces::{Mapping, run_inside},
     storage::{FRESH, Store, Volume, VolumeName},
+    sys::signal,
 };
 use anyhow::{Context, Result, anyhow};
 use rustix::{io::fcntl_dupfd_cloexec, stdio};
@@ -335,6 +336,8 @@ pub fn import(args: &ImportArgs, globals: &Globals) -> Result<u8> {
             .with_context(|| format!("open {}", args.source.display()))
             .hint("name a tar archive that you may read, or - for standard input")?,
     };
+    // Who unpacks may be done, or have given up, before all is written: that is heard from its end.
+    signal::survive_broken_pipes();
     archive::import(&store, &volumes::data(&store, &name)?, from)
         .with_context(|| format!("import into volume {name}"))?;
     // What is in it now is not to be mixed with what an image has.

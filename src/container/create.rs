@@ -4,7 +4,7 @@
 use super::{
     entries::Entries,
     etc_files::{self, Addresses},
-    events, files,
+    events, files, handover,
     health::Check,
     image_defaults::ImageDefaults,
     names,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::Explain,
-    namespaces::{Mapping, idmap, run_inside},
+    namespaces::{Mapping, idmap},
     security::seccomp,
     storage::{ByErrno, ContainerDir, ContainerId, Digest, Image, Lock, Store},
 };
@@ -123,6 +123,7 @@ pub fn create(
     complete: impl FnOnce(&ContainerDir, &mut Record) -> Result<()>,
 ) -> Result<Container> {
     let defaults = base.defaults()?;
+    helpers_follow(request, ids)?;
     let id = ContainerId::random()?;
     let hold = store.hold()?;
     let missing = base.layers().iter().find(|layer| !store.layer_path(layer).is_dir());
@@ -155,7 +156,7 @@ fn furnish(
 ) -> Result<(Record, Spec)> {
     let root = store.mount_point();
     let mapping = &ids.mapping;
-    let mounts = volumes::attach(store, request, defaults, mapping, dir)?;
+    let mounts = volumes::attach(store, request, defaults, ids, dir)?;
     let specified = |(number, mount)| volumes::specified(store, mount, dir.path(), number);
     let volumes: Vec<Mount> = mounts.iter().enumerate().map(specified).collect::<Result<_>>()?;
     let memory = volumes::in_memory(request, defaults, &mounts);
@@ -165,7 +166,10 @@ fn furnish(
     let secrets = secrets::copy(store, &request.secrets, dir)?;
     let mut record = Record { mounts, secrets, ..record(request, base, defaults, ids, dir, &spec)? };
     record.view = view(store, request, base, ids, dir)?;
-    give_upper(dir, &record, ids)?;
+    // Where the user who runs us exists in the container, its first process sees to that.
+    if ids.own.is_rootless() && handover::is_needed(mapping) {
+        handover::upper(&ids.own, mapping, dir)?;
+    }
     name(store, request, &mut record)?;
     complete(dir, &mut record)?;
     let resolv_conf = etc_files::host_resolv_conf(request);
@@ -320,6 +324,29 @@ fn record(
     })
 }
 
+/// pasta and fuse-overlayfs work as user 0 of the container.
+fn helpers_follow(request: &Request, ids: &Settled) -> Result<()> {
+    let has_root = ids.mapping.has_user(0) && ids.mapping.has_group(0);
+    if !has_root && matches!(request.network, NetworkMode::Private { .. }) {
+        return Err(anyhow!("a private network needs a user and a group 0 in the container"))
+            .hint("choose --network=none or --network=host, or map 0, too");
+    }
+    if request.storage_driver.as_deref() != Some("fuse-overlayfs") || ids.maps.is_none() {
+        return Ok(());
+    }
+    if !ids.own.is_rootless() {
+        return Err(anyhow!("fuse-overlayfs can't map the ids of root's files"))
+            .hint("drop --storage-driver");
+    }
+    if !ids.mapping.has_caller() || !has_root {
+        return Err(anyhow!(
+            "fuse-overlayfs can't reach your files in a user namespace without you and a user 0"
+        ))
+        .hint("drop --storage-driver, or map both, as --userns=keep-id does");
+    }
+    Ok(())
+}
+
 /// What shows the image's files with the container's ids. Root's are shown by idmapped mounts, made at each start.
 fn view(
     store: &Store,
@@ -331,10 +358,6 @@ fn view(
     match (base, &ids.own, &ids.maps) {
         (Base::Image(image, ..), Mapping::Ranges { .. }, Some(maps)) => {
             let copies = request.storage_driver.as_deref() == Some("fuse-overlayfs");
-            if copies && !ids.mapping.has_caller() {
-                return Err(anyhow!("fuse-overlayfs can't reach your files in a user namespace without you"))
-                    .hint("drop --storage-driver, or map yourself, as --userns=keep-id does");
-            }
             let key = store.make_view(&image.layers, &ids.own, maps, copies)?;
             // For the collector, which reads no records.
             dir.write("view", key.as_bytes())?;
@@ -349,31 +372,6 @@ fn root_on_host(ids: &Settled) -> Option<(u32, u32)> {
     let maps = ids.maps.as_ref().filter(|_| !ids.own.is_rootless())?;
     let (uid, gid) = ids.mapping.builder();
     idmap::to_host(&maps.uids, uid).zip(idmap::to_host(&maps.gids, gid))
-}
-
-/// Where changes go belongs to the container's root. Where the user who runs us exists in the container, its first process sees
-/// to that.
-fn give_upper(dir: &ContainerDir, record: &Record, ids: &Settled) -> Result<()> {
-    let (Mapping::Ranges { .. }, Some(maps)) = (&ids.own, &record.ids) else { return Ok(()) };
-    if ids.mapping.has_caller() {
-        return Ok(());
-    }
-    let own = ids.own.maps();
-    let builder = ids.mapping.builder();
-    let here =
-        |maps: &[_], own: &[_], id| idmap::to_host(maps, id).and_then(|host| idmap::to_inside(own, host));
-    let (Some(uid), Some(gid)) =
-        (here(&maps.uids, &own.uids, builder.0), here(&maps.gids, &own.gids, builder.1))
-    else {
-        return Ok(());
-    };
-    run_inside(&ids.own, || {
-        for path in [dir.upper(), dir.work()] {
-            std::os::unix::fs::chown(&path, Some(uid), Some(gid))
-                .with_context(|| format!("give {} to the container's root", path.display()))?;
-        }
-        Ok(())
-    })
 }
 
 fn entries(request: &Request, ids: &Settled) -> Entries {

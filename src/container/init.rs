@@ -13,6 +13,7 @@ use crate::{
         mount::{self, Mounter, Operation, Owed},
         ownership,
         root::{self, Root},
+        sources,
         target::open_in_root,
         unshare,
         volume::Found,
@@ -71,7 +72,7 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     if plan.rootless && !plan.root_is_fuse() {
         opened = Some(plan.root.open(&plan.mount_point).step(Step::Root)?);
         if plan.without_caller {
-            mount::hold_sources(&mut plan.operations);
+            sources::hold(&mut plan.operations);
         }
     }
     become_builder(plan).step(Step::BecomeRoot)?;

@@ -194,7 +194,7 @@ impl Keys {
         if self.words.iter().any(|word| word.starts_with("idmap")) {
             bail!("idmap of an image is not built yet");
         }
-        let source = Source::Image { name, subpath: self.subpath.take(), layers: Vec::new() };
+        let source = Source::Image { name, subpath: self.subpath.take(), layers: Vec::new(), view: None };
         self.mount(source, false)
     }
 
@@ -319,7 +319,7 @@ mod tests {
             ),
             (
                 "type=image,src=box,dst=/b",
-                r#"Image { name: "box", subpath: None, layers: [] } /b ro,rprivate,rbind"#,
+                r#"Image { name: "box", subpath: None, layers: [], view: None } /b ro,rprivate,rbind"#,
             ),
             ("type=devpts,dst=/dev/pts,max=10,mode=0620,gid=5", "Devpts /dev/pts max=10,mode=620,gid=5"),
         ] {

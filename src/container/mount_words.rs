@@ -32,6 +32,8 @@ pub struct Options {
     pub id_map: Option<Option<String>>,
     /// overlay's read-only directories, topmost first.
     pub lower: Vec<String>,
+    /// Its data-only layers.
+    pub data: Vec<String>,
     /// overlay's upper directory.
     pub upper: Option<String>,
     /// overlay's work directory.
@@ -57,6 +59,7 @@ impl Options {
             subpath: None,
             id_map: None,
             lower: Vec::new(),
+            data: Vec::new(),
             upper: None,
             work: None,
             volatile: false,
@@ -97,6 +100,7 @@ impl Options {
             "subpath" => self.subpath = Some(value()),
             "idmap" => self.id_map = Some(Some(value())),
             "lowerdir" => self.lower.push(value()),
+            "datadir" => self.data.push(value()),
             "upperdir" => self.upper = Some(value()),
             "workdir" => self.work = Some(value()),
             _ => self.settings.extend(setting(word, mapping)?),

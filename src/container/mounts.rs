@@ -140,7 +140,7 @@ fn user_mount(source: &Path, destination: &str, options: Options) -> Result<Vec<
     };
     let fresh = match options.volume.is_some().then(|| source.parent()).flatten() {
         Some(directory) if !inner && directory.join(FRESH).exists() => {
-            Some(Fresh { directory: path_c_string(directory)?, copy: options.copy })
+            Some(Fresh { directory: path_c_string(directory)?, copy: options.copy, held: None })
         }
         _ => None,
     };
@@ -172,6 +172,8 @@ fn overlay(destination: &str, options: Options, mapping: &Mapping) -> Result<Ove
     let flags = options.flags();
     Ok(Overlay {
         lower: options.lower.iter().map(|dir| path(dir)).collect::<Result<_>>()?,
+        data: options.data.iter().map(|dir| path(dir)).collect::<Result<_>>()?,
+        held: Vec::new(),
         upper: dirs.map(|(upper, work)| Ok::<_, anyhow::Error>([path(upper)?, path(work)?])).transpose()?,
         ephemeral: options.volatile,
         rootless: mapping.is_rootless(),

@@ -197,6 +197,9 @@ impl Plan {
             (true, Operation::Volume(_) | Operation::Overlay(_), Errno::NOTDIR) => {
                 Some("a file goes to the place of a file, and a directory to that of a directory")
             }
+            (true, Operation::Overlay(_), Errno::ACCESS) if self.without_caller => Some(
+                "its owner is none of the container's users, so others have to be let in: chmod o+rx DIR, or use --userns=keep-id",
+            ),
             (true, Operation::Overlay(_), _) => Some(
                 "an overlay needs directories on a file system that the kernel's overlay takes (see `ctr info`): mount it without O",
             ),

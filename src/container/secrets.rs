@@ -130,6 +130,7 @@ pub fn operations(dir: &ContainerDir, given: &[Given], stage: &Path) -> Result<V
             gid: *gid,
             mode: *mode,
             stage: path_c_string(stage)?,
+            held: None,
             at: at.with_context(|| format!("place secret {}", given.name))?,
         }));
     }

@@ -54,6 +54,9 @@ pub enum Source {
         /// Its layers, base first; looked up when the container is made.
         #[serde(default)]
         layers: Vec<Digest>,
+        /// The view that shows them with the container's ids, where those are not the ones they were stored with.
+        #[serde(default)]
+        view: Option<String>,
     },
     /// Terminals of its own.
     Devpts,

@@ -9,6 +9,7 @@ use super::{
     request::Request,
     tmpfs,
     user_mount::{Source, UserMount, complete, parse_target},
+    userns::Settled,
     volume_option::{ImageVolumes, VolumesFrom},
 };
 use crate::{
@@ -21,8 +22,6 @@ use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::Mount;
 use std::{
     collections::HashSet,
-    fs,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -37,7 +36,7 @@ pub fn attach(
     store: &Store,
     request: &Request,
     image: &ImageDefaults<'_>,
-    mapping: &Mapping,
+    ids: &Settled,
     dir: &ContainerDir,
 ) -> Result<Vec<UserMount>> {
     let mut mounts = request.mounts.clone();
@@ -65,10 +64,14 @@ pub fn attach(
     if mounts.is_empty() {
         return Ok(mounts);
     }
-    for mount in mounts.iter().filter(|_| mapping.is_rootless()) {
+    for mount in mounts.iter().filter(|_| ids.mapping.is_rootless()) {
         let place = mount.target.display();
         if mount.options.iter().any(|word| word.starts_with("idmap")) {
-            return Err(anyhow!("idmap on {place}: the kernel lets only root show a mount's ids as others"))
+            let why = match ids.own.is_rootless() {
+                true => "the kernel lets only root show a mount's ids as others",
+                false => "this is not built for a container with a user namespace",
+            };
+            return Err(anyhow!("idmap on {place}: {why}"))
                 .hint("`:U` gives the files to the container's user");
         }
         if mount.source == Source::Ramfs {
@@ -76,7 +79,7 @@ pub fn attach(
                 .hint("type=tmpfs does the same for all");
         }
     }
-    look_up_images(store, &mut mounts, dir)?;
+    look_up_images(store, &mut mounts, ids, dir)?;
     make(store, &mut mounts, dir)?;
     Ok(mounts)
 }
@@ -106,23 +109,39 @@ fn of_container(store: &Store, from: &VolumesFrom) -> Result<Vec<UserMount>> {
 }
 
 /// Which layers the images have; as long as the container is there nobody collects them.
-fn look_up_images(store: &Store, mounts: &mut [UserMount], dir: &ContainerDir) -> Result<()> {
-    let mut list = String::new();
+fn look_up_images(store: &Store, mounts: &mut [UserMount], ids: &Settled, dir: &ContainerDir) -> Result<()> {
+    let (mut list, mut views) = (String::new(), String::new());
     // Until the list is written.
     let _hold = store.hold()?;
     for mount in mounts {
-        let Source::Image { name, layers, .. } = &mut mount.source else { continue };
+        let Source::Image { name, layers, view, .. } = &mut mount.source else { continue };
         let image = registry::find(store, store.dirs(), name)?
             .ok_or_else(|| anyhow!("--mount type=image: there is no image {name:?}"))
             .hint(format!("ctr pull {name}"))?;
         list.extend(image.layers.iter().map(|layer| format!("{layer}\n")));
         *layers = image.layers;
+        *view = match (&ids.own, &ids.maps) {
+            (Mapping::Ranges { .. }, Some(maps)) => Some(store.make_view(layers, &ids.own, maps, false)?),
+            (Mapping::Root, Some(_)) => {
+                return Err(anyhow!(
+                    "--mount type=image: its ids can't be mapped in a user namespace of root's"
+                ))
+                .hint("leave --userns out, or run it as a user");
+            }
+            _ => None,
+        };
+        views.extend(view.iter().map(|key| format!("{key}\n")));
+    }
+    if !views.is_empty() {
+        dir.write(MOUNTED_VIEWS, views.as_bytes())?;
     }
     if list.is_empty() { Ok(()) } else { dir.write(MOUNTED_LAYERS, list.as_bytes()) }
 }
 
 /// In a container's directory: the layers of images that it mounts, which the collector leaves alone.
 const MOUNTED_LAYERS: &str = "mounted-layers";
+/// The views that it mounts.
+const MOUNTED_VIEWS: &str = "mounted-views";
 
 fn make(store: &Store, mounts: &mut [UserMount], dir: &ContainerDir) -> Result<()> {
     let mut used = HashSet::new();
@@ -278,12 +297,20 @@ pub fn specified(store: &Store, mount: &UserMount, dir: &Path, number: usize) ->
             options.extend([format!("upperdir={}", upper.display()), format!("workdir={}", work.display())]);
             ("overlay", PathBuf::from("overlay"))
         }
-        Source::Image { subpath, layers, .. } => {
+        Source::Image { subpath, layers, view, .. } => {
             part(subpath);
             let layer = |layer: &Digest| format!("lowerdir={}", store.layer_path(layer).display());
-            options.extend(layers.iter().rev().map(layer));
-            // Overlay wants two directories or one to write to.
-            options.push(format!("lowerdir={}", store.skeleton().join("sys").display()));
+            match view.as_ref().map(|key| store.view(key, layers)) {
+                None => options.extend(layers.iter().rev().map(layer)),
+                Some(view) => {
+                    options.push(format!("lowerdir={}", view.lower.display()));
+                    options.extend(view.data.iter().map(|data| format!("datadir={}", data.display())));
+                }
+            }
+            // Overlay wants two directories or one to write to; and right below a view what that points into.
+            if !options.iter().any(|option| option.starts_with("datadir=")) {
+                options.push(format!("lowerdir={}", store.skeleton().join("sys").display()));
+            }
             if mount.has("rw") {
                 options.push("volatile".to_owned());
                 let dirs = [("upper", own().join("upper")), ("work", own().join("work"))];
@@ -306,51 +333,8 @@ pub fn specified(store: &Store, mount: &UserMount, dir: &Path, number: usize) ->
     Ok(specified)
 }
 
-/// What each start needs: volumes mounted, overlays empty.
-pub fn prepare(store: &Store, dir: &ContainerDir, record: &Record) -> Result<()> {
-    let root = !record.mounts.is_empty() && rustix::process::geteuid().is_root();
-    for mount in record.mounts.iter().filter(|_| root) {
-        if let Source::Volume { name: Some(name), .. } = &mount.source {
-            data(store, name)?;
-        }
-    }
-    renew_overlays(dir, record)
-}
-
-/// New directories for what is written to the overlays of the container in `dir`, in place of those of its last start.
-fn renew_overlays(dir: &ContainerDir, record: &Record) -> Result<()> {
-    let top = dir.path().join(OVERLAYS);
-    let thrown_away = |mount: &UserMount| match &mount.source {
-        Source::Overlay { upper, .. } => upper.is_none(),
-        Source::Image { .. } => mount.has("rw"),
-        _ => false,
-    };
-    let numbers: Vec<usize> = record
-        .mounts
-        .iter()
-        .enumerate()
-        .filter(|(_, mount)| thrown_away(mount))
-        .map(|(number, _)| number)
-        .collect();
-    if numbers.is_empty() {
-        return Ok(());
-    }
-    remove::delete(&top)?;
-    for number in numbers {
-        for name in ["upper", "work"] {
-            let path = top.join(number.to_string()).join(name);
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)
-                .with_context(|| format!("make directory {}", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
 /// In a container's directory: what is written to its overlays.
-const OVERLAYS: &str = "overlays";
+pub(super) const OVERLAYS: &str = "overlays";
 
 /// The options of a new volume (podman-volume-create(1)): what this user can't have is refused by name.
 pub fn check_options(volume: &Volume, rootless: bool) -> Result<()> {

@@ -10,9 +10,9 @@ use crate::{
         cage::Cage,
         create::Container,
         entries::{self, Way},
-        filter,
+        filter, fresh_mounts,
         fuse::{self, FuseOverlay},
-        idmapped, link,
+        handover, idmapped, link,
         plan::{Circumstances, Plan, Stdio},
         record::{LogDriver, Record, Restart},
         rootfs::{self, Layers},
@@ -20,10 +20,9 @@ use crate::{
         state::Status,
         userns::Join,
         users::{self, UserSpec, Who},
-        volumes,
     },
     error::Explain,
-    namespaces::{Mapping, root::Root},
+    namespaces::{Mapping, mount::Operation, root::Root, volume::Gift},
     network::{self, Connection, Pasta},
     security::CapSet,
     storage::{Store, delete_tree},
@@ -51,6 +50,9 @@ pub struct Preparation<'a> {
     stage: PathBuf,
     gate: Gate<'a>,
     mapping: Mapping,
+    own: Mapping,
+    /// What is to be the container's user's and the container itself can't give.
+    gifts: Vec<Gift>,
     join: Option<OwnedFd>,
     connection: Connection,
     layers: Layers,
@@ -80,12 +82,14 @@ impl<'a> Preparation<'a> {
         gate: Gate<'a>,
     ) -> Result<Preparation<'a>> {
         let record = &container.record;
-        volumes::prepare(store, &container.dir, record)?;
+        fresh_mounts::prepare(store, &container.dir, record, own)?;
         Ok(Preparation {
             container,
             stage: store.stage(),
             gate,
             mapping: record.mapping(own),
+            own: own.clone(),
+            gifts: Vec::new(),
             join: record.join.as_ref().map(|join| joined(store, join)).transpose()?,
             connection: connection(&record.network)?,
             layers: layers(store, container)?,
@@ -176,6 +180,13 @@ impl<'a> Preparation<'a> {
                 },
             },
         )?;
+        if handover::is_needed(&self.mapping) {
+            let mine = |operation: &mut Operation| matches!(operation, Operation::Give(Gift::Host(..)));
+            let gifts = plan.operations.extract_if(.., mine);
+            self.gifts = gifts
+                .filter_map(|gift| if let Operation::Give(gift) = gift { Some(gift) } else { None })
+                .collect();
+        }
         plan.operations.extend(secrets::operations(&self.container.dir, &record.secrets, &self.stage)?);
         Ok((plan, ends))
     }
@@ -231,6 +242,7 @@ impl launch::Preparation for Preparation<'_> {
         let (passwd, group) = (passwd + &lines[0], group + &lines[1]);
         let who = users::resolve(&passwd, &group, &self.user, &self.groups)?;
         users::exist(&self.mapping, &who)?;
+        handover::to_user(&self.own, &self.mapping, &self.gifts, who.uid, who.gid)?;
         let identity = link::Identity::new(who.uid, who.gid, &who.groups, who.home.as_bytes());
         Ok(identity.with_lines([lines[0].as_bytes(), lines[1].as_bytes()]))
     }

@@ -30,7 +30,11 @@ pub fn fill(from: BorrowedFd<'_>, to: BorrowedFd<'_>, kept: Kept) -> Result<()> 
     }
     let stat = fstat(&from)?;
     if !kept.owner {
-        fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+        match fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))) {
+            // An owner who has no id here, not even as nobody.
+            Err(Errno::INVAL) => {}
+            given => given?,
+        }
     }
     match kept.mode {
         true => Ok(()),

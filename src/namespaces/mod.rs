@@ -8,6 +8,7 @@ pub mod mount;
 pub mod ownership;
 mod refused;
 pub mod root;
+pub mod sources;
 pub mod subid;
 pub mod target;
 pub mod user;

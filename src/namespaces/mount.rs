@@ -129,10 +129,7 @@ impl Operation {
             }
             Operation::Overlay(overlay) => format!("mount an overlay on {}", overlay.at.display()),
             Operation::Secret(secret) => format!("make the secret {}", secret.at.display()),
-            Operation::Give(Gift::Host(path, _)) => {
-                format!("give {} to the container's user", path.to_string_lossy())
-            }
-            Operation::Give(Gift::Inside(at)) => format!("give {} to the container's user", at.display()),
+            Operation::Give(gift) => gift.describe(),
             Operation::Node { at, .. } => format!("make device {}", at.display()),
             Operation::Link { to, at } => format!("link {} to {}", at.display(), to.to_string_lossy()),
             Operation::Create(at) => format!("make {}", at.display()),
@@ -307,19 +304,6 @@ impl<'plan> Mounter<'plan> {
         attach(&empty, place)?;
         self.empty = Some(empty);
         Ok(())
-    }
-}
-
-/// Open what is to be bound while we are the one who may: what can't be opened is left to [`Mounter::execute`].
-pub fn hold_sources(operations: &mut [Operation]) {
-    for operation in operations {
-        match operation {
-            Operation::Bind { source, recursive, held, .. } => {
-                *held = clone_tree(CWD, source, *recursive).ok()
-            }
-            Operation::FirstOf(all) => hold_sources(all),
-            _ => {}
-        }
     }
 }
 

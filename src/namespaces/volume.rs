@@ -14,7 +14,7 @@ use rustix::{
         AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, flock,
         fstat, open, openat, openat2, unlinkat,
     },
-    io::{Errno, Result, pwrite, retry_on_intr, write},
+    io::{Errno, Result, fcntl_dupfd_cloexec, pwrite, retry_on_intr, write},
     mount::{MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, mount, unmount},
 };
 use std::{
@@ -51,6 +51,18 @@ pub struct Fresh {
     pub directory: CString,
     /// With what is there; else its owner and mode alone.
     pub copy: bool,
+    /// The directory, opened before ids changed.
+    pub held: Option<OwnedFd>,
+}
+
+impl Fresh {
+    /// The directory, which only the user who runs us may walk to.
+    pub(super) fn open(&self) -> Result<OwnedFd> {
+        match &self.held {
+            Some(held) => fcntl_dupfd_cloexec(held, 3),
+            None => open(&self.directory, DIRECTORY, Mode::empty()),
+        }
+    }
 }
 
 /// The source of a [`Volume`], found with its user's rights.
@@ -94,8 +106,8 @@ impl Volume {
     /// Fill the volume if nobody has yet. What is handed back is to become the container's user's, as its image doesn't
     /// say whose the place is.
     pub fn fill(&self, root: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
-        let Some(Fresh { directory, copy }) = &self.fresh else { return Ok(None) };
-        let directory = open(directory, DIRECTORY, Mode::empty())?;
+        let Some(fresh) = &self.fresh else { return Ok(None) };
+        let directory = fresh.open()?;
         // Of two first containers one fills it, and the other waits.
         retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive))?;
         let mark =
@@ -113,7 +125,7 @@ impl Volume {
             Ok(place) if is_directory(&place)? => {
                 if copyup::is_empty(&data)? {
                     pwrite(&mark, b"1", 0)?;
-                    let keep = Kept { mode: false, owner: false, content: !copy };
+                    let keep = Kept { mode: false, owner: false, content: !fresh.copy };
                     copyup::fill(place.as_fd(), data.as_fd(), keep).inspect_err(|_| {
                         let _ = copyup::clear(&data);
                     })?;
@@ -132,8 +144,12 @@ impl Volume {
 pub struct Overlay {
     /// Read-only, topmost first.
     pub lower: Vec<CString>,
+    /// What files without contents in `lower` point into, topmost first.
+    pub data: Vec<CString>,
     /// Upper and work directory.
     pub upper: Option<[CString; 2]>,
+    /// All of these in that order, opened before ids changed.
+    pub held: Vec<OwnedFd>,
     /// These two are ours and new: what is written is thrown away.
     pub ephemeral: bool,
     /// In a user namespace.
@@ -147,15 +163,22 @@ pub struct Overlay {
 }
 
 impl Overlay {
+    /// Its directories: lower ones, data, upper and work.
+    pub(super) fn open(&self) -> Result<Vec<OwnedFd>> {
+        let all = self.lower.iter().chain(&self.data).chain(self.upper.iter().flatten());
+        all.map(|path| open(path, TOP | OFlags::DIRECTORY, Mode::empty())).collect()
+    }
+
     /// Mount it at `place`, an empty spot below `root`.
     pub fn mount(&self, root: BorrowedFd<'_>, place: OwnedFd) -> Result<()> {
-        let hold = |path: &CString| open(path, TOP | OFlags::DIRECTORY, Mode::empty());
-        let lower: Vec<OwnedFd> = self.lower.iter().map(hold).collect::<Result<_>>()?;
+        let opened = if self.held.is_empty() { self.open()? } else { Vec::new() };
+        let all = if self.held.is_empty() { &opened } else { &self.held };
+        let (lower, rest) = all.split_at(self.lower.len());
+        let (data, upper) = rest.split_at(self.data.len());
         let names: Vec<String> = lower.iter().map(proc_path).collect();
         let mut options = format!("lowerdir={}", names.join(":"));
-        let upper =
-            self.upper.as_ref().map(|dirs| Ok::<_, Errno>([hold(&dirs[0])?, hold(&dirs[1])?])).transpose()?;
-        if let Some([upper, work]) = &upper {
+        options.extend(data.iter().map(|fd| format!("::{}", proc_path(fd))));
+        if let [upper, work] = upper {
             if let (true, Some(top)) = (self.ephemeral, lower.first()) {
                 copyup::fill(top.as_fd(), upper.as_fd(), Kept { mode: false, owner: false, content: true })?;
                 options.push_str(",volatile");
@@ -185,6 +208,8 @@ pub struct Secret {
     pub mode: u32,
     /// A directory of the host that is of no use to anybody from here on: what is mounted over it stays behind there.
     pub stage: CString,
+    /// It, opened before ids changed.
+    pub held: Option<OwnedFd>,
     /// Where it goes.
     pub at: Target,
 }
@@ -207,7 +232,10 @@ impl Secret {
                     | MountAttrFlags::MOUNT_ATTR_NOEXEC;
                 let filesystem = new_filesystem(c"tmpfs", &mode, attributes)?;
                 // Only what is attached can be shown in another place.
-                attach(&filesystem, open(&self.stage, TOP, Mode::empty())?)?;
+                match &self.held {
+                    Some(held) => attach(&filesystem, held)?,
+                    None => attach(&filesystem, open(&self.stage, TOP, Mode::empty())?)?,
+                }
                 staging.insert((filesystem, 0))
             }
         };
@@ -235,6 +263,15 @@ pub enum Gift {
 }
 
 impl Gift {
+    /// What giving it is, for a message about its failure.
+    pub fn describe(&self) -> String {
+        let what = match self {
+            Gift::Host(path, _) => path.to_string_lossy(),
+            Gift::Inside(at) => at.display().to_string().into(),
+        };
+        format!("give {what} to the container's user")
+    }
+
     /// Hold it until it is known who the user is.
     pub fn open(&self, root: BorrowedFd<'_>) -> Result<OwnedFd> {
         match self {
@@ -271,7 +308,7 @@ fn errno(error: std::io::Error) -> Errno {
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
-const TOP: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+pub(super) const TOP: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// The mark of a volume that nobody has used; one byte in it: somebody has begun to fill it.

@@ -74,8 +74,8 @@ impl Pasta {
             .arg("--pid")
             .arg(format!("/proc/self/fd/{}", door.as_raw_fd()))
             .args(["--netns-only", "--netns", &format!("/proc/self/fd/{}", network.as_raw_fd())])
-            // In a user namespace it stays who it is.
-            .args(if user.is_some() { &[][..] } else { &["--runas", "0"] })
+            // It stays who it is: where all ids are mapped it would take itself for the host's root and become nobody.
+            .args(if user.is_some_and(|(uid, _)| uid != 0) { &[][..] } else { &["--runas", "0"] })
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(words.try_clone().context("share a file with pasta")?);

@@ -187,8 +187,9 @@ impl Sweep<'_> {
             return Ok(());
         }
         let containers = entries(&self.store.directory("containers"))?;
-        let used: HashSet<Vec<u8>> =
-            containers.iter().filter_map(|dir| fs::read(dir.join("view")).ok()).collect();
+        let named = containers.iter().flat_map(|dir| ["view", "mounted-views"].map(|name| dir.join(name)));
+        let lists: Vec<Vec<u8>> = named.filter_map(|list| fs::read(list).ok()).collect();
+        let used: HashSet<&[u8]> = lists.iter().flat_map(|list| list.split(|byte| *byte == b'\n')).collect();
         for view in entries(&views)? {
             let list = fs::read_to_string(view.join("layers")).unwrap_or_default();
             let name = view.file_name().unwrap_or_default();

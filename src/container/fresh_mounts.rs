@@ -1,0 +1,75 @@
+//! What is renewed at each start of a container of what it mounts: file systems of volumes, directories of overlays; and
+//! given to the container where it could not take it.
+
+use super::{
+    handover,
+    record::Record,
+    remove,
+    user_mount::{Source, UserMount},
+    volumes::{OVERLAYS, data},
+};
+use crate::{
+    namespaces::Mapping,
+    storage::{ContainerDir, FRESH, Store},
+};
+use anyhow::{Context, Result};
+use std::{fs, os::unix::fs::DirBuilderExt, path::PathBuf};
+
+/// What each start needs: volumes mounted, overlays empty, and both the container's where it could not take them. `own`: the
+/// user's default mapping.
+pub fn prepare(store: &Store, dir: &ContainerDir, record: &Record, own: &Mapping) -> Result<()> {
+    let root = !record.mounts.is_empty() && rustix::process::geteuid().is_root();
+    for mount in record.mounts.iter().filter(|_| root) {
+        if let Source::Volume { name: Some(name), .. } = &mount.source {
+            data(store, name)?;
+        }
+    }
+    let mut theirs = renew_overlays(dir, record)?;
+    let mapping = record.mapping(own);
+    if !handover::is_needed(&mapping) {
+        return Ok(());
+    }
+    for mount in &record.mounts {
+        let Source::Volume { name: Some(name), path, .. } = &mount.source else { continue };
+        let directory = store.volume_dir(name);
+        if *path == store.volume_data(name) && directory.join(FRESH).exists() {
+            handover::fresh_volume(&directory)?;
+            theirs.push(path.clone());
+        }
+    }
+    handover::to_root(own, &mapping, &theirs)
+}
+
+/// New directories for what is written to the overlays of the container in `dir`, in place of those of its last start.
+fn renew_overlays(dir: &ContainerDir, record: &Record) -> Result<Vec<PathBuf>> {
+    let top = dir.path().join(OVERLAYS);
+    let thrown_away = |mount: &UserMount| match &mount.source {
+        Source::Overlay { upper, .. } => upper.is_none(),
+        Source::Image { .. } => mount.has("rw"),
+        _ => false,
+    };
+    let numbers: Vec<usize> = record
+        .mounts
+        .iter()
+        .enumerate()
+        .filter(|(_, mount)| thrown_away(mount))
+        .map(|(number, _)| number)
+        .collect();
+    let mut made = Vec::new();
+    if numbers.is_empty() {
+        return Ok(made);
+    }
+    remove::delete(&top)?;
+    for number in numbers {
+        for name in ["upper", "work"] {
+            let path = top.join(number.to_string()).join(name);
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&path)
+                .with_context(|| format!("make directory {}", path.display()))?;
+            made.push(path);
+        }
+    }
+    Ok(made)
+}
