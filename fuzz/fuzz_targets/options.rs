@@ -24,7 +24,7 @@ fuzz_target!(|text: &str| {
         4 => drop(limits::parse_ulimit(text)),
         5 => drop(limits::parse_size(text)),
         6 => {
-            if let Ok((key, _)) = sysctl::parse(text, true) {
+            if let Ok((key, _)) = sysctl::parse(text, true, true) {
                 assert!(!key.contains("..") && !key.starts_with('/'), "{key:?}");
             }
         }

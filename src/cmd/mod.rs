@@ -50,6 +50,7 @@ mod run;
 mod run_args;
 mod run_mounts;
 mod run_request;
+mod run_users;
 mod save;
 mod search;
 mod secret;

@@ -68,6 +68,7 @@ fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &Mappi
     {
         super::rm::remove(store, &store.container(&id), true, false)?;
     }
+    request.userns = request.sharing.settle(store, mapping.is_rootless(), &request.userns)?;
     let ids = request.userns.settle(store, &base, request.user.as_ref(), mapping.clone())?;
     create::create(store, request, &base, &ids, log_options::fill_tag)
 }

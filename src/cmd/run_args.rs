@@ -197,6 +197,15 @@ pub struct Args {
     /// Map the ranges that this name has in /etc/subuid
     #[arg(long, value_name = "NAME", conflicts_with_all = ["userns", "uidmap", "gidmap"])]
     pub subuidname: Option<String>,
+    /// Shared memory and queues: private, shareable, none, host, container:NAME or ns:PATH
+    #[arg(long, value_name = "MODE")]
+    pub ipc: Option<String>,
+    /// Processes: private, host, container:NAME or ns:PATH
+    #[arg(long, value_name = "MODE")]
+    pub pid: Option<String>,
+    /// Host name: private, host, container:NAME or ns:PATH
+    #[arg(long, value_name = "MODE")]
+    pub uts: Option<String>,
     /// Set a kernel parameter of the container's own namespaces
     #[arg(long, value_name = "NAME=VALUE")]
     pub sysctl: Vec<String>,

@@ -1,23 +1,18 @@
 //! From the options of `ctr run` to a [`Request`]: everything is checked here, before anything acts.
 
-use super::run_args::Args;
+use super::{run_args::Args, run_users::KEEP_GROUPS};
 use crate::{
     cgroups::Limits,
     container::{
-        entries::Entries,
         environment,
         etc_files::{self, Dns},
         grammar::{self, SecurityOption},
         limits,
         record::Restart,
         request::{self, NetworkMode, Pull, Request, Rootfs, SeccompChoice, Source},
-        secrets, sysctl, timezone,
-        userns::{self, Userns},
-        users::Who,
-        volume_option,
+        secrets, sysctl, timezone, volume_option,
     },
     error::Explain,
-    namespaces::idmap,
     security::{apparmor, capabilities},
     sys::fork::is_open,
 };
@@ -49,6 +44,7 @@ impl Args {
         let (ulimits, inherit_limits) = self.ulimits()?;
         let (seccomp, apparmor, no_new_privileges) = self.security_options()?;
         let wanted = self.wanted()?;
+        let sharing = self.sharing()?;
         Ok(Request {
             source: self.source(image)?,
             command: words.collect(),
@@ -58,6 +54,7 @@ impl Args {
             group_add: self.additional_groups()?,
             keep_groups: self.group_add.iter().any(|group| group == KEEP_GROUPS),
             userns: self.userns()?,
+            sharing: sharing.clone(),
             entries: self.entries()?,
             workdir: one("--workdir", &self.workdir, "--workdir /srv", absolute)?,
             env: environment(&self.env, &self.env_file, wanted.env)?,
@@ -115,7 +112,7 @@ impl Args {
             ulimits,
             inherit_limits,
             sysctls: each("--sysctl", &self.sysctl, "--sysctl net.ipv4.ip_forward=1", |text| {
-                sysctl::parse(text, own_network)
+                sysctl::parse(text, own_network, sharing.ipc.is_own())
             })?,
             umask: one("--umask", &self.umask, "--umask 0022", |text| grammar::parse_mode(text, 0o777))?
                 .unwrap_or(0o022),
@@ -140,62 +137,6 @@ impl Args {
 
     fn limits(&self) -> Result<Limits> {
         Ok(Limits { files: self.groups.files()?, ..self.limits.limits()? })
-    }
-
-    fn additional_groups(&self) -> Result<Vec<Who>> {
-        if self.group_add.iter().any(|group| group == KEEP_GROUPS) && self.group_add.len() > 1 {
-            return Err(anyhow!("--group-add {KEEP_GROUPS} can't be used with any other --group-add"))
-                .hint("drop one of the two");
-        }
-        let named: Vec<String> =
-            self.group_add.iter().filter(|group| *group != KEEP_GROUPS).cloned().collect();
-        each("--group-add", &named, "--group-add audio", group)
-    }
-
-    fn userns(&self) -> Result<Userns> {
-        let example = "--uidmap 0:1:1000 or --uidmap +1000:@1000:1";
-        let uids: Vec<idmap::Entry> = each("--uidmap", &self.uidmap, example, str::parse)?;
-        let gids: Vec<idmap::Entry> = each("--gidmap", &self.gidmap, example, str::parse)?;
-        if !uids.is_empty() || !gids.is_empty() {
-            // One of the two alone is meant for both.
-            let both = uids.is_empty() || gids.is_empty();
-            let of = |entries: Vec<idmap::Entry>, users: bool| {
-                entries.into_iter().map(move |entry| idmap::Entry {
-                    uids: entry.uids && (users || both),
-                    gids: entry.gids && (!users || both),
-                    ..entry
-                })
-            };
-            return Ok(Userns::Maps(of(uids, true).chain(of(gids, false)).collect()));
-        }
-        if let Some(name) = self.subuidname.as_ref().or(self.subgidname.as_ref()) {
-            let or = |other: &Option<String>| other.clone().unwrap_or_else(|| name.clone());
-            return Ok(Userns::Names { uids: or(&self.subuidname), gids: or(&self.subgidname) });
-        }
-        let example =
-            "--userns keep-id, keep-id:uid=1000,gid=1000, nomap, auto:size=8192, container:NAME or ns:PATH";
-        Ok(one("--userns", &self.userns, example, userns::parse)?.unwrap_or_default())
-    }
-
-    fn entries(&self) -> Result<Entries> {
-        let line = |option: &str, value: &Option<String>| match value {
-            Some(text) if text.len() > 1000 || text.contains(char::is_control) => {
-                Err(anyhow!("{option}: not one line of up to 1000 characters"))
-                    .hint("write it as '$USERNAME:*:$UID:$GID:$NAME:$HOME:/bin/sh'")
-            }
-            value => Ok(value.clone()),
-        };
-        Ok(Entries {
-            none: !self.passwd,
-            passwd: line("--passwd-entry", &self.passwd_entry)?,
-            group: line("--group-entry", &self.group_entry)?,
-            users: each(
-                "--hostuser",
-                &self.hostuser,
-                "--hostuser NAME, a user of /etc/passwd",
-                userns::host_user,
-            )?,
-        })
     }
 
     fn restart_policy(&self) -> Result<Restart> {
@@ -301,8 +242,6 @@ impl Args {
     }
 }
 
-const KEEP_GROUPS: &str = "keep-groups";
-
 pub fn one<T>(
     option: &str,
     value: &Option<String>,
@@ -324,13 +263,6 @@ pub fn each<T, C: FromIterator<T>>(
 fn checked<T>(option: &str, text: &str, example: &str, parse: impl Fn(&str) -> Result<T>) -> Result<T> {
     let shown = || format!("{option} {}", text.chars().take(80).collect::<String>());
     parse(text).with_context(shown).hint(format!("write it as {example}"))
-}
-
-fn group(text: &str) -> Result<crate::container::users::Who> {
-    match text {
-        "" => bail!("the group is empty"),
-        _ => text.parse(),
-    }
 }
 
 fn absolute(text: &str) -> Result<String> {

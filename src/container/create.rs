@@ -318,6 +318,7 @@ fn record(
         ids: ids.maps.clone(),
         userns: ids.mode.clone(),
         join: ids.join.clone(),
+        sharing: request.sharing.clone(),
         entries: entries(request, ids),
         keep_groups: request.keep_groups,
         ..Record::new(dir.id().clone(), name, Timestamp::now())

@@ -123,14 +123,16 @@ pub fn enter(container: &Container, subject: &Child) -> Result<()> {
     if !weakened::is("not-dumpable") {
         set_dumpable_behavior(DumpableBehavior::NotDumpable).context("close our memory to others")?;
     }
-    let mut namespaces = ThreadNameSpaceType::PROCESS_ID;
+    let all = plan::namespaces(&create::read_spec(&container.dir)?);
+    let user = UnshareFlags::NEWUSER | UnshareFlags::NEWPID;
+    let mut namespaces = ThreadNameSpaceType::from_bits_retain((all & user).bits());
     namespaces.set(ThreadNameSpaceType::USER, container.record.mapping != "root");
     if weakened::is("joiner-namespaces") {
         return move_into_thread_name_spaces(subject.pidfd.as_fd(), namespaces).with_context(doing);
     }
     // What /proc shows everybody of the children: mounts, cgroups and, in /proc/PID/net, the network.
-    let own = plan::namespaces(&create::read_spec(&container.dir)?) - UnshareFlags::NEWNS;
-    namespaces |= ThreadNameSpaceType::from_bits_retain(own.bits());
+    let others = all - user - UnshareFlags::NEWNS;
+    namespaces |= ThreadNameSpaceType::from_bits_retain(others.bits());
     move_into_thread_name_spaces(subject.pidfd.as_fd(), namespaces)
         .map_err(Into::into)
         .and_then(|()| leave_mounts())

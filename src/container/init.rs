@@ -21,7 +21,7 @@ use crate::{
     sys::{exec::Failure, interface, signal},
 };
 use rustix::{
-    fs::{Gid, OFlags, ResolveFlags, Uid},
+    fs::{Gid, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Uid, fstatfs, open},
     io::{Errno, Result},
     mount::{MountAttrFlags, OpenTreeFlags, open_tree},
     process::{DumpableBehavior, set_dumpable_behavior, setsid},
@@ -64,8 +64,9 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     signal::reset();
     privileges::follow_parent();
     // These four are made while our starter's newuidmap and newgidmap run.
-    let late = if plan.late_cgroup { plan.unshare & UnshareFlags::NEWCGROUP } else { UnshareFlags::empty() };
-    unshare(plan.unshare - late).step(Step::Unshare)?;
+    let own = plan.unshare();
+    let late = if plan.late_cgroup { own & UnshareFlags::NEWCGROUP } else { UnshareFlags::empty() };
+    unshare(own - late).step(Step::Unshare)?;
     let sources = open_volumes(plan)?;
     link.wait().step(Step::Wait)?;
     let mut opened = None;
@@ -79,10 +80,10 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     privileges::follow_parent();
     let _ = setsid();
     root::keep_mounts_to_ourselves().step(Step::Propagation)?;
-    if plan.unshare.contains(UnshareFlags::NEWNET) {
+    if own.contains(UnshareFlags::NEWNET) {
         interface::loopback_up().map_err(errno).step(Step::Loopback)?;
     }
-    if let Some(hostname) = &plan.hostname {
+    if let (Some(hostname), true) = (&plan.hostname, own.contains(UnshareFlags::NEWUTS)) {
         rustix::system::sethostname(hostname.as_bytes()).step(Step::Hostname)?;
     }
     link.before_root().step(Step::Wait)?;
@@ -184,12 +185,24 @@ fn write_sysctls(plan: &Plan) -> std::result::Result<(), Failure> {
     if plan.sysctls.is_empty() {
         return Ok(());
     }
-    let proc = mount::new_filesystem(c"proc", &[], MountAttrFlags::empty()).step(Step::Sysctl)?;
+    // Only who owns a pid namespace may mount a new /proc; what belongs to other namespaces is the same in any.
+    let proc = match plan.shares_processes {
+        true => kernel_proc(),
+        false => mount::new_filesystem(c"proc", &[], MountAttrFlags::empty()),
+    };
+    let proc = proc.step(Step::Sysctl)?;
     for (item, (path, value)) in plan.sysctls.iter().enumerate() {
         mount::write_sysctl(proc.as_fd(), path, value.as_bytes())
             .map_err(|errno| Step::Sysctl.failed(item, errno))?;
     }
     Ok(())
+}
+
+/// The host's, which nothing else may have taken the place of (CVE-2023-27561).
+fn kernel_proc() -> Result<OwnedFd> {
+    let proc = open(c"/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let is_it = fstatfs(&proc)?.f_type == PROC_SUPER_MAGIC;
+    if is_it { Ok(proc) } else { Err(Errno::XDEV) }
 }
 
 /// A terminal, whose user side is /dev/console.

@@ -183,6 +183,17 @@ fn overlay(destination: &str, options: Options, mapping: &Mapping) -> Result<Ove
     })
 }
 
+/// A mount that is attached nowhere yet, on `destination`.
+pub fn held(mount: OwnedFd, destination: &str) -> Result<Operation> {
+    Ok(Operation::Bind {
+        source: c_string(destination, "a mount's place")?,
+        recursive: false,
+        attributes: MountAttrFlags::empty(),
+        at: target(destination, Kind::Directory)?,
+        held: Some(mount),
+    })
+}
+
 fn bind(source: &Path, destination: &str, recursive: bool, attributes: MountAttrFlags) -> Result<Operation> {
     let meta = fs::metadata(source)
         .with_context(|| format!("look at {}, to be mounted on {destination}", source.display()))?;

@@ -50,6 +50,10 @@ pub fn pause(container: &Container) -> Result<()> {
         Group::at(path).freeze(true)?;
         return Process { paused: true, ..process.clone() }.write(&container.dir);
     }
+    if !container.record.sharing.pid.is_own() {
+        return Err(anyhow!("container {id} shares its processes with others, who would be stopped, too"))
+            .hint("a control group of its own tells them apart: `ctr info` says what this machine gives");
+    }
     let subject = process.child()?.ok_or_else(|| anyhow!("the container ended"))?;
     // The first process before the others: it might start more.
     signal::send(subject.pidfd.as_fd(), libc::SIGSTOP).context("stop the container's first process")?;

@@ -29,8 +29,10 @@ pub struct Plan {
     pub keep_groups: bool,
     /// How lines get into its /etc/passwd and /etc/group.
     pub entries: Way,
-    /// Namespaces besides user and pid.
-    pub unshare: UnshareFlags,
+    /// Namespaces that are made for it, with its birth or after.
+    pub own: UnshareFlags,
+    /// It is in the host's pid namespace.
+    pub shares_processes: bool,
     /// It is moved to its control group while it mounts: only then it makes that namespace, and shows it.
     pub late_cgroup: bool,
     /// The control group that it is born in.
@@ -104,6 +106,10 @@ pub struct Circumstances<'a> {
     pub keep_groups: bool,
     /// How lines get into /etc/passwd and /etc/group.
     pub entries: Way,
+    /// Namespaces that are there already.
+    pub joined: UnshareFlags,
+    /// What it shares as /dev/shm.
+    pub memory: Option<OwnedFd>,
 }
 
 impl Plan {
@@ -130,6 +136,8 @@ impl Plan {
             late_cgroup,
             keep_groups,
             entries,
+            joined,
+            memory,
         } = circumstances;
         let terminal = matches!(stdio, Stdio::Terminal);
         let sysctls = linux.sysctl().iter().flatten().map(|(key, value)| {
@@ -139,6 +147,9 @@ impl Plan {
         if late_cgroup {
             operations.sort_by_key(Operation::shows_control_groups);
         }
+        if let Some(memory) = memory {
+            operations.push(mounts::held(memory, "/dev/shm")?);
+        }
         let set_groups = !matches!(mapping, Mapping::Single { .. }) && !keep_groups;
         Ok(Plan {
             rootless: mapping.is_rootless(),
@@ -146,7 +157,8 @@ impl Plan {
             without_caller: !mapping.has_caller(),
             keep_groups,
             entries,
-            unshare: namespaces(spec),
+            own: namespaces(spec) - joined,
+            shares_processes: !namespaces(spec).contains(UnshareFlags::NEWPID),
             hostname: spec.hostname().as_deref().map(|name| c_string(name, "the host name")).transpose()?,
             root,
             mount_point: path_c_string(mount_point)?,
@@ -159,6 +171,11 @@ impl Plan {
             reaper: init.then(CommandLine::of_this_process).transpose().context("find our command line")?,
             program: Program::new(process, set_groups, capabilities_of_others, filters, preserved)?,
         })
+    }
+
+    /// Namespaces that it makes itself, once it is there.
+    pub fn unshare(&self) -> UnshareFlags {
+        self.own - UnshareFlags::NEWUSER - UnshareFlags::NEWPID
     }
 
     /// Whether our parent sends the root.
@@ -250,7 +267,7 @@ pub fn path_c_string(path: &Path) -> Result<CString> {
     CString::new(path.as_os_str().as_bytes()).with_context(|| format!("{} has a NUL byte", path.display()))
 }
 
-/// The kinds of namespace that a container has for itself, besides user and pid.
+/// The kinds of namespace that a container does not have in common with the host.
 pub fn namespaces(spec: &Spec) -> UnshareFlags {
     let linux = spec.linux().as_ref();
     let wanted = linux.and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten();
@@ -262,10 +279,9 @@ pub fn namespaces(spec: &Spec) -> UnshareFlags {
                 LinuxNamespaceType::Uts => UnshareFlags::NEWUTS,
                 LinuxNamespaceType::Ipc => UnshareFlags::NEWIPC,
                 LinuxNamespaceType::Network => UnshareFlags::NEWNET,
-                // These two are made by the clone itself; a time namespace is not offered.
-                LinuxNamespaceType::User | LinuxNamespaceType::Pid | LinuxNamespaceType::Time => {
-                    UnshareFlags::empty()
-                }
+                LinuxNamespaceType::User => UnshareFlags::NEWUSER,
+                LinuxNamespaceType::Pid => UnshareFlags::NEWPID,
+                LinuxNamespaceType::Time => UnshareFlags::NEWTIME,
             }
     })
 }

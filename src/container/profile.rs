@@ -4,6 +4,7 @@
 use super::{
     etc_files,
     request::Request,
+    sharing::{Sharing, Whose},
     tmpfs::{DEFAULT_OPTIONS, Tmpfs},
 };
 use crate::{
@@ -48,8 +49,13 @@ pub fn mounts(request: &Request, etc: &Path, volumes: &[Mount], memory: &[Tmpfs]
     let cgroup_tree = if weakened::is("read-only-cgroup") { kernel.to_vec() } else { kernel_tree.clone() };
     // Nodes that a container with CAP_MKNOD makes there open nothing; each of ours is a mount of its own.
     let devices = if request.privileged { "dev" } else { "nodev" };
+    let of_the_host = |place| mount(place, "bind", place, &[&["rbind", "rprivate"], &kernel[..]].concat());
     let mut mounts = vec![
-        mount("/proc", "proc", "proc", &kernel),
+        // Only who owns a pid namespace may mount a new /proc of it.
+        match request.sharing.pid {
+            Whose::Host => of_the_host("/proc"),
+            _ => mount("/proc", "proc", "proc", &kernel),
+        },
         mount(
             "/dev",
             "tmpfs",
@@ -63,10 +69,26 @@ pub fn mounts(request: &Request, etc: &Path, volumes: &[Mount], memory: &[Tmpfs]
             "devpts",
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        mount("/dev/mqueue", "mqueue", "mqueue", &kernel),
-        mount("/dev/shm", "tmpfs", "shm", &[&kernel[..], &["mode=1777", &shm_size]].concat()),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &[&cgroup_tree[..], &["relatime"]].concat()),
     ];
+    let queues = mount("/dev/mqueue", "mqueue", "mqueue", &kernel);
+    match request.sharing.ipc {
+        Whose::Private => {
+            mounts.push(queues);
+            mounts.push(mount(
+                "/dev/shm",
+                "tmpfs",
+                "shm",
+                &[&kernel[..], &["mode=1777", &shm_size]].concat(),
+            ));
+        }
+        Whose::Host => {
+            let there = ["/dev/mqueue", "/dev/shm"].into_iter().filter(|place| Path::new(place).is_dir());
+            mounts.extend(there.map(of_the_host));
+        }
+        // The other's /dev/shm is found at each start.
+        Whose::Container(_) | Whose::Path(_) => mounts.push(queues),
+    }
     let written = ["/run", "/tmp", "/var/tmp"]
         .map(|target| Tmpfs { target: target.into(), options: DEFAULT_OPTIONS.map(str::to_owned).to_vec() });
     let writable = request.read_only && request.read_only_tmpfs;
@@ -108,11 +130,13 @@ pub fn sysctls(request: &Request, mapping: &Mapping) -> HashMap<String, String> 
 /// The namespaces to make.
 pub fn namespaces(request: &Request, mapping: &Mapping) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
-    let always = [Pid, Mount, Ipc, Uts];
+    let Sharing { pid, ipc, uts, .. } = &request.sharing;
+    let but_of_the_host =
+        [(pid, Pid), (ipc, Ipc), (uts, Uts)].into_iter().filter(|(whose, _)| **whose != Whose::Host);
     let cgroup = (!request.control_group.host_namespace).then_some(Cgroup);
     let network = request.own_network().then_some(Network);
     let user = mapping.is_rootless().then_some(User);
-    let made = always.into_iter().chain(cgroup).chain(network).chain(user);
+    let made = but_of_the_host.map(|(_, kind)| kind).chain([Mount]).chain(cgroup).chain(network).chain(user);
     made.map(|kind| LinuxNamespace::default().set_typ(kind).clone()).collect()
 }
 

@@ -1,6 +1,8 @@
 //! `container.json`: what was asked for, and all that a later start needs beside the specification.
 
-use super::{entries::Entries, health::Checks, secrets::Given, user_mount::UserMount, userns::Join};
+use super::{
+    entries::Entries, health::Checks, secrets::Given, sharing::Sharing, user_mount::UserMount, userns::Join,
+};
 use crate::{
     cgroups::{self, Limits},
     error::Explain,
@@ -108,6 +110,9 @@ pub struct Record {
     /// The user namespace, if it is not one of its own.
     #[serde(default)]
     pub join: Option<Join>,
+    /// The other namespaces that are not of its own; containers by their ids.
+    #[serde(default)]
+    pub sharing: Sharing,
     /// What shows the image's files with these ids.
     #[serde(default)]
     pub view: Option<String>,
@@ -286,6 +291,7 @@ impl Record {
             ids: None,
             userns: String::new(),
             join: None,
+            sharing: Sharing::default(),
             view: None,
             entries: Entries::default(),
             keep_groups: false,

@@ -9,6 +9,7 @@ use super::{
     limits::Ulimit,
     record::{LogConfig, Restart},
     secrets::Given,
+    sharing::Sharing,
     signal::Signal,
     timezone::Timezone,
     tmpfs::Tmpfs,
@@ -44,6 +45,8 @@ pub struct Request {
     pub keep_groups: bool,
     /// The user namespace.
     pub userns: Userns,
+    /// Namespaces that it has in common with others.
+    pub sharing: Sharing,
     /// What /etc/passwd and /etc/group get.
     pub entries: Entries,
     /// Working directory, absolute; None: the image's.
@@ -272,6 +275,7 @@ pub mod tests {
             user: None,
             group_add: Vec::new(),
             keep_groups: false,
+            sharing: Sharing::default(),
             userns: Userns::Host,
             entries: Entries::default(),
             workdir: None,

@@ -5,8 +5,8 @@ use anyhow::{Context, Result, bail};
 
 const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
 
-/// `NAME=VALUE`, the name in its dotted form. `own_network` says whether `net.*` is the container's.
-pub fn parse(text: &str, own_network: bool) -> Result<(String, String)> {
+/// `NAME=VALUE`, the name in its dotted form. `own_network` and `own_ipc` say whether those namespaces are the container's.
+pub fn parse(text: &str, own_network: bool, own_ipc: bool) -> Result<(String, String)> {
     let (name, value) = text.split_once('=').context("no `=` between name and value")?;
     // Each part becomes one path component below /proc/sys: a slash, an empty part or `..` would lead elsewhere.
     let plain = |part: &str| {
@@ -21,8 +21,11 @@ pub fn parse(text: &str, own_network: bool) -> Result<(String, String)> {
     let namespaced = match name.split_once('.') {
         Some(("net", _)) if !own_network => bail!("net.* is the host's with --network=host"),
         Some(("net", _)) => true,
+        Some(("kernel", key)) if IPC.contains(&key) && !own_ipc => {
+            bail!("{name} is not this container's, which shares memory")
+        }
         Some(("kernel", key)) => IPC.contains(&key),
-        Some(("fs", key)) => key.starts_with("mqueue."),
+        Some(("fs", key)) if key.starts_with("mqueue.") => own_ipc,
         _ => false,
     };
     if !namespaced && !weakened::is("sysctl-names") {
@@ -43,7 +46,7 @@ mod tests {
             ("kernel.sem=250 32000 100 128", "kernel.sem", "250 32000 100 128"),
             ("fs.mqueue.msg_max=10", "fs.mqueue.msg_max", "10"),
         ] {
-            assert_eq!(parse(text, true).unwrap(), (name.into(), value.into()));
+            assert_eq!(parse(text, true, true).unwrap(), (name.into(), value.into()));
         }
         for bad in [
             "kernel.core_pattern=|/x",
@@ -66,9 +69,9 @@ mod tests {
             "kernel.shm_rmid_forced/../core_pattern=x",
             "net.*.x=1",
         ] {
-            assert!(parse(bad, true).is_err(), "{bad}");
+            assert!(parse(bad, true, true).is_err(), "{bad}");
         }
-        assert!(parse("net.ipv4.ip_forward=1", false).is_err());
-        assert!(parse("kernel.msgmax=1", false).is_ok());
+        assert!(parse("net.ipv4.ip_forward=1", false, true).is_err());
+        assert!(parse("kernel.msgmax=1", false, true).is_ok());
     }
 }

@@ -5,6 +5,7 @@ use crate::{
         init,
         link::{Identity, Link, Report},
         plan::{Plan, Stdio},
+        sharing::Joining,
         step::Step,
     },
     error::{CANNOT_INVOKE, Explain, NOT_FOUND},
@@ -22,7 +23,7 @@ use rustix::{
         Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_open, pidfd_send_signal, waitid,
         waitpid,
     },
-    thread::{LinkNameSpaceType, move_into_link_name_space},
+    thread::UnshareFlags,
 };
 use std::{
     fs::File,
@@ -40,8 +41,8 @@ pub trait Preparation {
     fn mount_root(&mut self, child: &Child) -> Result<()>;
     /// The root, mounted for `child`, whose user namespace is mapped. Only called for [`Root::Given`].
     fn give_root(&mut self, child: &Child) -> Result<OwnedFd>;
-    /// The user namespace to join in place of a new one.
-    fn join(&self) -> Option<BorrowedFd<'_>>;
+    /// The namespaces that it is born in because they are there already.
+    fn joining(&self) -> &Joining;
     /// Connect the network of `child`, whose user namespace is mapped and whose loopback interface is up.
     fn connect(&mut self, child: &Child) -> Result<()>;
     /// Who the payload is, looked up in the root of `child`.
@@ -86,18 +87,17 @@ pub fn start(
 ) -> Result<Started, Failed> {
     let other = |errno| Failed::Other(Error::new(errno).context("talk to the container's first process"));
     let (link, theirs) = Link::pair().map_err(other)?;
-    let namespaces = libc::CLONE_NEWPID | if plan.rootless { libc::CLONE_NEWUSER } else { 0 };
-    let child = match preparation.join() {
-        Some(namespace) => {
-            clone_joined(namespace, plan.cgroup.as_ref().map(AsFd::as_fd)).map_err(Failed::Other)?
+    let born_in = plan.own & (UnshareFlags::NEWPID | UnshareFlags::NEWUSER);
+    let cgroup = plan.cgroup.as_ref().map(AsFd::as_fd);
+    let child = match preparation.joining() {
+        joining if !joining.spaces.is_empty() => {
+            clone_joined(joining, born_in, cgroup).map_err(Failed::Other)?
         }
-        None => {
-            fork::clone_into(namespaces as u64, plan.cgroup.as_ref().map(AsFd::as_fd)).map_err(|error| {
-                let missing = error.raw_os_error() == Some(libc::ENOSYS);
-                let hint = if missing { NO_CLONE3.to_owned() } else { namespaces::mend() };
-                Failed::Other(or_itself(Err(error).context("make a process in new namespaces").hint(hint)))
-            })?
-        }
+        _ => fork::clone_into(born_in.bits().into(), cgroup).map_err(|error| {
+            let missing = error.raw_os_error() == Some(libc::ENOSYS);
+            let hint = if missing { NO_CLONE3.to_owned() } else { namespaces::mend() };
+            Failed::Other(or_itself(Err(error).context("make a process in new namespaces").hint(hint)))
+        })?,
     };
     let Some(child) = child else {
         // Here: the child. Were our end open here too, it would never hear that its starter is gone.
@@ -111,16 +111,19 @@ pub fn start(
     Ok(started)
 }
 
-/// Make the first process in the user namespace `namespace`. A process that has joined one can't come back: another goes there
-/// and makes the child for us.
-fn clone_joined(namespace: BorrowedFd<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Child>> {
+/// Make the first process in namespaces that are there, and in those of `own` that are not. A process that has joined a user
+/// namespace can't come back: another goes there and makes the child for us.
+fn clone_joined(
+    joining: &Joining,
+    own: UnshareFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Option<Child>> {
     let (told, tell) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
     let Some(envoy) = fork::split().context("fork")? else {
-        // Who am I: a copy of the starter, single-threaded; once I have joined I hold every capability in that namespace.
+        // Who am I: a copy of the starter, single-threaded; once I have joined a user namespace I hold every capability in it.
         drop(told);
-        let outcome = move_into_link_name_space(namespace, Some(LinkNameSpaceType::User))
-            .map_err(Into::into)
-            .and_then(|()| fork::clone_sibling(libc::CLONE_NEWPID as u64, cgroup));
+        let joined = joining.enter().map_err(Into::into);
+        let outcome = joined.and_then(|()| fork::clone_sibling(own.bits().into(), cgroup));
         let answer = match outcome {
             Ok(None) => return Ok(None),
             Ok(Some(pid)) => pid.as_raw_pid(),
@@ -133,14 +136,14 @@ fn clone_joined(namespace: BorrowedFd<'_>, cgroup: Option<BorrowedFd<'_>>) -> Re
     let mut answer = [0; 4];
     let heard = File::from(told).read_exact(&mut answer);
     let _ = waitpid(Some(envoy), WaitOptions::empty());
-    heard.context("make a process in another's user namespace")?;
+    heard.context("make a process in namespaces of another")?;
     let pid = match i32::from_ne_bytes(answer) {
         errno if errno < 0 => {
             return Err(std::io::Error::from_raw_os_error(-errno))
-                .context("join the user namespace")
+                .context("join the namespaces of another")
                 .hint("name one that you own, of a container that runs");
         }
-        pid => Pid::from_raw(pid).context("make a process in another's user namespace")?,
+        pid => Pid::from_raw(pid).context("make a process in namespaces of another")?,
     };
     // It is our child and nobody has waited for it: the number is its own.
     Ok(Some(Child { pid, pidfd: pidfd_open(pid, PidfdFlags::empty()).context("watch the first process")? }))
@@ -154,7 +157,7 @@ fn accompany(
     preparation: &mut impl Preparation,
 ) -> Result<Option<OwnedFd>, Failed> {
     preparation.born(child).map_err(Failed::Other)?;
-    if preparation.join().is_none() {
+    if plan.own.contains(UnshareFlags::NEWUSER) {
         mapping.write(child.pid).map_err(|error| last_words(plan, link, error))?;
     }
     let mut terminal = None;

@@ -17,8 +17,7 @@ use crate::{
         record::{LogDriver, Record, Restart},
         rootfs::{self, Layers},
         secrets,
-        state::Status,
-        userns::Join,
+        sharing::{self, Joining},
         users::{self, UserSpec, Who},
     },
     error::Explain,
@@ -32,9 +31,9 @@ use anyhow::{Context, Result, anyhow};
 use rustix::{io::fcntl_dupfd_cloexec, stdio};
 use std::{
     borrow::Cow,
-    fs::{self, File, Permissions},
+    fs::{self, Permissions},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{BorrowedFd, OwnedFd},
         unix::fs::PermissionsExt,
     },
     path::PathBuf,
@@ -53,7 +52,7 @@ pub struct Preparation<'a> {
     own: Mapping,
     /// What is to be the container's user's and the container itself can't give.
     gifts: Vec<Gift>,
-    join: Option<OwnedFd>,
+    joining: Joining,
     connection: Connection,
     layers: Layers,
     user: UserSpec,
@@ -90,7 +89,7 @@ impl<'a> Preparation<'a> {
             mapping: record.mapping(own),
             own: own.clone(),
             gifts: Vec::new(),
-            join: record.join.as_ref().map(|join| joined(store, join)).transpose()?,
+            joining: Joining::of(store, record)?,
             connection: connection(&record.network)?,
             layers: layers(store, container)?,
             user: record.user.parse().context("read the container's user")?,
@@ -178,6 +177,8 @@ impl<'a> Preparation<'a> {
                     false if self.layers.ephemeral => Way::AsNeeded,
                     false => Way::Append,
                 },
+                joined: self.joining.kinds(),
+                memory: self.memory()?,
             },
         )?;
         if handover::is_needed(&self.mapping) {
@@ -189,6 +190,14 @@ impl<'a> Preparation<'a> {
         }
         plan.operations.extend(secrets::operations(&self.container.dir, &record.secrets, &self.stage)?);
         Ok((plan, ends))
+    }
+}
+
+impl Preparation<'_> {
+    /// The /dev/shm of the container whose memory this one shares.
+    fn memory(&self) -> Result<Option<OwnedFd>> {
+        let user = self.mapping.is_rootless().then(|| self.mapping.builder());
+        self.joining.memory.as_ref().map(|child| sharing::memory_of(child, user)).transpose()
     }
 }
 
@@ -218,8 +227,8 @@ impl launch::Preparation for Preparation<'_> {
         idmapped::mount_for(child, &self.mapping, &self.layers)
     }
 
-    fn join(&self) -> Option<BorrowedFd<'_>> {
-        self.join.as_ref().map(AsFd::as_fd)
+    fn joining(&self) -> &Joining {
+        &self.joining
     }
 
     fn connect(&mut self, child: &Child) -> Result<()> {
@@ -288,21 +297,6 @@ fn layers(store: &Store, container: &Container) -> Result<Layers> {
     // A volatile overlay can't be mounted a second time.
     let ephemeral = record.auto_remove && record.restart == Restart::No;
     Ok(Layers { ephemeral, ..Layers::of(store, dir, record)? })
-}
-
-/// The user namespace of another.
-fn joined(store: &Store, join: &Join) -> Result<OwnedFd> {
-    let path = match join {
-        Join::Path(path) => path.clone(),
-        Join::Container(id) => {
-            let process =
-                Status::of(&store.container(id))?.process().map(|process| process.child()).transpose()?;
-            let child = process.flatten().ok_or_else(|| anyhow!("container {} doesn't run", id.short()));
-            let child = child.hint(format!("ctr start {}", id.short()))?;
-            format!("/proc/{}/ns/user", child.pid.as_raw_pid()).into()
-        }
-    };
-    Ok(File::open(&path).with_context(|| format!("open {}", path.display()))?.into())
 }
 
 /// The caller's own streams.

@@ -1,0 +1,108 @@
+//! The options of `ctr run` that say who is who: user namespaces, groups, entries of /etc/passwd; and which other namespaces a
+//! container has in common with others.
+
+use super::{
+    run_args::Args,
+    run_request::{each, one},
+};
+use crate::{
+    container::{
+        entries::Entries,
+        sharing::{self, Sharing, Whose},
+        userns::{self, Userns},
+        users::Who,
+    },
+    error::Explain,
+    namespaces::idmap,
+};
+use anyhow::{Result, anyhow, bail};
+
+impl Args {
+    /// `--group-add`.
+    pub fn additional_groups(&self) -> Result<Vec<Who>> {
+        if self.group_add.iter().any(|group| group == KEEP_GROUPS) && self.group_add.len() > 1 {
+            return Err(anyhow!("--group-add {KEEP_GROUPS} can't be used with any other --group-add"))
+                .hint("drop one of the two");
+        }
+        let named: Vec<String> =
+            self.group_add.iter().filter(|group| *group != KEEP_GROUPS).cloned().collect();
+        each("--group-add", &named, "--group-add audio", group)
+    }
+
+    /// `--userns`, `--uidmap`, `--gidmap`, `--subuidname`, `--subgidname`.
+    pub fn userns(&self) -> Result<Userns> {
+        let example = "--uidmap 0:1:1000 or --uidmap +1000:@1000:1";
+        let uids: Vec<idmap::Entry> = each("--uidmap", &self.uidmap, example, str::parse)?;
+        let gids: Vec<idmap::Entry> = each("--gidmap", &self.gidmap, example, str::parse)?;
+        if !uids.is_empty() || !gids.is_empty() {
+            // One of the two alone is meant for both.
+            let both = uids.is_empty() || gids.is_empty();
+            let of = |entries: Vec<idmap::Entry>, users: bool| {
+                entries.into_iter().map(move |entry| idmap::Entry {
+                    uids: entry.uids && (users || both),
+                    gids: entry.gids && (!users || both),
+                    ..entry
+                })
+            };
+            return Ok(Userns::Maps(of(uids, true).chain(of(gids, false)).collect()));
+        }
+        if let Some(name) = self.subuidname.as_ref().or(self.subgidname.as_ref()) {
+            let or = |other: &Option<String>| other.clone().unwrap_or_else(|| name.clone());
+            return Ok(Userns::Names { uids: or(&self.subuidname), gids: or(&self.subgidname) });
+        }
+        let example =
+            "--userns keep-id, keep-id:uid=1000,gid=1000, nomap, auto:size=8192, container:NAME or ns:PATH";
+        Ok(one("--userns", &self.userns, example, userns::parse)?.unwrap_or_default())
+    }
+
+    /// `--pid`, `--ipc`, `--uts`.
+    pub fn sharing(&self) -> Result<Sharing> {
+        let of = |option: &str, value: &Option<String>, parse: fn(&str) -> Result<Whose>| {
+            let whose =
+                one(option, value, &format!("{option} private, host, container:NAME or ns:PATH"), parse)?;
+            Ok::<_, anyhow::Error>(whose.unwrap_or_default())
+        };
+        let sharing = Sharing {
+            pid: of("--pid", &self.pid, sharing::parse)?,
+            ipc: of("--ipc", &self.ipc, sharing::parse_ipc)?,
+            uts: of("--uts", &self.uts, sharing::parse)?,
+            network: Whose::Private,
+        };
+        if !sharing.uts.is_own() && self.hostname.is_some() {
+            return Err(anyhow!("--hostname can't be used with --uts={}", sharing.uts.shown("private")))
+                .hint("drop one of the two");
+        }
+        Ok(sharing)
+    }
+
+    /// What /etc/passwd and /etc/group get.
+    pub fn entries(&self) -> Result<Entries> {
+        let line = |option: &str, value: &Option<String>| match value {
+            Some(text) if text.len() > 1000 || text.contains(char::is_control) => {
+                Err(anyhow!("{option}: not one line of up to 1000 characters"))
+                    .hint("write it as '$USERNAME:*:$UID:$GID:$NAME:$HOME:/bin/sh'")
+            }
+            value => Ok(value.clone()),
+        };
+        Ok(Entries {
+            none: !self.passwd,
+            passwd: line("--passwd-entry", &self.passwd_entry)?,
+            group: line("--group-entry", &self.group_entry)?,
+            users: each(
+                "--hostuser",
+                &self.hostuser,
+                "--hostuser NAME, a user of /etc/passwd",
+                userns::host_user,
+            )?,
+        })
+    }
+}
+
+fn group(text: &str) -> Result<Who> {
+    match text {
+        "" => bail!("the group is empty"),
+        _ => text.parse(),
+    }
+}
+
+pub const KEEP_GROUPS: &str = "keep-groups";
