@@ -97,6 +97,7 @@ fn base(store: &Store, request: &Request) -> Result<Base> {
             Base::of_image(store, registry::ensure(store, name, pull.policy, &fetch)?)
         }
         Source::Rootfs(rootfs) => Ok(Base::Rootfs(rootfs.clone())),
+        Source::Nothing => Ok(Base::Nothing),
     }
 }
 

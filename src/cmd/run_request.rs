@@ -55,6 +55,7 @@ impl Args {
             keep_groups: self.group_add.iter().any(|group| group == KEEP_GROUPS),
             userns: self.userns()?,
             sharing: sharing.clone(),
+            part: None,
             entries: self.entries()?,
             workdir: one("--workdir", &self.workdir, "--workdir /srv", absolute)?,
             env: environment(&self.env, &self.env_file, wanted.env)?,

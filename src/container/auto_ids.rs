@@ -97,6 +97,7 @@ fn files(store: &Store, base: &Base) -> (String, String) {
     let places: Vec<PathBuf> = match base {
         Base::Image(image, _) => image.layers.iter().rev().map(|layer| store.layer_path(layer)).collect(),
         Base::Rootfs(rootfs) => vec![rootfs.dir.clone()],
+        Base::Nothing => Vec::new(),
     };
     let find = |path: &str| {
         places.iter().find_map(|place| {

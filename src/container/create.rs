@@ -8,6 +8,7 @@ use super::{
     health::Check,
     image_defaults::ImageDefaults,
     names,
+    pod::Part,
     record::{Record, Seccomp},
     remove,
     request::{HostsFile, NetworkMode, Request, Rootfs, SeccompChoice},
@@ -38,6 +39,8 @@ pub enum Base {
     Image(Box<Image>, Box<(ImageConfiguration, Option<Check>)>),
     /// A directory of the user's.
     Rootfs(Rootfs),
+    /// Nothing.
+    Nothing,
 }
 
 impl Base {
@@ -54,7 +57,7 @@ impl Base {
     pub fn defaults(&self) -> Result<ImageDefaults<'_>> {
         match self {
             Base::Image(_, config) => ImageDefaults::read(&config.0),
-            Base::Rootfs(_) => Ok(ImageDefaults::default()),
+            Base::Rootfs(_) | Base::Nothing => Ok(ImageDefaults::default()),
         }
     }
 
@@ -67,6 +70,7 @@ impl Base {
                 image.layers.iter().rev().map(|layer| store.layer_path(layer)).collect()
             }
             (_, Base::Rootfs(rootfs)) => vec![rootfs.dir.clone()],
+            (_, Base::Nothing) => return Ok(String::new()),
         };
         files::read_lower(&layers, b"etc/hosts", etc_files::HOSTS_LIMIT)
             .context("read the image's /etc/hosts")
@@ -75,7 +79,7 @@ impl Base {
     fn layers(&self) -> &[Digest] {
         match self {
             Base::Image(image, ..) => &image.layers,
-            Base::Rootfs(_) => &[],
+            Base::Rootfs(_) | Base::Nothing => &[],
         }
     }
 }
@@ -242,12 +246,13 @@ fn record(
     let (image, rootfs) = match base {
         Base::Image(image, ..) => (Some(image), None),
         Base::Rootfs(rootfs) => (None, Some(rootfs.dir.clone())),
+        Base::Nothing => (None, None),
     };
     let process = spec.process().clone().unwrap_or_default();
     let signal = spec::stop_signal(request, defaults)?;
     let check = match base {
         Base::Image(_, config) => config.1.as_ref(),
-        Base::Rootfs(_) => None,
+        Base::Rootfs(_) | Base::Nothing => None,
     };
     Ok(Record {
         image: image
@@ -319,6 +324,14 @@ fn record(
         userns: ids.mode.clone(),
         join: ids.join.clone(),
         sharing: request.sharing.clone(),
+        pod: match &request.part {
+            Some(Part::Itself(pod)) => Some(pod.clone()),
+            _ => None,
+        },
+        member_of: match &request.part {
+            Some(Part::Member(pod)) => Some(pod.clone()),
+            _ => None,
+        },
         entries: entries(request, ids),
         keep_groups: request.keep_groups,
         ..Record::new(dir.id().clone(), name, Timestamp::now())

@@ -177,7 +177,7 @@ fn containerenv(request: &Request, id: &str, name: &str) -> String {
     }
     let image = match &request.source {
         Source::Image { name, .. } => name.as_str(),
-        Source::Rootfs(_) => "",
+        Source::Rootfs(_) | Source::Nothing => "",
     };
     let engine = concat!("ctr-", env!("CARGO_PKG_VERSION"));
     format!("engine={engine:?}\nname={name:?}\nid={id:?}\nimage={image:?}\n")

@@ -51,6 +51,9 @@ pub fn run(plan: &mut Plan, link: Link) -> i32 {
     };
     // Here: the payload's ids, capabilities and filter, nothing more.
     if let Some(command_line) = plan.reaper {
+        if plan.waits {
+            reaper::hold(command_line);
+        }
         match reaper::split() {
             Ok(reaper::Side::Payload) => {}
             Ok(reaper::Side::Reaper { payload }) => reaper::reap(payload, command_line),

@@ -32,6 +32,7 @@ pub mod mounts;
 mod names;
 pub mod pause;
 pub mod plan;
+pub mod pod;
 mod privileges;
 pub mod processes;
 mod profile;

@@ -53,6 +53,8 @@ pub struct Plan {
     pub stdio: Stdio,
     /// A process 1 of ours before the payload, and the command line that it hides.
     pub reaper: Option<CommandLine>,
+    /// There is no payload behind it.
+    pub waits: bool,
     /// The payload.
     pub program: Program,
 }
@@ -90,6 +92,8 @@ pub struct Circumstances<'a> {
     pub filters: Vec<Vec<libc::sock_filter>>,
     /// `--init`.
     pub init: bool,
+    /// There is no payload: it waits.
+    pub waits: bool,
     /// More directories that have to exist.
     pub directories: Vec<String>,
     /// Host devices to hand in: the host's path and the container's.
@@ -128,6 +132,7 @@ impl Plan {
             stdio,
             filters,
             init,
+            waits,
             directories,
             devices,
             capabilities_of_others,
@@ -168,7 +173,11 @@ impl Plan {
             cgroup,
             sysctls: sysctls.collect::<Result<_>>()?,
             stdio,
-            reaper: init.then(CommandLine::of_this_process).transpose().context("find our command line")?,
+            waits,
+            reaper: (init || waits)
+                .then(CommandLine::of_this_process)
+                .transpose()
+                .context("find our command line")?,
             program: Program::new(process, set_groups, capabilities_of_others, filters, preserved)?,
         })
     }

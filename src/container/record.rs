@@ -1,7 +1,8 @@
 //! `container.json`: what was asked for, and all that a later start needs beside the specification.
 
 use super::{
-    entries::Entries, health::Checks, secrets::Given, sharing::Sharing, user_mount::UserMount, userns::Join,
+    entries::Entries, health::Checks, pod::Pod, secrets::Given, sharing::Sharing, user_mount::UserMount,
+    userns::Join,
 };
 use crate::{
     cgroups::{self, Limits},
@@ -113,6 +114,12 @@ pub struct Record {
     /// The other namespaces that are not of its own; containers by their ids.
     #[serde(default)]
     pub sharing: Sharing,
+    /// It is a pod.
+    #[serde(default)]
+    pub pod: Option<Pod>,
+    /// The pod that it belongs to.
+    #[serde(default)]
+    pub member_of: Option<ContainerId>,
     /// What shows the image's files with these ids.
     #[serde(default)]
     pub view: Option<String>,
@@ -292,6 +299,8 @@ impl Record {
             userns: String::new(),
             join: None,
             sharing: Sharing::default(),
+            pod: None,
+            member_of: None,
             view: None,
             entries: Entries::default(),
             keep_groups: false,

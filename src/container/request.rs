@@ -7,6 +7,7 @@ use super::{
     etc_files::{AddHost, Dns},
     health,
     limits::Ulimit,
+    pod::Part,
     record::{LogConfig, Restart},
     secrets::Given,
     sharing::Sharing,
@@ -45,6 +46,8 @@ pub struct Request {
     pub keep_groups: bool,
     /// The user namespace.
     pub userns: Userns,
+    /// Its part in a pod.
+    pub part: Option<Part>,
     /// Namespaces that it has in common with others.
     pub sharing: Sharing,
     /// What /etc/passwd and /etc/group get.
@@ -163,6 +166,8 @@ pub enum Source {
     },
     /// A directory of the user's.
     Rootfs(Rootfs),
+    /// An empty one: a pod's, in which nobody looks for anything.
+    Nothing,
 }
 
 /// How to get an image.
@@ -248,7 +253,9 @@ pub const SECCOMP_LIMIT: u64 = 1 << 20;
 impl Request {
     /// Whether `net.*` parameters, /sys and ports are the container's own.
     pub fn own_network(&self) -> bool {
-        self.network != NetworkMode::Host && !crate::weakened::is("network-namespace")
+        self.network != NetworkMode::Host
+            && self.sharing.network.is_own()
+            && !crate::weakened::is("network-namespace")
     }
 }
 
@@ -275,6 +282,7 @@ pub mod tests {
             user: None,
             group_add: Vec::new(),
             keep_groups: false,
+            part: None,
             sharing: Sharing::default(),
             userns: Userns::Host,
             entries: Entries::default(),

@@ -165,6 +165,7 @@ impl<'a> Preparation<'a> {
                 stdio,
                 filters: self.filters.clone(),
                 init: record.init,
+                waits: record.pod.is_some(),
                 directories: record.volumes.clone(),
                 devices: record.devices.clone(),
                 capabilities_of_others: added.fold(CapSet::EMPTY, CapSet::union),
