@@ -7,7 +7,7 @@ use crate::{
         state::{Container, Status},
     },
     error::Explain,
-    monitor::{self, Ask, Attendance, Channel, Keys, Outcome, Readiness},
+    monitor::{self, Ask, Attendance, Keys, Outcome, Readiness, reach},
     storage::Store,
 };
 use anyhow::{Result, anyhow};
@@ -62,7 +62,7 @@ pub fn to(store: &Store, container: &Container, manner: Manner, keys: Keys) -> R
         .hint(status.hint(record.name.as_str()));
     };
     let Manner { stdin, sig_proxy, start } = manner;
-    let (Some(line), Some(pidfd)) = (Channel::to(dir)?, process.open()?) else { return ended(container) };
+    let (Some(line), Some(pidfd)) = (reach(dir)?, process.open()?) else { return ended(container) };
     let readiness = Readiness::new(record.tty && stdin)?;
     // With a terminal even who types nothing decides about its size.
     let Some(input) = monitor::ask_to_attach(&line, stdin || record.tty)? else { return ended(container) };

@@ -1,6 +1,6 @@
 //! Waiting for more of containers' logs, until the containers end for good.
 
-use super::control::{Ask, Channel, Tell};
+use super::control::{Ask, Channel, Tell, reach};
 use crate::storage::ContainerDir;
 use anyhow::{Context, Result};
 use rustix::{
@@ -39,7 +39,7 @@ impl Follow {
 
     /// The monitor says when it is over. Without one it is over, unless one is just coming.
     fn connect(&mut self) -> Result<()> {
-        self.line = Channel::to(&self.dir)?.filter(|line| line.say(&Ask::Watch, &[]).is_ok());
+        self.line = reach(&self.dir)?.filter(|line| line.say(&Ask::Watch, &[]).is_ok());
         self.ended = self.line.is_none() && !self.dir.is_alive()?;
         Ok(())
     }

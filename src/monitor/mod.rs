@@ -28,7 +28,7 @@ mod watch;
 
 pub use begin::{Begun, Manner, begin};
 pub use client::{Attendance, Outcome, Readiness, ask_to_attach, attend};
-pub use control::{Ask, Channel, Tell};
+pub use control::{Ask, Channel, Tell, reach};
 pub use exec::begin as exec;
 pub use health::check_now;
 pub use journal::SOCKET as JOURNAL;

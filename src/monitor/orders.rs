@@ -1,7 +1,7 @@
 //! What a client orders of a running container: to its monitor; where that was killed, to its process by hand.
 
 use super::{
-    control::{Ask, Channel, Tell},
+    control::{Ask, Channel, Tell, reach},
     event::ENDING,
 };
 use crate::{
@@ -34,7 +34,7 @@ pub fn stop(dir: &ContainerDir, signal: Option<i32>, time: Option<Duration>) -> 
 
 /// The same without waiting for the end, so that several can end at a time.
 pub fn begin_stop(dir: &ContainerDir, signal: Option<i32>, time: Option<Duration>) -> Result<Stopping> {
-    let channel = Channel::to(dir)?;
+    let channel = reach(dir)?;
     if let Some(channel) = &channel {
         let milliseconds = time.map(|time| time.as_millis().try_into().unwrap_or(u64::MAX));
         let _ = channel.say(&Ask::Stop { signal, milliseconds }, &[]);
@@ -78,7 +78,7 @@ pub fn signal(dir: &ContainerDir, number: i32) -> Result<()> {
         .hint(status.hint(dir.id().short()))
         .status(OURS);
     };
-    if let Some(channel) = Channel::to(dir)?
+    if let Some(channel) = reach(dir)?
         && channel.say(&Ask::Signal(number), &[]).is_ok()
         && channel.hear::<Tell>()?.is_some()
     {
@@ -97,7 +97,7 @@ pub fn signal(dir: &ContainerDir, number: i32) -> Result<()> {
 /// Wait until the container ends; its exit status. At once for one that has ended, be it to be started again: that is the
 /// first end that podman-wait(1) would see. `None` when it was removed before anybody could see it.
 pub fn wait(dir: &ContainerDir) -> Result<Option<u8>> {
-    if let Some(channel) = Channel::to(dir)? {
+    if let Some(channel) = reach(dir)? {
         // A monitor that just ends hears nothing more; it has said all in the container's files.
         let _ = channel.say(&Ask::Watch, &[]);
         if let Some(code) = hear_the_end(&channel, false)? {
@@ -154,7 +154,7 @@ pub fn settled(dir: &ContainerDir) -> Result<Status> {
 }
 
 fn answers(dir: &ContainerDir) -> Result<bool> {
-    let Some(channel) = Channel::to(dir)? else { return Ok(false) };
+    let Some(channel) = reach(dir)? else { return Ok(false) };
     Ok(channel.say(&Ask::Watch, &[]).is_ok() && channel.hear::<Tell>()?.is_some())
 }
 
@@ -162,7 +162,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Let a container that `init` set up go on.
 pub fn go(dir: &ContainerDir) -> Result<()> {
-    let Some(channel) = Channel::to(dir)? else { return Err(anyhow!("the container's monitor was killed")) };
+    let Some(channel) = reach(dir)? else { return Err(anyhow!("the container's monitor was killed")) };
     channel.say(&Ask::Go { foreground: false }, &[])?;
     loop {
         match channel.hear::<Tell>()? {
@@ -176,7 +176,7 @@ pub fn go(dir: &ContainerDir) -> Result<()> {
 
 /// The record was changed: the monitor, if there is one, is to read it again.
 pub fn reload(dir: &ContainerDir) -> Result<()> {
-    if let Some(channel) = Channel::to(dir)?
+    if let Some(channel) = reach(dir)?
         && channel.say(&Ask::Reload, &[]).is_ok()
     {
         let _ = channel.hear::<Tell>()?;

@@ -3,7 +3,7 @@
 
 use super::{
     clients::{Client, Clients, duplicate},
-    control::{Ask, Channel, Door, KNOCK, Tell},
+    control::{Ask, Channel, Door, KNOCK, Tell, open_door, open_second_door},
     ended::{BROKEN_PIPE, Ended, leaves_broken_pipes_to_the_kernel, reap},
     event::{self, ENDING, Event, Ready, Subject, remaining},
     log::Log,
@@ -55,7 +55,7 @@ pub struct Watch {
 impl Watch {
     /// Of the container in `dir`. From here on signals are kept for [`Watch::until`].
     pub fn new(dir: &ContainerDir, record: &Record) -> Result<Watch> {
-        let door = Door::open(dir)?;
+        let door = open_door(dir)?;
         Ok(Watch {
             door,
             signals: event::signals()?,
@@ -260,7 +260,7 @@ impl Watch {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             if signal.ssi_signo != KNOCK as u32 {
                 self.begin_stop(subject, None, None);
-            } else if let Ok(door) = Door::reopen(&self.dir) {
+            } else if let Ok(door) = open_second_door(&self.dir) {
                 self.door = door;
             }
         }

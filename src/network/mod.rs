@@ -1,6 +1,7 @@
 //! The network of a container: none, the host's, or a private one that pasta(1) connects.
 
 mod pasta;
+pub mod wire;
 
 pub use pasta::Pasta;
 

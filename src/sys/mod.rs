@@ -2,6 +2,7 @@
 //! ordinary safe functions.
 #![expect(unsafe_code, reason = "this room exists to keep it here")]
 
+pub mod channel;
 pub mod exec;
 pub mod fork;
 pub mod interface;

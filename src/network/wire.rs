@@ -1,0 +1,114 @@
+//! What a container's monitor and the process of its network say to each other over a [`crate::sys::channel::Channel`].
+
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A network, as its process is told at its birth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// For messages and for the process's title.
+    pub name: String,
+    /// IPv4, if the network has it.
+    pub v4: Option<Net4>,
+    /// IPv6, if the network has it.
+    pub v6: Option<Net6>,
+    /// Nothing leads out: members reach each other alone.
+    pub internal: bool,
+    /// Answer names, at the addresses that [`Net4::dns`] and [`Net6::dns`] say.
+    pub dns: bool,
+    /// The gateway's address leads to the host's 127.0.0.1 and ::1.
+    pub host_loopback: bool,
+    /// An address that leads to the host's own one (`host.containers.internal`), whatever that is at the time.
+    pub host_alias: Option<Ipv4Addr>,
+    /// Bytes of the largest IP packet, at most 65520; segments may be larger.
+    pub mtu: u16,
+}
+
+/// Addresses of IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Net4 {
+    /// The first address of the subnet.
+    pub subnet: Ipv4Addr,
+    /// Bits of the subnet.
+    pub prefix: u8,
+    /// Where members send what leaves the subnet.
+    pub gateway: Ipv4Addr,
+    /// Where names are answered; may be the gateway.
+    pub dns: Ipv4Addr,
+}
+
+/// Addresses of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Net6 {
+    /// The first address of the subnet.
+    pub subnet: Ipv6Addr,
+    /// Bits of the subnet.
+    pub prefix: u8,
+    /// Where members send what leaves the subnet.
+    pub gateway: Ipv6Addr,
+    /// Where names are answered; may be the gateway.
+    pub dns: Ipv6Addr,
+}
+
+/// A container's place in a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The container's id.
+    pub id: String,
+    /// Of its interface; the only one it can send from.
+    pub mac: [u8; 6],
+    /// Its address; the only one it can send from.
+    pub v4: Option<Ipv4Addr>,
+    /// Its address, beside the link-local one of its MAC.
+    pub v6: Option<Ipv6Addr>,
+    /// What other members call it: name, aliases, short id, in lower case.
+    pub names: Vec<String>,
+    /// Its ports that the outside reaches.
+    pub published: Vec<Published>,
+}
+
+/// A port of a container that a socket of the host leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The kind of the socket.
+    pub protocol: Protocol,
+    /// In the container.
+    pub port: u16,
+}
+
+/// What a published port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// A socket that listens.
+    Tcp,
+    /// A socket that is bound.
+    Udp,
+}
+
+/// What a monitor says. The line that carries [`Ask::Join`] stands for the membership: closed, the member has left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// The container comes in; its TAP device comes along, then a socket for each of `published`. Answered by
+    /// [`Tell::Joined`].
+    Join(Member),
+    /// More ports than one packet takes, before [`Ask::Join`]: a socket comes along for each.
+    Publish(Vec<Published>),
+    /// The host's nameservers as they are now, in order.
+    Resolvers(Vec<IpAddr>),
+    /// Who is in the network; answered by [`Tell::Members`].
+    Members,
+}
+
+/// What the process of a network says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tell {
+    /// The container is in.
+    Joined,
+    /// What was asked can't be done.
+    Failed(String),
+    /// The host's nameservers are wanted, now: [`Ask::Resolvers`].
+    NeedResolvers,
+    /// Who is in, without their names and ports.
+    Members(Vec<Member>),
+}
