@@ -1,6 +1,10 @@
 //! The network of a container: none, the host's, or a private one that pasta(1) connects.
 
+mod confine;
+mod engine;
 mod pasta;
+pub mod process;
+mod resolvers;
 pub mod wire;
 
 pub use pasta::Pasta;

@@ -1,0 +1,125 @@
+//! Questions about names: what we know ourselves is answered, everything else is for the host's nameservers. Pure.
+
+use super::switch::Network;
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, ResponseCode},
+    rr::{
+        DNSClass, Name, RData, Record, RecordType,
+        rdata::{A, AAAA, PTR},
+    },
+};
+use std::net::IpAddr;
+
+/// What becomes of a question.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This is it.
+    Known(Vec<u8>),
+    /// Others know.
+    Forward,
+    /// It is no question.
+    Ignore,
+}
+
+/// Answer `question`, a DNS message (RFC 1035).
+pub fn answer(question: &[u8], network: &Network) -> Answer {
+    let Ok(message) = Message::from_vec(question) else { return Answer::Ignore };
+    let (MessageType::Query, [query]) = (message.metadata.message_type, &message.queries[..]) else {
+        return Answer::Ignore;
+    };
+    let plain = message.metadata.op_code == OpCode::Query && query.query_class() == DNSClass::IN;
+    let found = if plain { find(query.name(), query.query_type(), network) } else { None };
+    let (code, records) = match found {
+        Some(Some(records)) => (ResponseCode::NoError, records),
+        Some(None) => (ResponseCode::NXDomain, Vec::new()),
+        None if network.settings.internal => (ResponseCode::NXDomain, Vec::new()),
+        None => return Answer::Forward,
+    };
+    let mut reply = Message::response(message.metadata.id, message.metadata.op_code);
+    reply.metadata.authoritative = true;
+    reply.metadata.recursion_desired = message.metadata.recursion_desired;
+    reply.metadata.recursion_available = true;
+    reply.metadata.response_code = code;
+    reply.add_query(query.clone());
+    reply.add_answers(records);
+    reply.to_vec().map_or(Answer::Ignore, Answer::Known)
+}
+
+/// "We tried": the answer to `question` when no nameserver gave one.
+pub fn failure(question: &[u8]) -> Option<Vec<u8>> {
+    let message = Message::from_vec(question).ok()?;
+    let mut reply = Message::response(message.metadata.id, message.metadata.op_code);
+    reply.metadata.recursion_desired = message.metadata.recursion_desired;
+    reply.metadata.recursion_available = true;
+    reply.metadata.response_code = ResponseCode::ServFail;
+    reply.add_queries(message.queries);
+    reply.to_vec().ok()
+}
+
+/// Whether `answer` is one to `question`, which was sent under the identifier `id`.
+pub fn answers(answer: &[u8], id: u16, question: &[u8]) -> bool {
+    let (Some(head), Some(asked)) = (answer.first_chunk::<12>(), question.get(12..)) else { return false };
+    // The identifier, that it is a response, and the question word for word; it ends behind a name, a type and a class.
+    let labels = |bytes: &[u8]| {
+        let mut at = 0;
+        loop {
+            match *bytes.get(at)? {
+                0 => return bytes.get(..at + 5).map(<[u8]>::to_vec),
+                length @ 1..64 => at += 1 + usize::from(length),
+                _ => return None,
+            }
+        }
+    };
+    let asked = labels(asked);
+    head[..2] == id.to_be_bytes() && head[2] & 0x80 != 0 && asked.is_some() && labels(&answer[12..]) == asked
+}
+
+/// Seconds that an answer of ours may be kept: a container that is started anew has another address.
+const TTL: u32 = 5;
+
+/// `None`: not ours to say. `Some(None)`: there is no such name. Else what there is of that type, perhaps nothing.
+#[expect(clippy::option_option, reason = "each layer is one question: whose name, and is there one")]
+fn find(name: &Name, kind: RecordType, network: &Network) -> Option<Option<Vec<Record>>> {
+    if let Ok(address) = name.parse_arpa_name()
+        && (address.prefix_len() == address.max_prefix_len())
+    {
+        return pointer(name, kind, address.addr(), network);
+    }
+    let mut text = name.to_lowercase().to_ascii();
+    text.truncate(text.trim_end_matches('.').len());
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    let members = network.members.values().filter(|member| member.names.contains(&text));
+    for member in members {
+        addresses.extend(member.v4.map(IpAddr::V4));
+        addresses.extend(member.v6.map(IpAddr::V6));
+    }
+    if addresses.is_empty() && matches!(&*text, "host.containers.internal" | "host.docker.internal") {
+        addresses.extend(network.settings.host_alias.filter(|_| !network.settings.internal).map(IpAddr::V4));
+    }
+    if addresses.is_empty() {
+        return None;
+    }
+    let data = addresses.into_iter().filter_map(|address| match (address, kind) {
+        (IpAddr::V4(address), RecordType::A | RecordType::ANY) => Some(RData::A(A(address))),
+        (IpAddr::V6(address), RecordType::AAAA | RecordType::ANY) => Some(RData::AAAA(AAAA(address))),
+        _ => None,
+    });
+    Some(Some(data.map(|data| Record::from_rdata(name.clone(), TTL, data)).collect()))
+}
+
+#[expect(clippy::option_option, reason = "as above")]
+fn pointer(name: &Name, kind: RecordType, address: IpAddr, network: &Network) -> Option<Option<Vec<Record>>> {
+    let member = network.by_address.get(&address).and_then(|number| network.members.get(number));
+    if let Some(target) =
+        member.and_then(|member| Name::from_ascii(format!("{}.", member.names.first()?)).ok())
+    {
+        let records = match kind {
+            RecordType::PTR | RecordType::ANY => {
+                vec![Record::from_rdata(name.clone(), TTL, RData::PTR(PTR(target)))]
+            }
+            _ => Vec::new(),
+        };
+        return Some(Some(records));
+    }
+    super::reach::is_within(&network.settings, address).then_some(None)
+}

@@ -1,0 +1,261 @@
+//! The loop of a network's process: one thread, one epoll, every descriptor non-blocking. Frames come from members' devices,
+//! and go to other members, to sockets of the host, or are answered here.
+
+mod datagram;
+mod dns;
+mod emit;
+mod flow;
+mod frame;
+mod nameserver;
+mod outside;
+mod published;
+mod reach;
+mod stack;
+mod switch;
+mod tcp;
+mod timers;
+mod world;
+
+use super::wire::{Ask, Member, Published, Settings, Tell};
+use crate::sys::channel::{Channel, Door};
+use anyhow::{Context, Result};
+use datagram::Datagrams;
+use frame::{LONGEST, Packet, VNET};
+use nameserver::Nameserver;
+use published::Ports;
+use reach::Reach;
+use rustix::{
+    event::epoll::{Event, EventFlags},
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    io::{Errno, read},
+};
+use std::{collections::HashMap, os::fd::OwnedFd};
+use switch::{Network, Verdict};
+use tcp::Connections;
+use world::{Source, World};
+
+/// A network at work.
+#[derive(Debug)]
+pub struct Engine {
+    world: World,
+    door: Option<Door>,
+    lines: HashMap<u64, Line>,
+    connections: Connections,
+    datagrams: Datagrams,
+    nameserver: Nameserver,
+    ports: Ports,
+    /// Where frames are read to.
+    frame: Vec<u8>,
+}
+
+/// A monitor, whose container is a member once it has joined; both have the same number.
+#[derive(Debug)]
+struct Line {
+    channel: Channel,
+    /// Ports that came ahead of their member.
+    ports: Vec<(Published, OwnedFd)>,
+}
+
+impl Engine {
+    /// For the network that `settings` describe, with so many sockets. `line` leads to whoever started it; more come in
+    /// by `door`.
+    pub fn new(settings: Settings, sockets: usize, line: Channel, door: Option<Door>) -> Result<Engine> {
+        let mut engine = Engine {
+            world: World::new(Network::new(settings), sockets).context("watch descriptors")?,
+            door: None,
+            lines: HashMap::new(),
+            connections: Connections::default(),
+            datagrams: Datagrams::default(),
+            nameserver: Nameserver::default(),
+            ports: Ports::default(),
+            frame: vec![0; LONGEST],
+        };
+        if let Some(door) = &door {
+            engine.world.watch(door, Source::Door, EventFlags::IN).context("watch the door")?;
+        }
+        engine.door = door;
+        engine.come_in(line)?;
+        Ok(engine)
+    }
+
+    /// Work until the last line is closed.
+    pub fn run(mut self) -> Result<()> {
+        let mut events = Vec::with_capacity(EVENTS);
+        let mut at_once = false;
+        while !self.lines.is_empty() {
+            self.world.wait(&mut events, at_once).context("wait for events")?;
+            for event in &events {
+                self.event(event);
+            }
+            while let Some(source) = self.world.timers.due(self.world.now) {
+                self.due(source);
+            }
+            at_once = self.connections.pump(&mut self.world);
+            self.ask_for_resolvers();
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: &Event) {
+        let Engine { world, connections, datagrams, nameserver, ports, .. } = self;
+        match Source::of(event) {
+            Source::Tap(member) => self.frames(member),
+            Source::Tcp(number) => connections.event(world, number, event.flags),
+            Source::Datagram(number) => datagrams.event(world, number),
+            Source::Published(number) => ports.event(world, connections, datagrams, number),
+            Source::Query(number) => nameserver.event(world, number),
+            Source::Line(number) => self.line(number),
+            Source::Door => {
+                if let Some(channel) = self.door.as_ref().and_then(Door::next) {
+                    // Who can't be watched is hung up on, and tries again.
+                    let _ = self.come_in(channel);
+                }
+            }
+        }
+    }
+
+    fn due(&mut self, source: Source) {
+        match source {
+            Source::Tcp(number) => self.connections.due(number),
+            Source::Datagram(number) => self.datagrams.due(&mut self.world, number),
+            Source::Query(number) => self.nameserver.due(&mut self.world, number),
+            _ => {}
+        }
+    }
+
+    /// Frames of `member`'s, as many as there are, up to what others can wait for.
+    fn frames(&mut self, member: u64) {
+        for _ in 0..FRAMES {
+            let Some(tap) = self.world.tap(member) else { return };
+            match read(tap, &mut self.frame[..]) {
+                Ok(length) => self.frame(member, length),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                // The device is gone with its container, whose monitor will hang up.
+                Err(_) => return self.world.set_tap(member, None),
+            }
+        }
+    }
+
+    fn frame(&mut self, member: u64, length: usize) {
+        let Engine { world, connections, datagrams, nameserver, frame, .. } = self;
+        if length <= VNET {
+            return;
+        }
+        match world.network.judge(member, &frame[VNET..length], &mut world.out) {
+            Verdict::Drop => {}
+            Verdict::Forward(to, mac) => {
+                frame[VNET..VNET + 6].copy_from_slice(&mac);
+                world.forward(to, &frame[..length]);
+            }
+            Verdict::Flood => {
+                for to in world.network.members.keys().filter(|to| **to != member) {
+                    world.forward(*to, &frame[..length]);
+                }
+            }
+            Verdict::Answer(length) => world.deliver(member, length),
+            Verdict::Tcp(packet, reach) => connections.segment(world, member, packet, reach),
+            Verdict::Udp(packet, reach) => match question(world, &packet, reach) {
+                Some((ports, payload)) => {
+                    let (from, to) = ((packet.source, ports.0), (packet.destination, ports.1));
+                    nameserver.ask(world, member, from, to, payload);
+                }
+                None => datagrams.outwards(world, member, packet, reach),
+            },
+            Verdict::Echo(packet, reach) => datagrams.outwards(world, member, packet, reach),
+        }
+    }
+
+    fn come_in(&mut self, channel: Channel) -> Result<()> {
+        let number = self.world.number();
+        self.world.watch(&channel, Source::Line(number), EventFlags::IN).context("watch a line")?;
+        self.lines.insert(number, Line { channel, ports: Vec::new() });
+        Ok(())
+    }
+
+    /// The monitor of `number` says something, or has hung up.
+    fn line(&mut self, number: u64) {
+        let Some(line) = self.lines.get_mut(&number) else { return };
+        let Ok(Some((ask, descriptors))) = line.channel.hear::<Ask>() else { return self.leave(number) };
+        let answer = match ask {
+            Ask::Publish(ports) => {
+                line.ports.extend(ports.into_iter().zip(descriptors));
+                return;
+            }
+            Ask::Resolvers(resolvers) => return self.nameserver.set_resolvers(&mut self.world, resolvers),
+            Ask::Join(member) => match self.join(number, member, descriptors) {
+                Ok(()) => Tell::Joined,
+                Err(failure) => Tell::Failed(format!("{failure:#}")),
+            },
+            Ask::Members => {
+                let brief = |member: &Member| Member { names: vec![], published: vec![], ..member.clone() };
+                Tell::Members(self.world.network.members.values().map(brief).collect())
+            }
+        };
+        if self.lines.get(&number).is_some_and(|line| line.channel.say(&answer, &[]).is_err()) {
+            self.leave(number);
+        }
+    }
+
+    fn join(&mut self, number: u64, mut member: Member, descriptors: Vec<OwnedFd>) -> Result<()> {
+        let published = std::mem::take(&mut member.published);
+        anyhow::ensure!(descriptors.len() == published.len() + 1, "descriptors were lost on the way");
+        anyhow::ensure!(self.world.tap(number).is_none(), "it is a member already");
+        let mut descriptors = descriptors.into_iter();
+        let tap = descriptors.next().context("no device came along")?;
+        fcntl_setfl(&tap, fcntl_getfl(&tap)? | OFlags::NONBLOCK).context("set up the device")?;
+        let ahead =
+            self.lines.get_mut(&number).map(|line| std::mem::take(&mut line.ports)).unwrap_or_default();
+        self.world.network.add(number, member).map_err(anyhow::Error::msg)?;
+        let result = self.world.watch(&tap, Source::Tap(number), EventFlags::IN).context("watch the device");
+        self.world.set_tap(number, Some(tap));
+        let sockets = ahead.into_iter().chain(published.into_iter().zip(descriptors));
+        let result = result.and_then(|()| {
+            for (published, socket) in sockets {
+                self.ports
+                    .add(&mut self.world, number, published, socket)
+                    .context("watch a published port")?;
+            }
+            Ok(())
+        });
+        if result.is_err() {
+            self.forget(number);
+        }
+        result
+    }
+
+    fn leave(&mut self, number: u64) {
+        self.lines.remove(&number);
+        self.forget(number);
+    }
+
+    /// Whatever there is of member `number`.
+    fn forget(&mut self, number: u64) {
+        self.ports.leave(&self.world, number);
+        self.connections.leave(&mut self.world, number);
+        self.datagrams.leave(&mut self.world, number);
+        self.nameserver.leave(&mut self.world, number);
+        self.world.set_tap(number, None);
+        self.world.network.remove(number);
+    }
+
+    fn ask_for_resolvers(&mut self) {
+        let Some(member) = self.world.wants_resolvers.take() else { return };
+        if let Some(line) = self.lines.get(&member) {
+            // One that doesn't listen will be noticed by its line.
+            let _ = line.channel.say(&Tell::NeedResolvers, &[]);
+        }
+    }
+}
+
+/// Events of one turn.
+const EVENTS: usize = 64;
+/// Frames of one member in one turn.
+const FRAMES: usize = 64;
+
+/// The ports and the payload of a datagram that asks for a name.
+fn question<'a>(world: &World, packet: &Packet<'a>, reach: Reach) -> Option<((u16, u16), &'a [u8])> {
+    let ports = frame::ports(packet.body).filter(|(_, to)| *to == 53)?;
+    let asked = reach == Reach::Gateway && reach::is_nameserver(&world.network.settings, packet.destination);
+    Some((ports, frame::udp_payload(packet.body).filter(|_| asked)?))
+}

@@ -1,0 +1,202 @@
+//! The nameserver that members ask. What it doesn't know it asks the host's nameservers, as they are at that moment: each
+//! question from a socket of its own and under an identifier that nobody can guess.
+
+use super::{
+    dns::{self, Answer},
+    emit,
+    world::{Source, World},
+};
+use rustix::{
+    event::epoll::EventFlags,
+    io::Errno,
+    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with},
+    rand::{GetRandomFlags, getrandom},
+};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+/// The nameserver.
+#[derive(Debug, Default)]
+pub struct Nameserver {
+    queries: HashMap<u64, Query>,
+    /// Questions that wait to hear who the host's nameservers are.
+    waiting: Vec<Question>,
+    heard: Option<Instant>,
+}
+
+/// What a member wants to know.
+#[derive(Debug)]
+struct Question {
+    member: u64,
+    /// Who asks, and whom.
+    from: (IpAddr, u16),
+    to: (IpAddr, u16),
+    message: Vec<u8>,
+}
+
+/// A question that a nameserver of the host's was asked.
+#[derive(Debug)]
+struct Query {
+    question: Question,
+    socket: OwnedFd,
+    id: u16,
+    attempt: usize,
+    deadline: Instant,
+}
+
+impl Nameserver {
+    /// `message` is asked by `member`.
+    pub fn ask(
+        &mut self,
+        world: &mut World,
+        member: u64,
+        from: (IpAddr, u16),
+        to: (IpAddr, u16),
+        message: &[u8],
+    ) {
+        match dns::answer(message, &world.network) {
+            Answer::Known(reply) => say(world, member, from, to, &reply),
+            Answer::Ignore => {}
+            Answer::Forward => {
+                let question = Question { member, from, to, message: message.to_vec() };
+                let fresh =
+                    self.heard.is_some_and(|heard| world.now.saturating_duration_since(heard) < FRESH);
+                if fresh {
+                    self.forward(world, question, 0);
+                } else if self.waiting.len() < MOST_WAITING {
+                    if self.waiting.is_empty() {
+                        world.timers.set(world.now + PATIENCE, Source::Query(0));
+                    }
+                    world.wants_resolvers = Some(member);
+                    self.waiting.push(question);
+                }
+            }
+        }
+    }
+
+    /// These are the host's nameservers now.
+    pub fn set_resolvers(&mut self, world: &mut World, resolvers: Vec<IpAddr>) {
+        world.resolvers = resolvers;
+        self.heard = Some(world.now);
+        self.flush(world);
+    }
+
+    /// A nameserver of the host's has said something.
+    pub fn event(&mut self, world: &mut World, number: u64) {
+        let Some(query) = self.queries.get(&number) else { return };
+        let at = emit::payload_at(query.question.from.0.is_ipv4());
+        match recv(&query.socket, &mut world.out[at..], RecvFlags::DONTWAIT) {
+            Ok((length, _)) => {
+                let answer = &mut world.out[at..at + length];
+                let message = &query.question.message;
+                if !dns::answers(answer, query.id, message) {
+                    return;
+                }
+                answer[..2].copy_from_slice(&message[..2]);
+                let Question { member, from, to, .. } = query.question;
+                world.deliver_udp(member, to, from, length);
+                self.remove(world, number);
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.next(world, number),
+        }
+    }
+
+    /// The time that was set for `number` has come.
+    pub fn due(&mut self, world: &mut World, number: u64) {
+        if number == 0 {
+            // Nobody says who they are: those of before will do.
+            return self.flush(world);
+        }
+        if self.queries.get(&number).is_some_and(|query| query.deadline <= world.now) {
+            self.next(world, number);
+        }
+    }
+
+    /// `member` has left.
+    pub fn leave(&mut self, world: &mut World, member: u64) {
+        self.waiting.retain(|question| question.member != member);
+        let of_member =
+            |(number, query): (&u64, &Query)| (query.question.member == member).then_some(*number);
+        for number in self.queries.iter().filter_map(of_member).collect::<Vec<_>>() {
+            self.remove(world, number);
+        }
+    }
+
+    fn flush(&mut self, world: &mut World) {
+        for question in std::mem::take(&mut self.waiting) {
+            self.forward(world, question, 0);
+        }
+    }
+
+    /// Ask the next nameserver, the first one again after the last.
+    fn next(&mut self, world: &mut World, number: u64) {
+        if let Some(query) = self.remove(world, number) {
+            self.forward(world, query.question, query.attempt + 1);
+        }
+    }
+
+    fn forward(&mut self, world: &mut World, question: Question, attempt: usize) {
+        for attempt in attempt..ATTEMPTS.max(world.resolvers.len()) {
+            if self.queries.len() >= MOST || world.resolvers.is_empty() || !world.take_room(question.member) {
+                break;
+            }
+            let resolver = world.resolvers[attempt % world.resolvers.len()];
+            let number = world.number();
+            if let Ok((socket, id)) = put(world, number, resolver, &question.message) {
+                let deadline = world.now + TRY;
+                world.timers.set(deadline, Source::Query(number));
+                self.queries.insert(number, Query { question, socket, id, attempt, deadline });
+                return;
+            }
+            world.give_room(question.member);
+        }
+        if let Some(reply) = dns::failure(&question.message) {
+            say(world, question.member, question.from, question.to, &reply);
+        }
+    }
+
+    fn remove(&mut self, world: &mut World, number: u64) -> Option<Query> {
+        let query = self.queries.remove(&number)?;
+        world.give_room(query.question.member);
+        Some(query)
+    }
+}
+
+/// As long as what was heard of the host's nameservers holds.
+const FRESH: Duration = Duration::from_secs(1);
+/// As long as a monitor may take to say who they are.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// As long as a nameserver may take before the next one is asked.
+const TRY: Duration = Duration::from_secs(2);
+/// How often a question is asked, at least.
+const ATTEMPTS: usize = 3;
+/// Questions at a time.
+const MOST: usize = 512;
+const MOST_WAITING: usize = 64;
+
+/// Put `message` to `resolver` under an identifier of our own.
+fn put(world: &World, number: u64, resolver: IpAddr, message: &[u8]) -> Result<(OwnedFd, u16), Errno> {
+    let family = if resolver.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    connect(&socket, &SocketAddr::new(resolver, 53))?;
+    let mut id = [0; 2];
+    getrandom(&mut id, GetRandomFlags::NONBLOCK)?;
+    let mut message = message.to_vec();
+    message.get_mut(..2).ok_or(Errno::INVAL)?.copy_from_slice(&id);
+    send(&socket, &message, SendFlags::NOSIGNAL)?;
+    world.watch(&socket, Source::Query(number), EventFlags::IN)?;
+    Ok((socket, u16::from_be_bytes(id)))
+}
+
+fn say(world: &mut World, member: u64, from: (IpAddr, u16), to: (IpAddr, u16), reply: &[u8]) {
+    let at = emit::payload_at(from.0.is_ipv4());
+    if let Some(room) = world.out.get_mut(at..at + reply.len()) {
+        room.copy_from_slice(reply);
+        world.deliver_udp(member, to, from, reply.len());
+    }
+}
