@@ -11,6 +11,7 @@ pub mod mount;
 pub mod path;
 pub mod seccomp;
 pub mod signal;
+pub mod tap;
 pub mod title;
 mod trampoline;
 pub mod writeback;
