@@ -93,7 +93,12 @@ fn settings() -> Settings {
             gateway: Ipv4Addr::new(10, 0, 2, 2),
             dns: Ipv4Addr::new(10, 0, 2, 3),
         }),
-        v6: Some(Net6 { subnet: "fd00::".parse().unwrap(), prefix: 64, gateway: "fd00::2".parse().unwrap(), dns: "fd00::3".parse().unwrap() }),
+        v6: Some(Net6 {
+            subnet: "fd00::".parse().unwrap(),
+            prefix: 64,
+            gateway: "fd00::2".parse().unwrap(),
+            dns: "fd00::3".parse().unwrap(),
+        }),
         internal: false,
         dns: true,
         host_loopback: false,
@@ -125,6 +130,18 @@ fn alone(settings: &Settings, published: Vec<(Published, OwnedFd)>) -> (Containe
 
 const SERVERS: [&str; 2] = ["192.0.2.1:0", "[2001:db8::1]:0"];
 
+/// Bytes that no shift and no loss leaves as they are.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 88_172_645_463_325_252u64;
+    let words = std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(length).collect()
+}
+
 #[test]
 fn tcp_to_the_outside() {
     outside();
@@ -149,4 +166,175 @@ fn tcp_to_the_outside() {
         assert_eq!(answer, "HELLO");
         served.join().expect("a server");
     }
+}
+
+#[test]
+fn much_in_both_directions_at_once() {
+    outside();
+    for mtu in [65520, 1500, 1280] {
+        let settings = Settings { mtu, ..settings() };
+        let (container, _line) = alone(&settings, vec![]);
+        let server = TcpListener::bind(SERVERS[0]).expect("listen");
+        let address = server.local_addr().unwrap();
+        let both = |stream: TcpStream| {
+            let mut writer = stream.try_clone().expect("a second handle");
+            let sent = thread::spawn(move || {
+                writer.write_all(&noise(20_000_000)).expect("to write");
+                writer.shutdown(Shutdown::Write).expect("to end");
+            });
+            let mut got = Vec::new();
+            (&stream).read_to_end(&mut got).expect("to read");
+            sent.join().expect("to send");
+            got == noise(20_000_000)
+        };
+        let served = thread::spawn(move || both(server.accept().expect("a client").0));
+        let same = container.does(move || both(TcpStream::connect(address).expect("a connection")));
+        assert!(same && served.join().expect("a server"), "mtu {mtu}");
+    }
+}
+
+#[test]
+fn refused_reset_and_out_of_reach() {
+    outside();
+    let (container, _line) = alone(&settings(), vec![]);
+    let loopback = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let own = loopback.local_addr().unwrap().port();
+    let everywhere = TcpListener::bind("[::]:0").expect("listen");
+    let port = everywhere.local_addr().unwrap().port();
+    let cases = [
+        ("192.0.2.1:9".parse().unwrap(), Some(ErrorKind::ConnectionRefused)),
+        ("[2001:db8::1]:9".parse().unwrap(), Some(ErrorKind::ConnectionRefused)),
+        // The gateway is nobody's port, and 10.0.2.77 nobody's address.
+        (SocketAddr::new("10.0.2.2".parse().unwrap(), own), Some(ErrorKind::ConnectionRefused)),
+        (SocketAddr::new("10.0.2.2".parse().unwrap(), port), Some(ErrorKind::ConnectionRefused)),
+        (SocketAddr::new("10.0.2.77".parse().unwrap(), port), Some(ErrorKind::HostUnreachable)),
+        (SocketAddr::new("169.254.169.254".parse().unwrap(), port), Some(ErrorKind::ConnectionRefused)),
+        (SocketAddr::new("169.254.1.2".parse().unwrap(), port), None),
+        (SocketAddr::new("192.0.2.1".parse().unwrap(), port), None),
+        (SocketAddr::new("2001:db8::1".parse().unwrap(), port), None),
+    ];
+    for (address, expected) in cases {
+        let failure = container.does(move || TcpStream::connect(address).err().map(|error| error.kind()));
+        assert_eq!(failure, expected, "{address}");
+    }
+    // A reset goes through, from outside and from inside.
+    for from_inside in [false, true] {
+        let server = TcpListener::bind(SERVERS[0]).expect("listen");
+        let address = server.local_addr().unwrap();
+        let reset = |stream: TcpStream| {
+            rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("linger")
+        };
+        let outcome = |mut stream: TcpStream| stream.read(&mut [0]).map_err(|error| error.kind());
+        let client = container.does(move || TcpStream::connect(address).expect("a connection"));
+        let (accepted, _) = server.accept().expect("a client");
+        let (gone, left) = if from_inside { (client, accepted) } else { (accepted, client) };
+        reset(gone);
+        assert_eq!(outcome(left), Err(ErrorKind::ConnectionReset), "{from_inside}");
+    }
+}
+
+#[test]
+fn who_does_not_read_is_waited_for() {
+    outside();
+    let (container, line) = alone(&settings(), vec![]);
+    for inside_reads in [true, false] {
+        let server = TcpListener::bind(SERVERS[0]).expect("listen");
+        let address = server.local_addr().unwrap();
+        let client = container.does(move || TcpStream::connect(address).expect("a connection"));
+        let (accepted, _) = server.accept().expect("a client");
+        let (mut writer, mut reader) = if inside_reads { (accepted, client) } else { (client, accepted) };
+        writer.set_nonblocking(true).expect("not to wait");
+        // Until nothing more fits anywhere, and for longer than a window probe takes.
+        let data = noise(1 << 20);
+        let (mut sent, mut idle) = (0, 0);
+        while idle < 20 {
+            match writer.write(&data[sent % data.len()..]) {
+                Ok(written) => (sent, idle) = (sent + written, 0),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    idle += 1;
+                    thread::sleep(Duration::from_millis(20));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(sent < 64 << 20, "{sent} bytes went to nobody");
+        drop(writer);
+        let mut got = Vec::new();
+        reader.read_to_end(&mut got).expect("to read");
+        assert_eq!(got.len(), sent);
+        assert!(got.chunks(data.len()).all(|chunk| *chunk == data[..chunk.len()]));
+    }
+    drop(line);
+}
+
+/// The process of a network, and how many descriptors it has.
+fn descriptors(line: &Line) -> usize {
+    line.members().expect("it lives");
+    let mut found = vec![];
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let path = entry.path();
+        let of_us = std::fs::read_to_string(path.join("stat")).is_ok_and(|stat| {
+            let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+            stat.contains("(ctr-network)")
+                && rest.split_whitespace().nth(1) == Some(&std::process::id().to_string())
+        });
+        if of_us {
+            found.push(std::fs::read_dir(path.join("fd")).expect("its descriptors").count());
+        }
+    }
+    assert_eq!(found.len(), 1, "one process");
+    found[0]
+}
+
+#[test]
+fn short_connections_leave_nothing() {
+    outside();
+    let server = TcpListener::bind(SERVERS[0]).expect("listen");
+    let listener = TcpListener::bind("192.0.2.1:0").expect("listen");
+    let (address, published) = (server.local_addr().unwrap(), listener.local_addr().unwrap());
+    let port = Published { protocol: Protocol::Tcp, port: 80 };
+    let (container, line) = alone(&settings(), vec![(port, listener.into())]);
+    let before = descriptors(&line);
+    thread::spawn(move || {
+        for client in server.incoming() {
+            let mut client = client.expect("a client");
+            let mut byte = [0];
+            client.read_exact(&mut byte).expect("a byte");
+            client.write_all(&byte).expect("a byte");
+        }
+    });
+    let ask = move |address: SocketAddr, number: u32| {
+        let mut client = TcpStream::connect(address).expect("a connection");
+        let byte = number as u8;
+        client.write_all(&[byte]).expect("a byte");
+        let mut answer = vec![];
+        client.read_to_end(&mut answer).expect("a byte");
+        assert_eq!(answer, [byte]);
+    };
+    container.does(move || (0..500).for_each(|number| ask(address, number)));
+    // The same inwards: the container serves, and sees who comes.
+    let (say, seen) = channel();
+    container.does(move || {
+        let server = TcpListener::bind("10.0.2.100:80").expect("listen");
+        thread::spawn(move || {
+            for client in server.incoming() {
+                let mut client = client.expect("a client");
+                let mut byte = [0];
+                client.read_exact(&mut byte).expect("a byte");
+                client.write_all(&byte).expect("a byte");
+                say.send(client.peer_addr().expect("a peer").ip()).expect("a listener");
+            }
+        });
+    });
+    (0..500).for_each(|number| ask(published, number));
+    assert!(seen.iter().take(500).all(|peer| peer == IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))));
+    let mut after = descriptors(&line);
+    for _ in 0..100 {
+        if after == before {
+            break;
+        }
+        thread::sleep(Duration::from_millis(20));
+        after = descriptors(&line);
+    }
+    assert_eq!(after, before, "descriptors of the network's process");
 }
