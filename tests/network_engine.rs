@@ -8,7 +8,14 @@ use ctr::{
     },
     sys::{interface, tap},
 };
-use rustix::thread::UnshareFlags;
+use hickory_proto::{
+    op::{Message, Query},
+    rr::{RData, Record, RecordType},
+};
+use rustix::{
+    net::{AddressFamily, SocketType, ipproto},
+    thread::UnshareFlags,
+};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -22,6 +29,7 @@ use std::{
 /// This thread goes to the outside: 192.0.2.1 and 2001:db8::1 are its own, and everything else is nowhere.
 fn outside() {
     unshare();
+    run("mount --make-rprivate /");
     run("ip addr add 192.0.2.1/32 dev lo");
     run("ip addr add 2001:db8::1/128 dev lo nodad");
     run("ip route add default dev lo src 192.0.2.1");
@@ -29,7 +37,8 @@ fn outside() {
 
 #[expect(deprecated, reason = "files are not unshared")]
 fn unshare() {
-    rustix::thread::unshare(UnshareFlags::NEWNET).expect("a network namespace; these tests are root's");
+    rustix::thread::unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS)
+        .expect("a network namespace; these tests are root's");
     interface::loopback_up().expect("lo");
 }
 
@@ -265,6 +274,236 @@ fn who_does_not_read_is_waited_for() {
         assert!(got.chunks(data.len()).all(|chunk| *chunk == data[..chunk.len()]));
     }
     drop(line);
+}
+
+/// Two containers of one network, and its directory.
+fn couple(settings: &Settings) -> ([(Container, Line); 2], tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let both = [(7, "seven"), (8, "eight")].map(|(number, name)| {
+        let line = process::of_network(settings, dir.path()).expect("a network");
+        let member = member(number, &[name, "alias"]);
+        let (container, tap) = Container::new(&member, &["10.0.2.2", "fd00::2"], settings.mtu);
+        line.join(&member, tap, vec![]).expect("to join");
+        (container, line)
+    });
+    (both, dir)
+}
+
+#[test]
+fn members_reach_each_other() {
+    outside();
+    let ([(one, line), (other, second)], _dir) = couple(&settings());
+    assert_eq!(line.members().expect("members").len(), 2);
+    for address in ["10.0.2.7:80", "[fd00::7]:80"] {
+        let begin = std::time::Instant::now();
+        let address: SocketAddr = address.parse().unwrap();
+        let server = one.does(move || TcpListener::bind(address).expect("listen"));
+        let sent = other.does(move || {
+            let client = TcpStream::connect(address).expect("a connection");
+            thread::spawn(move || (&client).write_all(&noise(20_000_000)).expect("to write"))
+        });
+        let (mut stream, peer) = server.accept().expect("a client");
+        assert_eq!(peer.ip().to_string(), address.ip().to_string().replace('7', "8"));
+        let mut got = vec![];
+        stream.read_to_end(&mut got).expect("to read");
+        assert!(got == noise(20_000_000), "{address}");
+        eprintln!("{address} {:?}", begin.elapsed());
+        sent.join().expect("to send");
+    }
+    // Who made the process leaves; the other one stays, and gets no more answers from there.
+    drop(line);
+    while second.members().expect("members").len() == 2 {}
+    other.does(|| TcpStream::connect("10.0.2.7:80").expect_err("nobody"));
+}
+
+#[test]
+fn nobody_sends_from_an_address_of_others() {
+    outside();
+    let ([(one, _line), (other, _second)], _dir) = couple(&settings());
+    let server = UdpSocket::bind("192.0.2.1:0").expect("bind");
+    let neighbour = one.does(|| UdpSocket::bind("10.0.2.7:9").expect("bind"));
+    let outside = server.local_addr().unwrap();
+    other.does(move || {
+        run("ip addr add 10.0.2.9/24 dev eth0");
+        let send = |from: &str| {
+            let socket = UdpSocket::bind(from).expect("bind");
+            for to in [outside, "10.0.2.7:9".parse().unwrap()] {
+                let _ = socket.send_to(from.as_bytes(), to);
+            }
+        };
+        // Let ARP be over for the honest one, and then the liar is first.
+        send("10.0.2.8:1000");
+        send("10.0.2.9:1001");
+        run("ip link set eth0 down");
+        run("ip link set eth0 address 02:00:00:00:00:77");
+        run("ip link set eth0 up");
+        run("ip route add default via 10.0.2.2");
+        send("10.0.2.8:1002");
+        run("ip link set eth0 down");
+        run("ip link set eth0 address 02:00:00:00:00:08");
+        run("ip link set eth0 up");
+        run("ip route add default via 10.0.2.2");
+        send("10.0.2.8:1003");
+    });
+    for socket in [server, neighbour] {
+        let mut bytes = [0; 64];
+        let mut next = || {
+            let (length, _) = socket.recv_from(&mut bytes).expect("a datagram");
+            String::from_utf8_lossy(&bytes[..length]).into_owned()
+        };
+        assert_eq!([next(), next()], ["10.0.2.8:1000", "10.0.2.8:1003"]);
+    }
+}
+
+#[test]
+fn datagrams_and_echo() {
+    outside();
+    std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").expect("to allow echo");
+    let published = UdpSocket::bind("192.0.2.1:0").expect("bind");
+    let public = published.local_addr().unwrap();
+    let port = Published { protocol: Protocol::Udp, port: 99 };
+    let (container, _line) = alone(&settings(), vec![(port, published.into())]);
+    for address in SERVERS {
+        let server = UdpSocket::bind(address).expect("bind");
+        let address = server.local_addr().unwrap();
+        thread::spawn(move || {
+            let mut bytes = vec![0; 65536];
+            while let Ok((length, from)) = server.recv_from(&mut bytes) {
+                server.send_to(&bytes[..length], from).expect("to answer");
+            }
+        });
+        container.does(move || {
+            let socket =
+                UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).expect("bind");
+            socket.connect(address).expect("connect");
+            for length in [0, 1, 1400, 20_001, 65_000] {
+                socket.send(&noise(length)).expect("send");
+                let mut answer = vec![0; 65536];
+                let length_back = socket.recv(&mut answer).expect("an answer");
+                assert!(answer[..length_back] == noise(length), "{length}");
+            }
+            let refused =
+                UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).expect("bind");
+            refused.connect(SocketAddr::new(address.ip(), 9)).expect("connect");
+            refused.send(b"x").expect("send");
+            assert_eq!(refused.recv(&mut [0]).expect_err("nobody").kind(), ErrorKind::ConnectionRefused);
+        });
+    }
+    // Inwards: with the client's own address, and back from the published one.
+    let server = container.does(|| UdpSocket::bind("10.0.2.100:99").expect("bind"));
+    let client = UdpSocket::bind("192.0.2.1:0").expect("bind");
+    client.send_to(b"in", public).expect("send");
+    let (length, from) = server.recv_from(&mut [0; 9]).expect("a datagram");
+    assert_eq!((length, from), (2, client.local_addr().unwrap()));
+    server.send_to(b"out", from).expect("answer");
+    assert_eq!(client.recv_from(&mut [0; 9]).expect("an answer"), (3, public));
+    for address in ["192.0.2.1:0", "10.0.2.2:0", "169.254.1.2:0", "[2001:db8::1]:0", "[fd00::2]:0"] {
+        let address: SocketAddr = address.parse().unwrap();
+        container.does(move || echo(address));
+    }
+}
+
+/// An echo request, answered (icmp(7)).
+fn echo(address: SocketAddr) {
+    std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").expect("to allow echo");
+    let (family, protocol, request, reply) = match address {
+        SocketAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP, 8, 0),
+        SocketAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6, 128, 129),
+    };
+    let socket = rustix::net::socket(family, SocketType::DGRAM, Some(protocol)).expect("a socket");
+    let socket = UdpSocket::from(socket);
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("patience");
+    socket.connect(address).expect("connect");
+    let mut message = noise(3000);
+    message[..8].copy_from_slice(&[request, 0, 0, 0, 0, 0, 0, 1]);
+    socket.send(&message).expect("send");
+    let mut answer = vec![0; 4000];
+    let length = socket.recv(&mut answer).expect("an answer");
+    assert_eq!((answer[0], length), (reply, 3000), "{address}");
+    assert!(answer[6..length] == message[6..], "{address}");
+}
+
+/// Ask `server` for a name from the current namespace.
+fn ask(server: &str, name: &str, kind: RecordType) -> Message {
+    let mut question = Message::query();
+    question.metadata.id = 4711;
+    question.metadata.recursion_desired = true;
+    question.add_query(Query::query(name.parse().expect("a name"), kind));
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("bind");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("patience");
+    socket.connect((server, 53)).expect("connect");
+    socket.send(&question.to_vec().expect("a message")).expect("send");
+    let mut bytes = vec![0; 4096];
+    let length = socket.recv(&mut bytes).expect("an answer");
+    let answer = Message::from_vec(&bytes[..length]).expect("a message");
+    assert_eq!((answer.metadata.id, &answer.queries), (4711, &question.queries));
+    answer
+}
+
+fn told(answer: &Message) -> String {
+    let records: Vec<String> = answer.answers.iter().map(|record| record.data.to_string()).collect();
+    format!("{:?} {}", answer.metadata.response_code, records.join(" "))
+}
+
+#[test]
+fn names() {
+    outside();
+    // What the host's resolv.conf says here.
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "nameserver 192.0.2.1\n").expect("to write");
+    run(&format!("mount --bind {} /etc/resolv.conf", file.path().display()));
+    let nameserver = UdpSocket::bind("192.0.2.1:53").expect("bind");
+    thread::spawn(move || {
+        let mut bytes = vec![0; 4096];
+        while let Ok((length, from)) = nameserver.recv_from(&mut bytes) {
+            let question = Message::from_vec(&bytes[..length]).expect("a question");
+            let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
+            let query = question.queries[0].clone();
+            let data = RData::A("203.0.113.7".parse().unwrap());
+            answer.add_answer(Record::from_rdata(query.name().clone(), 60, data));
+            answer.add_query(query);
+            // First a liar's.
+            let mut lie = answer.clone();
+            lie.metadata.id = question.metadata.id.wrapping_add(1);
+            for message in [lie, answer] {
+                nameserver.send_to(&message.to_vec().expect("a message"), from).expect("to answer");
+            }
+        }
+    });
+    let ([(one, line), (_other, second)], _dir) = couple(&settings());
+    thread::spawn(move || while line.serve().is_ok() {});
+    let cases = [
+        ("eight.", RecordType::A, "NoError 10.0.2.8"),
+        ("EIGHT.", RecordType::AAAA, "NoError fd00::8"),
+        ("eight.", RecordType::MX, "NoError "),
+        ("7.2.0.10.in-addr.arpa.", RecordType::PTR, "NoError seven."),
+        ("77.2.0.10.in-addr.arpa.", RecordType::PTR, "NXDomain "),
+        ("host.containers.internal.", RecordType::A, "NoError 169.254.1.2"),
+        ("example.org.", RecordType::A, "NoError 203.0.113.7"),
+        ("example.com.", RecordType::A, "NoError 203.0.113.7"),
+    ];
+    for (name, kind, expected) in cases {
+        assert_eq!(one.does(move || told(&ask("10.0.2.3", name, kind))), expected, "{name} {kind}");
+    }
+    let both = one.does(|| ask("10.0.2.3", "alias.", RecordType::A));
+    assert_eq!(both.answers.len(), 2);
+    // The host's network changed.
+    std::fs::write(file.path(), "nameserver 192.0.2.99\nnameserver 192.0.2.1\n").expect("to write");
+    assert_eq!(one.does(|| told(&ask("10.0.2.3", "example.net.", RecordType::A))), "NoError 203.0.113.7");
+    drop(second);
+}
+
+#[test]
+fn an_internal_network_leads_nowhere() {
+    outside();
+    let ([(one, _line), (_other, _second)], _dir) = couple(&Settings { internal: true, ..settings() });
+    let server = TcpListener::bind(SERVERS[0]).expect("listen");
+    let address = server.local_addr().unwrap();
+    for address in [address, SocketAddr::new("169.254.1.2".parse().unwrap(), address.port())] {
+        one.does(move || TcpStream::connect(address).expect_err("a way out"));
+    }
+    assert_eq!(one.does(|| told(&ask("10.0.2.3", "eight.", RecordType::A))), "NoError 10.0.2.8");
+    assert_eq!(one.does(|| told(&ask("10.0.2.3", "example.org.", RecordType::A))), "NXDomain ");
 }
 
 /// The process of a network, and how many descriptors it has.
