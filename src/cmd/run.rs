@@ -103,8 +103,8 @@ fn base(store: &Store, request: &Request) -> Result<Base> {
 
 /// The network there can be. From here on the request says the same.
 fn connection(request: &mut Request) -> Result<()> {
-    if let NetworkMode::Private { explicit } = request.network
-        && let (_, Some(missing)) = network::private(explicit)?
+    if let (NetworkMode::Private { explicit }, true) = (request.network, request.sharing.network.is_own())
+        && let Some(missing) = network::fallback(explicit)?
     {
         super::hint(&missing);
         request.network = NetworkMode::None;

@@ -32,7 +32,9 @@ impl Args {
     pub fn into_request(self) -> Result<Request> {
         let mut words = self.image_and_command.iter().cloned();
         let image = words.next().unwrap_or_default();
-        let network = one("--network", &self.network, "--network=private", grammar::parse_network)?
+        let sharing = self.sharing()?;
+        let asked = self.network.clone().filter(|_| sharing.network.is_own());
+        let network = one("--network", &asked, "--network=private", grammar::parse_network)?
             .unwrap_or(NetworkMode::Private { explicit: false });
         let dns = etc_files::parse_dns(&self.dns)
             .with_context(|| format!("--dns {}", self.dns.join(",")))
@@ -40,11 +42,10 @@ impl Args {
         if network == NetworkMode::None && matches!(dns, Dns::Servers(_)) {
             return Err(anyhow!("--dns can't be used with --network=none")).hint("drop one of the two");
         }
-        let own_network = network != NetworkMode::Host;
+        let own_network = network != NetworkMode::Host && sharing.network.is_own();
         let (ulimits, inherit_limits) = self.ulimits()?;
         let (seccomp, apparmor, no_new_privileges) = self.security_options()?;
         let wanted = self.wanted()?;
-        let sharing = self.sharing()?;
         Ok(Request {
             source: self.source(image)?,
             command: words.collect(),

@@ -66,7 +66,12 @@ impl Args {
             pid: of("--pid", &self.pid, sharing::parse)?,
             ipc: of("--ipc", &self.ipc, sharing::parse_ipc)?,
             uts: of("--uts", &self.uts, sharing::parse)?,
-            network: Whose::Private,
+            network: match &self.network {
+                Some(text) if text.starts_with("container:") || text.starts_with("ns:") => {
+                    of("--network", &self.network, sharing::parse)?
+                }
+                _ => Whose::Private,
+            },
         };
         if !sharing.uts.is_own() && self.hostname.is_some() {
             return Err(anyhow!("--hostname can't be used with --uts={}", sharing.uts.shown("private")))

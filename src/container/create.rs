@@ -21,6 +21,7 @@ use super::{
 use crate::{
     error::Explain,
     namespaces::{Mapping, idmap},
+    network::private,
     security::seccomp,
     storage::{ByErrno, ContainerDir, ContainerId, Digest, Image, Lock, Store},
 };
@@ -30,7 +31,12 @@ use oci_spec::{
     image::ImageConfiguration,
     runtime::{Mount, Spec},
 };
-use std::{fs, io::Write, path::PathBuf};
+use std::{
+    fs,
+    io::Write,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
 
 /// What a container is made over.
 #[derive(Debug)]
@@ -182,7 +188,7 @@ fn furnish(
         dir.id().as_str(),
         record.name.as_str(),
         &record.hostname,
-        &Addresses::default(),
+        &addresses(request),
         &resolv_conf,
         &base.hosts(store, &request.hosts_file)?,
     );
@@ -215,6 +221,13 @@ fn furnish(
             .hint("choose a file that doesn't exist yet")?;
     }
     Ok((record, spec))
+}
+
+/// What the files in /etc say of its network.
+fn addresses(request: &Request) -> Addresses {
+    let private = matches!(request.network, NetworkMode::Private { .. }) && request.sharing.network.is_own();
+    let ours = |address: Ipv4Addr| Some(IpAddr::from(address)).filter(|_| private);
+    Addresses { own: ours(private::OWN), host: ours(private::HOST), dns: ours(private::DNS) }
 }
 
 /// Claim the name that was asked for, or the first made-up one that nobody has.
@@ -282,12 +295,11 @@ fn record(
         annotations: request.annotations.clone(),
         stop_signal: signal.to_string(),
         stop_timeout: u32::try_from(request.stop_timeout.as_secs()).unwrap_or(u32::MAX),
-        network: match request.network {
+        network: request.sharing.network.shown(match request.network {
             NetworkMode::None => "none",
             NetworkMode::Host => "host",
             NetworkMode::Private { .. } => "private",
-        }
-        .to_owned(),
+        }),
         storage_driver: request.storage_driver.clone().unwrap_or_else(|| "overlay".to_owned()),
         storage_driver_chosen: request.storage_driver.is_some(),
         rootfs_overlay: matches!(base, Base::Rootfs(rootfs) if rootfs.overlay),

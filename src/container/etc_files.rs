@@ -32,7 +32,7 @@ pub struct Addresses {
     pub own: Option<IpAddr>,
     /// The host's, as the container reaches it.
     pub host: Option<IpAddr>,
-    /// A name server for when none of the host's is within reach.
+    /// Who answers its questions for names, and asks the host's name servers as they are then.
     pub dns: Option<IpAddr>,
 }
 
@@ -160,11 +160,11 @@ fn resolv_conf(request: &Request, addresses: &Addresses, host: &str) -> String {
     }
     let servers = match &request.dns {
         Dns::Servers(servers) => servers.clone(),
+        _ if addresses.dns.is_some() => addresses.dns.into_iter().collect(),
         // The host's loopback is out of reach from a network of the container's own.
         _ => nameservers(host).filter(|server| !request.own_network() || !server.is_loopback()).collect(),
     };
-    let fallback = addresses.dns.filter(|_| servers.is_empty());
-    for server in servers.into_iter().chain(fallback) {
+    for server in servers {
         let _ = writeln!(text, "nameserver {server}");
     }
     text
@@ -236,7 +236,12 @@ mod tests {
         let fallback = Addresses { dns: Some([169, 254, 1, 1].into()), ..none };
         request = super::super::request::tests::request();
         assert_eq!(resolv_conf(&request, &fallback, "nameserver 127.0.0.1\n"), "nameserver 169.254.1.1\n");
-        assert_eq!(resolv_conf(&request, &fallback, "nameserver 10.0.0.1\n"), "nameserver 10.0.0.1\n");
+        assert_eq!(
+            resolv_conf(&request, &fallback, "search a\nnameserver 10.0.0.1\n"),
+            "search a\nnameserver 169.254.1.1\n"
+        );
+        request.dns = parse_dns(&["9.9.9.9".into()]).unwrap();
+        assert_eq!(resolv_conf(&request, &fallback, ""), "nameserver 9.9.9.9\n");
     }
 
     #[test]

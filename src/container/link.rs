@@ -26,6 +26,8 @@ pub enum Report {
     Root(OwnedFd),
     /// The master side of its terminal.
     Terminal(OwnedFd),
+    /// One of the plan's interfaces, in order: what it sends is read here.
+    Interface(OwnedFd),
     /// A step failed; it has ended.
     Failed(Failure),
     /// The line was closed: the payload runs, if nothing failed before.
@@ -175,6 +177,7 @@ impl Link {
             (0, BEFORE_CGROUP, None) => Ok(Report::BeforeCgroup),
             (0, ROOT, Some(root)) => Ok(Report::Root(root)),
             (0, TERMINAL, Some(terminal)) => Ok(Report::Terminal(terminal)),
+            (0, INTERFACE, Some(tap)) => Ok(Report::Interface(tap)),
             (0, ..) => Err(Errno::PROTO),
             _ => Ok(Report::Failed(said)),
         }
@@ -234,6 +237,11 @@ impl Link {
         self.event(TERMINAL, Some(master))
     }
 
+    /// The child: [`Report::Interface`].
+    pub fn interface(&self, tap: BorrowedFd<'_>) -> Result<()> {
+        self.event(INTERFACE, Some(tap))
+    }
+
     /// The child: [`Report::Failed`].
     pub fn failed(&self, failure: Failure) -> Result<()> {
         send(&self.0, &failure.to_bytes(), SendFlags::NOSIGNAL).map(drop)
@@ -285,3 +293,4 @@ const BEFORE_ROOT: u32 = 1;
 const ROOT: u32 = 2;
 const TERMINAL: u32 = 3;
 const BEFORE_CGROUP: u32 = 4;
+const INTERFACE: u32 = 5;

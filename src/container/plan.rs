@@ -4,6 +4,7 @@
 use super::{entries::Way, mounts, program::Program, single, step::Step};
 use crate::{
     namespaces::{Mapping, mount::Operation, root::Root},
+    network::device::Interface,
     security::CapSet,
     sys::{exec::Failure, title::CommandLine},
 };
@@ -37,6 +38,8 @@ pub struct Plan {
     pub late_cgroup: bool,
     /// The control group that it is born in.
     pub cgroup: Option<OwnedFd>,
+    /// The network interfaces that it makes.
+    pub interfaces: Vec<Interface>,
     /// Host name, if it has a UTS namespace.
     pub hostname: Option<CString>,
     /// The root file system, and the host's directory where it is mounted.
@@ -114,6 +117,8 @@ pub struct Circumstances<'a> {
     pub joined: UnshareFlags,
     /// What it shares as /dev/shm.
     pub memory: Option<OwnedFd>,
+    /// The network interfaces that it makes.
+    pub interfaces: Vec<Interface>,
 }
 
 impl Plan {
@@ -143,6 +148,7 @@ impl Plan {
             entries,
             joined,
             memory,
+            interfaces,
         } = circumstances;
         let terminal = matches!(stdio, Stdio::Terminal);
         let sysctls = linux.sysctl().iter().flatten().map(|(key, value)| {
@@ -163,6 +169,7 @@ impl Plan {
             keep_groups,
             entries,
             own: namespaces(spec) - joined,
+            interfaces,
             shares_processes: !namespaces(spec).contains(UnshareFlags::NEWPID),
             hostname: spec.hostname().as_deref().map(|name| c_string(name, "the host name")).transpose()?,
             root,
@@ -239,6 +246,10 @@ impl Plan {
         let is = |step: Step| failure.step == step as u32;
         if is(Step::Operation) || is(Step::Source) {
             return self.operations.get(item).map(Operation::describe).unwrap_or_default();
+        }
+        if is(Step::Interface) {
+            let name = self.interfaces.get(item).map_or("", |interface| &interface.name);
+            return format!("make the network interface {name}");
         }
         if is(Step::Sysctl) {
             let name = self.sysctls.get(item).map(|(key, _)| key.to_string_lossy().replace('/', "."));

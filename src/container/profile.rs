@@ -100,7 +100,12 @@ pub fn mounts(request: &Request, etc: &Path, volumes: &[Mount], memory: &[Tmpfs]
     let etc_access = if request.read_only { "ro" } else { "rw" };
     for (name, target) in etc_files::places(request) {
         let options = [&["bind", "rprivate"], &kernel[..], &[etc_access]].concat();
-        mounts.push(mount(target, "bind", etc.join(name), &options));
+        // Who shares a network shares what is said of it.
+        let of = match (&request.sharing.network, name) {
+            (Whose::Container(id), "hosts" | "resolv.conf") => etc.with_file_name(id),
+            _ => etc.to_owned(),
+        };
+        mounts.push(mount(target, "bind", of.join(name), &options));
     }
     for volume in volumes {
         mounts.retain(|ours| ours.destination() != volume.destination());
@@ -134,7 +139,7 @@ pub fn namespaces(request: &Request, mapping: &Mapping) -> Vec<LinuxNamespace> {
     let but_of_the_host =
         [(pid, Pid), (ipc, Ipc), (uts, Uts)].into_iter().filter(|(whose, _)| **whose != Whose::Host);
     let cgroup = (!request.control_group.host_namespace).then_some(Cgroup);
-    let network = request.own_network().then_some(Network);
+    let network = (request.own_network() || request.sharing.network.is_joined()).then_some(Network);
     let user = mapping.is_rootless().then_some(User);
     let made = but_of_the_host.map(|(_, kind)| kind).chain([Mount]).chain(cgroup).chain(network).chain(user);
     made.map(|kind| LinuxNamespace::default().set_typ(kind).clone()).collect()

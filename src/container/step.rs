@@ -19,6 +19,8 @@ pub enum Step {
     Propagation,
     /// The loopback interface.
     Loopback,
+    /// A network interface; the item counts in the plan's.
+    Interface,
     /// Host name.
     Hostname,
     /// The root file system.

@@ -1,7 +1,7 @@
 //! What a monitor watches, and what it is woken up for.
 
 use super::{control::KNOCK, ended::Ended};
-use crate::cgroups::Group;
+use crate::{cgroups::Group, network::process::Line};
 use anyhow::{Context, Result};
 use nix::sys::{
     signal::{SigSet, Signal},
@@ -36,6 +36,8 @@ pub struct Subject<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Readable when the health check that runs has ended.
     pub check: Option<BorrowedFd<'a>>,
+    /// To the processes of its networks.
+    pub lines: &'a [Line],
     /// Its control group, which systemd removes soon after the end.
     pub group: Option<&'a Group>,
 }
@@ -53,6 +55,8 @@ pub struct Ready {
     pub ended: bool,
     /// The health check has ended.
     pub checked: bool,
+    /// Lines to networks that live, in order.
+    pub lines: Vec<bool>,
     /// Streams, in order: something has come, or a reader takes more.
     pub streams: Vec<bool>,
 }

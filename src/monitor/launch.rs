@@ -45,6 +45,8 @@ pub trait Preparation {
     fn joining(&self) -> &Joining;
     /// Connect the network of `child`, whose user namespace is mapped and whose loopback interface is up.
     fn connect(&mut self, child: &Child) -> Result<()>;
+    /// One of the plan's interfaces is there, in order: its frames come through `tap`.
+    fn interface(&mut self, tap: OwnedFd) -> Result<()>;
     /// Who the payload is, looked up in the root of `child`.
     fn identify(&mut self, child: &Child, root: BorrowedFd<'_>) -> Result<Identity>;
     /// Everything is set up; the payload comes next.
@@ -186,6 +188,9 @@ fn accompany(
                     preparation.connect(child).and_then(|()| preparation.identify(child, root.as_fd()));
                 identity = Some(prepared.map_err(|error| last_words(plan, link, error))?);
             }
+            Report::Interface(tap) => {
+                preparation.interface(tap).map_err(|error| last_words(plan, link, error))?;
+            }
             Report::Terminal(master) => {
                 super::terminal::adopt(&master).map_err(Failed::Other)?;
                 terminal = Some(master);
@@ -219,7 +224,13 @@ fn last_words(plan: &Plan, link: &Link, error: Error) -> Failed {
             Ok(Report::Failed(failure)) if failure.step != Step::Wait as u32 => {
                 return explain(plan, failure);
             }
-            Ok(Report::BeforeRoot | Report::BeforeCgroup | Report::Root(_) | Report::Terminal(_)) => {}
+            Ok(
+                Report::BeforeRoot
+                | Report::BeforeCgroup
+                | Report::Root(_)
+                | Report::Terminal(_)
+                | Report::Interface(_),
+            ) => {}
             _ => return Failed::Other(error),
         }
     }

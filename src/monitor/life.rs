@@ -158,8 +158,13 @@ impl Life<'_> {
         if record.timeout > 0 {
             watch.limit(Duration::from_secs(record.timeout));
         }
-        let subject =
-            Subject { pid, pidfd: begun.child.pidfd.as_fd(), check: None, group: helpers.cage.group() };
+        let subject = Subject {
+            pid,
+            pidfd: begun.child.pidfd.as_fd(),
+            check: None,
+            lines: &helpers.lines,
+            group: helpers.cage.group(),
+        };
         events::record(store, "start", record);
         // Before anybody hears that it runs: then its health is there to be asked for.
         let mut health = Supervision::new(dir, record)?;
@@ -345,7 +350,8 @@ fn hold(
 ) -> Result<bool> {
     let Some((client, manner)) = first.take_if(|(_, manner)| manner.hold) else { return Ok(true) };
     Process { waits: true, ..Process::of(child.pid.as_raw_pid())? }.write(dir)?;
-    let subject = Subject { pid: child.pid, pidfd: child.pidfd.as_fd(), check: None, group: None };
+    let subject =
+        Subject { pid: child.pid, pidfd: child.pidfd.as_fd(), check: None, lines: &[], group: None };
     introduce(watch, client, manner, false, subject)?;
     loop {
         match watch.until(Some(subject), None)? {

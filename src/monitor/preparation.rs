@@ -22,7 +22,12 @@ use crate::{
     },
     error::Explain,
     namespaces::{Mapping, mount::Operation, root::Root, volume::Gift},
-    network::{self, Connection, Pasta},
+    network::{
+        self, Connection, Pasta,
+        device::Interface,
+        private,
+        process::{self, Line},
+    },
     security::CapSet,
     storage::{Store, delete_tree},
     sys::fork::Child,
@@ -61,6 +66,7 @@ pub struct Preparation<'a> {
     fuse: Option<PathBuf>,
     overlay: Option<FuseOverlay>,
     pasta: Option<Pasta>,
+    lines: Vec<Line>,
     cage: Cage,
 }
 
@@ -68,6 +74,8 @@ pub struct Preparation<'a> {
 pub struct Helpers {
     /// Its control group.
     pub cage: Cage,
+    /// To the processes of its networks.
+    pub lines: Vec<Line>,
     _overlay: Option<FuseOverlay>,
     _pasta: Option<Pasta>,
 }
@@ -90,7 +98,7 @@ impl<'a> Preparation<'a> {
             own: own.clone(),
             gifts: Vec::new(),
             joining: Joining::of(store, record)?,
-            connection: connection(&record.network)?,
+            connection: network::connection(&record.network)?,
             layers: layers(store, container)?,
             user: record.user.parse().context("read the container's user")?,
             groups: record.groups.iter().map(|group| group.parse()).collect::<Result<_>>()?,
@@ -98,6 +106,7 @@ impl<'a> Preparation<'a> {
             fuse: None,
             overlay: None,
             pasta: None,
+            lines: Vec::new(),
             cage: Cage::prepare(record)?,
         })
     }
@@ -132,7 +141,7 @@ impl<'a> Preparation<'a> {
 
     /// What has to stay beside the container.
     pub fn into_helpers(self) -> Helpers {
-        Helpers { cage: self.cage, _overlay: self.overlay, _pasta: self.pasta }
+        Helpers { cage: self.cage, lines: self.lines, _overlay: self.overlay, _pasta: self.pasta }
     }
 
     fn plan(&mut self, fuse: bool) -> Result<(Plan, Option<Ends>)> {
@@ -178,6 +187,7 @@ impl<'a> Preparation<'a> {
                     false if self.layers.ephemeral => Way::AsNeeded,
                     false => Way::Append,
                 },
+                interfaces: self.interfaces(),
                 joined: self.joining.kinds(),
                 memory: self.memory()?,
             },
@@ -195,6 +205,13 @@ impl<'a> Preparation<'a> {
 }
 
 impl Preparation<'_> {
+    fn interfaces(&self) -> Vec<Interface> {
+        match self.connection {
+            Connection::Private { .. } => vec![private::interface(self.container.record.id.as_str())],
+            _ => Vec::new(),
+        }
+    }
+
     /// The /dev/shm of the container whose memory this one shares.
     fn memory(&self) -> Result<Option<OwnedFd>> {
         let user = self.mapping.is_rootless().then(|| self.mapping.builder());
@@ -204,6 +221,9 @@ impl Preparation<'_> {
 
 impl launch::Preparation for Preparation<'_> {
     fn born(&mut self, child: &Child) -> Result<()> {
+        if let Connection::Private { host_loopback } = self.connection {
+            self.lines = vec![process::private(&private::settings(host_loopback))?];
+        }
         self.cage.ask(child, &self.container.record)
     }
 
@@ -233,7 +253,7 @@ impl launch::Preparation for Preparation<'_> {
     }
 
     fn connect(&mut self, child: &Child) -> Result<()> {
-        if let Connection::Private(pasta) = &self.connection {
+        if let Connection::Pasta(pasta) = &self.connection {
             self.pasta = Some(Pasta::connect(
                 pasta,
                 child.pid,
@@ -242,6 +262,12 @@ impl launch::Preparation for Preparation<'_> {
             )?);
         }
         Ok(())
+    }
+
+    fn interface(&mut self, tap: OwnedFd) -> Result<()> {
+        let record = &self.container.record;
+        let member = private::member(record.id.as_str(), vec![record.name.as_str().to_lowercase()]);
+        self.lines.first().context("an interface without a network")?.join(&member, tap, Vec::new())
     }
 
     fn identify(&mut self, child: &Child, root: BorrowedFd<'_>) -> Result<link::Identity> {
@@ -280,18 +306,6 @@ fn own_directory(record: &Record) -> bool {
 
 const OVERLAY: &str = "overlay";
 const FUSE: &str = "fuse-overlayfs";
-
-/// The network that it was made with.
-fn connection(network: &str) -> Result<Connection> {
-    match network {
-        "host" => Ok(Connection::Host),
-        "private" => match network::private(true)? {
-            (connection, None) => Ok(connection),
-            (_, Some(missing)) => Err(anyhow!("connect the network")).hint(missing),
-        },
-        _ => Ok(Connection::None),
-    }
-}
 
 fn layers(store: &Store, container: &Container) -> Result<Layers> {
     let (dir, record) = (&container.dir, &container.record);

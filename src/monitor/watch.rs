@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     container::{pause, record::Record, signal},
+    network::process::Line,
     storage::ContainerDir,
 };
 use anyhow::{Context, Result};
@@ -180,6 +181,7 @@ impl Watch {
                 return Ok(event);
             }
             self.move_output(&ready.streams, subject);
+            subject.iter().for_each(|subject| serve(subject.lines, &ready.lines));
             if subject.is_none() && self.stopped {
                 return Ok(Event::Stop);
             }
@@ -232,6 +234,9 @@ impl Watch {
         fds.extend(subject.iter().map(|s| PollFd::from_borrowed_fd(s.pidfd, PollFlags::IN)));
         let check = subject.and_then(|subject| subject.check);
         fds.extend(check.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        let lines = fds.len();
+        let alive = || subject.into_iter().flat_map(|subject| subject.lines).filter(|line| line.is_alive());
+        fds.extend(alive().map(|line| PollFd::new(line, PollFlags::IN)));
         let first = fds.len();
         let waits: Vec<Vec<_>> = self.streams.iter().map(|stream| stream.waits_for().collect()).collect();
         fds.extend(waits.iter().flatten().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
@@ -249,6 +254,7 @@ impl Watch {
             clients: (2..clients).map(ready).collect(),
             ended: subject.is_some() && ready(clients),
             checked: check.is_some() && ready(clients + 1),
+            lines: (lines..first).map(ready).collect(),
             streams: waits
                 .iter()
                 .map(|of| each.by_ref().take(of.len()).filter(|ready| *ready).count() > 0)
@@ -395,5 +401,13 @@ impl Watch {
         (self.kill_at, self.input) = (None, None);
         self.stopped |= self.sent.take().is_some_and(|number| i32::from(ended.code) == 128 + number);
         Ok(Ended { lost: self.lost.take(), ..if broken { BROKEN_PIPE } else { ended } })
+    }
+}
+
+/// What the processes of networks ask for. One that is gone leaves a dead link, and the container goes on.
+fn serve(lines: &[Line], ready: &[bool]) {
+    let alive = lines.iter().filter(|line| line.is_alive());
+    for (line, _) in alive.zip(ready).filter(|(_, ready)| **ready) {
+        let _ = line.serve();
     }
 }

@@ -26,6 +26,7 @@ use rustix::{
     time::Timespec,
 };
 use std::{
+    cell::Cell,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     thread::sleep,
@@ -36,6 +37,8 @@ use std::{
 #[derive(Debug)]
 pub struct Line {
     channel: Channel,
+    /// The process is gone.
+    dead: Cell<bool>,
     /// Held so that it ends with the line.
     _process: Option<Process>,
 }
@@ -57,7 +60,7 @@ pub fn private(settings: &Settings) -> Result<Line> {
     let title = CommandLine::of_this_process().ok();
     let pid = fork::fork(|| birth.live(title, true)).context("fork the network's process")?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("watch the network's process")?;
-    Ok(Line { channel: ours, _process: Some(Process { pid, pidfd }) })
+    Ok(Line { channel: ours, dead: Cell::new(false), _process: Some(Process { pid, pidfd }) })
 }
 
 /// The network that lives in `dir` (a directory of ours below the runtime directory): its process if it has one, else a new
@@ -92,7 +95,7 @@ pub fn of_network(settings: &Settings, dir: &Path) -> Result<Line> {
 /// The directory can't be used.
 pub fn running(dir: &Path) -> Result<Option<Line>> {
     let Some(channel) = Channel::through(&dir.join("sock"))? else { return Ok(None) };
-    let line = Line { channel, _process: None };
+    let line = Line { channel, dead: Cell::new(false), _process: None };
     // One that is about to end has closed its door by the time it would answer.
     Ok(line.members().is_ok().then_some(line))
 }
@@ -139,8 +142,16 @@ impl Line {
     pub fn serve(&self) -> Result<()> {
         match self.channel.hear::<Tell>()? {
             Some((told, _)) => self.obey(&told),
-            None => bail!("the network's process has ended"),
+            None => {
+                self.dead.set(true);
+                bail!("the network's process has ended")
+            }
         }
+    }
+
+    /// Whether there is anything left to wait for.
+    pub fn is_alive(&self) -> bool {
+        !self.dead.get()
     }
 
     fn obey(&self, told: &Tell) -> Result<()> {
@@ -199,7 +210,7 @@ fn found(settings: &Settings, dir: &Path, lock: OwnedFd) -> Result<Line> {
     });
     let between = between.context("fork the network's process")?;
     waitpid(Some(between), WaitOptions::empty()).context("wait for a child")?;
-    Ok(Line { channel: ours, _process: None })
+    Ok(Line { channel: ours, dead: Cell::new(false), _process: None })
 }
 
 /// What the process is born with.
