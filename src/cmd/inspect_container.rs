@@ -56,7 +56,7 @@ pub fn value(container: &Container) -> Value {
         "ExecIDs": [],
         "Mounts": mounts(record).collect::<Vec<_>>(),
         "Dependencies": [],
-        "NetworkSettings": network(),
+        "NetworkSettings": network(record),
         "Namespace": "",
         "IsInfra": false,
         "IsService": false,
@@ -201,6 +201,7 @@ fn host_config(dir: &ContainerDir, record: &Record) -> Value {
         "AutoRemove": record.auto_remove,
         "Init": record.init,
         "NetworkMode": record.network,
+        "PortBindings": bindings(record),
         "Privileged": record.privileged,
         "ReadonlyRootfs": record.read_only,
         "UsernsMode": record.userns,
@@ -311,10 +312,23 @@ const LISTS: &[&str] = &[
     "Ulimits",
     "VolumesFrom",
 ];
-const MAPS: &[&str] = &["PortBindings", "Sysctls", "Tmpfs"];
+const MAPS: &[&str] = &["Sysctls", "Tmpfs"];
 const TRUTHS: &[&str] = &["OomKillDisable", "PublishAllPorts"];
 
-fn network() -> Value {
+/// Published ports by the container's (Podman's `PortBindings`).
+fn bindings(record: &Record) -> Value {
+    let mut all = serde_json::Map::new();
+    for port in &record.ports {
+        let place = json!({"HostIp": port.host_ip(), "HostPort": port.host_port.to_string()});
+        match all.entry(port.inside()).or_insert_with(|| json!([])) {
+            Value::Array(places) => places.push(place),
+            _ => {}
+        }
+    }
+    all.into()
+}
+
+fn network(record: &Record) -> Value {
     json!({
         "Bridge": "",
         "EndpointID": "",
@@ -329,7 +343,7 @@ fn network() -> Value {
         "LinkLocalIPv6PrefixLen": 0,
         "MacAddress": "",
         "Networks": {},
-        "Ports": {},
+        "Ports": bindings(record),
         "SandboxID": "",
         "SandboxKey": "",
     })

@@ -9,10 +9,13 @@ use super::{
     template::{Columns, Format},
     warn,
 };
-use crate::container::{
-    health::Health,
-    remove,
-    state::{self, Container, Record, Status},
+use crate::{
+    container::{
+        health::Health,
+        remove,
+        state::{self, Container, Record, Status},
+    },
+    network::ports,
 };
 use anyhow::Result;
 use clap::ValueEnum;
@@ -215,7 +218,7 @@ fn row(container: &Container, size: Option<Size>, whole: bool) -> Value {
         "Pid": life.pid,
         "Pod": "",
         "PodName": "",
-        "Ports": "",
+        "Ports": ports::shown(&record.ports),
         "Restarts": container.status.restart_count(),
         "RunningFor": ago,
         "Size": size.map(sizes).unwrap_or_default(),
@@ -264,7 +267,13 @@ fn entry(container: &Container, size: Option<Size>) -> Value {
         "Pid": life.pid,
         "Pod": "",
         "PodName": "",
-        "Ports": null,
+        "Ports": record.ports.iter().map(|port| json!({
+            "host_ip": port.host.map(|host| host.to_string()).unwrap_or_default(),
+            "container_port": port.port,
+            "host_port": port.host_port,
+            "range": 1,
+            "protocol": port.protocol,
+        })).collect::<Vec<_>>(),
         "Restarts": container.status.restart_count(),
         "Size": size.map(|size| json!({"rwSize": size.writable, "rootFsSize": size.root})),
         "StartedAt": seconds(life.started),

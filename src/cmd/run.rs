@@ -63,6 +63,10 @@ fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &Mappi
     note_single_mapping(store, mapping);
     let base = base(store, request)?;
     connection(request)?;
+    let reachable = request.own_network() && request.network != NetworkMode::None;
+    if !reachable && (!request.ports.is_empty() || request.publish_all) {
+        super::hint("ports can't be published without a network of the container's own, so none are");
+    }
     if let (true, Some(name)) = (request.replace, &request.name)
         && let Some(id) = store.named(name)?
     {

@@ -197,6 +197,15 @@ pub struct Args {
     /// Map the ranges that this name has in /etc/subuid
     #[arg(long, value_name = "NAME", conflicts_with_all = ["userns", "uidmap", "gidmap"])]
     pub subuidname: Option<String>,
+    /// A port that --publish-all publishes, beside the image's
+    #[arg(long, value_name = "PORT[-PORT][/PROTOCOL]")]
+    pub expose: Vec<String>,
+    /// Offer a port of the container at one of the host
+    #[arg(short, long, value_name = "[[IP:][HOST]:]PORT[/PROTOCOL]")]
+    pub publish: Vec<String>,
+    /// Offer all ports that the image names at free ones of the host
+    #[arg(short = 'P', long)]
+    pub publish_all: bool,
     /// Shared memory and queues: private, shareable, none, host, container:NAME or ns:PATH
     #[arg(long, value_name = "MODE")]
     pub ipc: Option<String>,

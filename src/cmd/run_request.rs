@@ -13,6 +13,7 @@ use crate::{
         secrets, sysctl, timezone, volume_option,
     },
     error::Explain,
+    network::ports::{self, Port},
     security::{apparmor, capabilities},
     sys::fork::is_open,
 };
@@ -56,6 +57,16 @@ impl Args {
             keep_groups: self.group_add.iter().any(|group| group == KEEP_GROUPS),
             userns: self.userns()?,
             sharing: sharing.clone(),
+            ports: {
+                let each: Vec<Vec<Port>> =
+                    each("--publish", &self.publish, "--publish 8080:80", ports::parse)?;
+                each.concat()
+            },
+            exposed: {
+                let each: Vec<Vec<_>> = each("--expose", &self.expose, "--expose 80", ports::parse_exposed)?;
+                each.concat()
+            },
+            publish_all: self.publish_all,
             part: None,
             entries: self.entries()?,
             workdir: one("--workdir", &self.workdir, "--workdir /srv", absolute)?,

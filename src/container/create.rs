@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::Explain,
     namespaces::{Mapping, idmap},
-    network::private,
+    network::{ports, private},
     security::seccomp,
     storage::{ByErrno, ContainerDir, ContainerId, Digest, Image, Lock, Store},
 };
@@ -336,6 +336,14 @@ fn record(
         userns: ids.mode.clone(),
         join: ids.join.clone(),
         sharing: request.sharing.clone(),
+        ports: match (request.network, request.publish_all) {
+            (NetworkMode::Private { .. }, false) => request.ports.clone(),
+            (NetworkMode::Private { .. }, true) => {
+                ports::with_exposed(request.ports.clone(), &[&request.exposed, &defaults.ports[..]].concat())
+            }
+            // As Podman does: who said so was told.
+            _ => Vec::new(),
+        },
         pod: match &request.part {
             Some(Part::Itself(pod)) => Some(pod.clone()),
             _ => None,

@@ -1,7 +1,10 @@
 //! What an image may say about a container: its default command, environment, user, directory, stop signal, labels and
 //! volumes. No other field is read, so none can choose a mount, a capability, a filter or a namespace.
 
-use crate::weakened;
+use crate::{
+    network::{ports::parse_exposed, wire::Protocol},
+    weakened,
+};
 use anyhow::{Result, bail};
 use oci_spec::image::ImageConfiguration;
 use std::collections::BTreeMap;
@@ -23,6 +26,8 @@ pub struct ImageDefaults<'a> {
     pub stop_signal: &'a str,
     /// Metadata.
     pub labels: BTreeMap<&'a str, &'a str>,
+    /// Ports, for a user who asks for all of them (`--publish-all`); those that are none are left out.
+    pub ports: Vec<(u16, Protocol)>,
     /// Directories that must exist, absolute; none of the container's own.
     pub volumes: Vec<&'a str>,
 }
@@ -69,6 +74,8 @@ impl<'a> ImageDefaults<'a> {
             false => entry.split_once('='),
         };
         let env = env.iter().filter_map(pair).filter(|(name, _)| !name.is_empty());
+        let ports = config.exposed_ports().iter().flatten().take(ENTRIES_LIMIT);
+        let ports = ports.filter_map(|text| parse_exposed(text).ok()).flatten().take(ENTRIES_LIMIT).collect();
         let volumes = volumes.iter().map(String::as_str).filter(|path| is_ordinary(path));
         Ok(ImageDefaults {
             entrypoint,
@@ -78,6 +85,7 @@ impl<'a> ImageDefaults<'a> {
             workdir,
             stop_signal,
             labels,
+            ports,
             volumes: volumes.collect(),
         })
     }

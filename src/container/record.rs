@@ -8,6 +8,7 @@ use crate::{
     cgroups::{self, Limits},
     error::Explain,
     namespaces::{IdMaps, Mapping},
+    network::ports::Port,
     storage::{ContainerDir, ContainerId, Digest, Name, Store},
 };
 use anyhow::{Context, Result, anyhow};
@@ -114,6 +115,9 @@ pub struct Record {
     /// The other namespaces that are not of its own; containers by their ids.
     #[serde(default)]
     pub sharing: Sharing,
+    /// Its ports that the host offers.
+    #[serde(default)]
+    pub ports: Vec<Port>,
     /// It is a pod.
     #[serde(default)]
     pub pod: Option<Pod>,
@@ -299,6 +303,7 @@ impl Record {
             userns: String::new(),
             join: None,
             sharing: Sharing::default(),
+            ports: Vec::new(),
             pod: None,
             member_of: None,
             view: None,

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     cgroups::{self, Limits},
+    network::{ports::Port, wire::Protocol},
     registry::PullPolicy,
     security::{CapSet, apparmor},
     storage::Name,
@@ -46,6 +47,12 @@ pub struct Request {
     pub keep_groups: bool,
     /// The user namespace.
     pub userns: Userns,
+    /// Its ports that the host offers.
+    pub ports: Vec<Port>,
+    /// More of them, at ports of the host's choice: those of `exposed`, and the image's, when `publish_all` says so.
+    pub exposed: Vec<(u16, Protocol)>,
+    /// `--publish-all`
+    pub publish_all: bool,
     /// Its part in a pod.
     pub part: Option<Part>,
     /// Namespaces that it has in common with others.
@@ -282,6 +289,9 @@ pub mod tests {
             user: None,
             group_add: Vec::new(),
             keep_groups: false,
+            ports: Vec::new(),
+            exposed: Vec::new(),
+            publish_all: false,
             part: None,
             sharing: Sharing::default(),
             userns: Userns::Host,

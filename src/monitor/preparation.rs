@@ -27,6 +27,7 @@ use crate::{
         device::Interface,
         private,
         process::{self, Line},
+        wire::{Member, Published},
     },
     security::CapSet,
     storage::{Store, delete_tree},
@@ -37,6 +38,7 @@ use rustix::{io::fcntl_dupfd_cloexec, stdio};
 use std::{
     borrow::Cow,
     fs::{self, Permissions},
+    mem,
     os::{
         fd::{BorrowedFd, OwnedFd},
         unix::fs::PermissionsExt,
@@ -67,6 +69,8 @@ pub struct Preparation<'a> {
     overlay: Option<FuseOverlay>,
     pasta: Option<Pasta>,
     lines: Vec<Line>,
+    /// For the network's process: what each leads to, and the socket.
+    sockets: Vec<(Published, OwnedFd)>,
     cage: Cage,
 }
 
@@ -107,6 +111,7 @@ impl<'a> Preparation<'a> {
             overlay: None,
             pasta: None,
             lines: Vec::new(),
+            sockets: published(container)?,
             cage: Cage::prepare(record)?,
         })
     }
@@ -266,8 +271,10 @@ impl launch::Preparation for Preparation<'_> {
 
     fn interface(&mut self, tap: OwnedFd) -> Result<()> {
         let record = &self.container.record;
+        let (published, sockets) = mem::take(&mut self.sockets).into_iter().unzip();
         let member = private::member(record.id.as_str(), vec![record.name.as_str().to_lowercase()]);
-        self.lines.first().context("an interface without a network")?.join(&member, tap, Vec::new())
+        let line = self.lines.first().context("an interface without a network")?;
+        line.join(&Member { published, ..member }, tap, sockets)
     }
 
     fn identify(&mut self, child: &Child, root: BorrowedFd<'_>) -> Result<link::Identity> {
@@ -306,6 +313,21 @@ fn own_directory(record: &Record) -> bool {
 
 const OVERLAY: &str = "overlay";
 const FUSE: &str = "fuse-overlayfs";
+
+/// The sockets of its ports. Those that the host chose stay what they are at later starts.
+fn published(container: &Container) -> Result<Vec<(Published, OwnedFd)>> {
+    let mut ports = container.record.ports.clone();
+    let mut sockets = Vec::new();
+    for port in &mut ports {
+        let (number, bound) = port.bind()?;
+        port.host_port = number;
+        sockets.extend(bound.into_iter().map(|socket| (port.published(), socket)));
+    }
+    if ports != container.record.ports {
+        Record::change(&container.dir, |record| Ok(Record { ports, ..record }))?;
+    }
+    Ok(sockets)
+}
 
 fn layers(store: &Store, container: &Container) -> Result<Layers> {
     let (dir, record) = (&container.dir, &container.record);

@@ -5,6 +5,7 @@ mod confine;
 pub mod device;
 mod engine;
 mod pasta;
+pub mod ports;
 pub mod private;
 pub mod process;
 mod resolvers;
