@@ -8,11 +8,12 @@ use super::{
     targets::{self, Choice, Selection},
 };
 use crate::{
-    container::{remove, state::Status},
+    container::{pod, record::Record, remove, state::Status},
+    error::Explain,
     monitor,
     storage::{ContainerDir, Store},
 };
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use std::{str::FromStr, time::Duration};
 
 #[derive(clap::Args, Debug)]
@@ -40,7 +41,10 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let Args { selection, force, .. } = args;
     if selection.choice.all && selection.filter.is_empty() {
         // By their directories: one that is damaged is to go, too.
-        return Ok(each(store.containers()?, |id| {
+        let mut all = store.containers()?;
+        // Pods after their members.
+        all.sort_by_cached_key(|id| is_pod(&store.container(id)));
+        return Ok(each(all, |id| {
             end_and_remove(&store, &store.container(&id), args)?;
             output::line(id)
         }));
@@ -50,7 +54,17 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     targets::for_each(&store, selection, ignore, &|_| true, &mut |dir| end_and_remove(&store, dir, args))
 }
 
+fn is_pod(dir: &ContainerDir) -> bool {
+    Record::read(dir).is_ok_and(|record| record.is_some_and(|record| record.pod.is_some()))
+}
+
 fn end_and_remove(store: &Store, dir: &ContainerDir, args: &Args) -> Result<()> {
+    if is_pod(dir) && !pod::members(store, dir.id())?.is_empty() {
+        let short = dir.id().short();
+        return Err(anyhow!("container {short} is a pod, and has containers"))
+            .hint(format!("ctr pod rm {short}"))
+            .status(2);
+    }
     if args.time.is_some() {
         monitor::stop(dir, None, grace(args.time))?;
     }

@@ -1,7 +1,7 @@
 //! `ctr run`: from a request to an exit status. The steps below are those of ARCHITECTURE.md's walk.
 
 pub use super::run_args::Args;
-use super::{Globals, foreground, log_options, run_args::Stream};
+use super::{Globals, foreground, log_options, run_args::Stream, start};
 use crate::{
     container::{
         create::{self, Base, Container},
@@ -27,6 +27,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
     let mapping = Mapping::detect();
     let container = make(&store, globals, &mut request, &mapping)?;
     let (dir, record) = (container.dir.clone(), container.record.clone());
+    start::others(&store, &record)?;
     if detach {
         started(&store, &request, &dir, monitor::begin(&store, container, &mapping, Manner::BACKGROUND))?;
         warn_of_logout(&store);
@@ -57,10 +58,11 @@ pub fn create(args: Args, globals: &Globals) -> Result<u8> {
 }
 
 /// Pull the image if need be and make the container.
-fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &Mapping) -> Result<Container> {
+pub fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &Mapping) -> Result<Container> {
     warn_of_rights(request);
     request.storage_driver = globals.storage_driver.map(|driver| driver.word().to_owned());
     note_single_mapping(store, mapping);
+    super::pod_create::enter(store, request)?;
     let base = base(store, request)?;
     connection(request)?;
     let reachable = request.own_network() && request.network != NetworkMode::None;
@@ -73,6 +75,7 @@ fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &Mappi
         super::rm::remove(store, &store.container(&id), true, false)?;
     }
     request.userns = request.sharing.settle(store, mapping.is_rootless(), &request.userns)?;
+    request.hostname = request.sharing.hostname(store)?.or(request.hostname.take());
     let ids = request.userns.settle(store, &base, request.user.as_ref(), mapping.clone())?;
     create::create(store, request, &base, &ids, log_options::fill_tag)
 }

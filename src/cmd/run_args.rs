@@ -209,6 +209,9 @@ pub struct Args {
     /// Shared memory and queues: private, shareable, none, host, container:NAME or ns:PATH
     #[arg(long, value_name = "MODE")]
     pub ipc: Option<String>,
+    /// The pod that it is to belong to
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
     /// Processes: private, host, container:NAME or ns:PATH
     #[arg(long, value_name = "MODE")]
     pub pid: Option<String>,
@@ -269,6 +272,14 @@ pub enum Stream {
     Stdin,
     Stdout,
     Stderr,
+}
+
+impl Args {
+    /// The defaults of them all.
+    pub fn of_nothing() -> Result<Args, clap::Error> {
+        let command = <Args as clap::Args>::augment_args(clap::Command::new("run").no_binary_name(true));
+        <Args as clap::FromArgMatches>::from_arg_matches(&command.try_get_matches_from(["nothing"])?)
+    }
 }
 
 /// Podman's flags take a value after an equals sign: `--rm=false`, `-i=true`.

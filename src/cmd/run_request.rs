@@ -8,6 +8,7 @@ use crate::{
         etc_files::{self, Dns},
         grammar::{self, SecurityOption},
         limits,
+        pod::Part,
         record::Restart,
         request::{self, NetworkMode, Pull, Request, Rootfs, SeccompChoice, Source},
         secrets, sysctl, timezone, volume_option,
@@ -67,7 +68,7 @@ impl Args {
                 each.concat()
             },
             publish_all: self.publish_all,
-            part: None,
+            part: self.pod.clone().map(|pod| Part::Asked { pod, chosen: self.chosen() }),
             entries: self.entries()?,
             workdir: one("--workdir", &self.workdir, "--workdir /srv", absolute)?,
             env: environment(&self.env, &self.env_file, wanted.env)?,

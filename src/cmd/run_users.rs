@@ -8,6 +8,7 @@ use super::{
 use crate::{
     container::{
         entries::Entries,
+        pod::Kind,
         sharing::{self, Sharing, Whose},
         userns::{self, Userns},
         users::Who,
@@ -78,6 +79,17 @@ impl Args {
                 .hint("drop one of the two");
         }
         Ok(sharing)
+    }
+
+    /// The namespaces that the user said something about.
+    pub fn chosen(&self) -> Vec<Kind> {
+        let said = [
+            (self.ipc.is_some(), Kind::Ipc),
+            (self.network.is_some(), Kind::Net),
+            (self.pid.is_some(), Kind::Pid),
+            (self.uts.is_some() || self.hostname.is_some(), Kind::Uts),
+        ];
+        said.into_iter().filter_map(|(said, kind)| said.then_some(kind)).collect()
     }
 
     /// What /etc/passwd and /etc/group get.

@@ -7,7 +7,7 @@ use super::{
     targets::{self, Choice, Selection},
 };
 use crate::{
-    container::{claim::Claim, create::Container, state::Status},
+    container::{claim::Claim, create::Container, find, record::Record, state::Status, userns::Join},
     error::Explain,
     monitor::{self, Manner, Readiness},
     namespaces::Mapping,
@@ -56,9 +56,24 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
 /// Start it and leave it alone.
 pub fn in_background(store: &Store, dir: &ContainerDir) -> Result<()> {
     match prepare(dir)? {
-        Some(container) => monitor::begin(store, container, &Mapping::detect(), Manner::BACKGROUND).map(drop),
+        Some(container) => {
+            others(store, &container.record)?;
+            monitor::begin(store, container, &Mapping::detect(), Manner::BACKGROUND).map(drop)
+        }
         None => Ok(()),
     }
+}
+
+/// Start those whose namespaces the container of `record` has.
+pub fn others(store: &Store, record: &Record) -> Result<()> {
+    let user = match &record.join {
+        Some(Join::Container(id)) => Some(id.as_str()),
+        _ => None,
+    };
+    record.sharing.containers().chain(user).try_for_each(|id| {
+        let dir = find::find(store, id)?;
+        in_background(store, &dir)
+    })
 }
 
 /// `ctr init`: set them up, so that `start` has nothing left to do but to let them go.
@@ -119,6 +134,7 @@ fn attached(args: &Args, store: &Store) -> Result<u8> {
         return Err(anyhow!("container {} is running", found.dir.id().short()))
             .hint(format!("`ctr attach {}` shows its output", found.dir.id().short()));
     };
+    others(store, &container.record)?;
     let mut record = container.record.clone();
     record.detach_keys = args.detach_keys.clone().or(record.detach_keys);
     let stdin = args.interactive && record.interactive;

@@ -1,6 +1,6 @@
 //! The tree of verbs, and which function each one is.
 
-use super::*;
+use super::{pod_verbs::PodVerb, *};
 use crate::sys;
 use clap::Subcommand;
 
@@ -56,6 +56,8 @@ pub enum Verb {
     System(Group<system::SystemVerb>),
     /// Manage containers
     Container(Group<ContainerGroup>),
+    /// Manage pods: containers with namespaces in common
+    Pod(Group<PodVerb>),
     /// Manage volumes
     Volume(Group<VolumeVerb>),
     /// Manage secrets
@@ -289,6 +291,7 @@ impl Verb {
             Verb::Container(Group { verb: C::Exists(args) }) => port::exists(&args, globals),
             Verb::Events(args) => events::run(&args, globals),
             Verb::Healthcheck(Group { verb: HealthcheckVerb::Run(args) }) => healthcheck::run(&args, globals),
+            Verb::Pod(Group { verb }) => verb.run(globals),
             Verb::Volume(Group { verb }) => verb.run(globals),
             Verb::Secret(Group { verb }) => verb.run(globals),
             Verb::Info(args) => info::run(&args, globals),

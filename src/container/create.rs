@@ -2,31 +2,28 @@
 //! undone.
 
 use super::{
-    entries::Entries,
     etc_files::{self, Addresses},
-    events, files, handover,
+    events, files, first_record, handover,
     health::Check,
     image_defaults::ImageDefaults,
     names,
-    pod::Part,
-    record::{Record, Seccomp},
+    record::Record,
     remove,
     request::{HostsFile, NetworkMode, Request, Rootfs, SeccompChoice},
     secrets, single,
     spec::{self, Placement},
     state,
-    userns::{self, Settled},
+    userns::Settled,
     volumes,
 };
 use crate::{
     error::Explain,
     namespaces::{Mapping, idmap},
-    network::{ports, private},
+    network::private,
     security::seccomp,
     storage::{ByErrno, ContainerDir, ContainerId, Digest, Image, Lock, Store},
 };
 use anyhow::{Context, Result, anyhow};
-use jiff::Timestamp;
 use oci_spec::{
     image::ImageConfiguration,
     runtime::{Mount, Spec},
@@ -174,7 +171,8 @@ fn furnish(
         Placement { id: dir.id(), root: &root, etc: dir.path(), mapping, volumes: &volumes, memory: &memory };
     let spec = spec::build(request, defaults, &placement)?;
     let secrets = secrets::copy(store, &request.secrets, dir)?;
-    let mut record = Record { mounts, secrets, ..record(request, base, defaults, ids, dir, &spec)? };
+    let mut record =
+        Record { mounts, secrets, ..first_record::record(request, base, defaults, ids, dir, &spec)? };
     record.view = view(store, request, base, ids, dir)?;
     // Where the user who runs us exists in the container, its first process sees to that.
     if ids.own.is_rootless() && handover::is_needed(mapping) {
@@ -244,127 +242,9 @@ fn name(store: &Store, request: &Request, record: &mut Record) -> Result<()> {
     Ok(())
 }
 
-fn record(
-    request: &Request,
-    base: &Base,
-    defaults: &ImageDefaults<'_>,
-    ids: &Settled,
-    dir: &ContainerDir,
-    spec: &Spec,
-) -> Result<Record> {
-    let name = match &request.name {
-        Some(name) => name.clone(),
-        None => names::made_up(0)?,
-    };
-    let (image, rootfs) = match base {
-        Base::Image(image, ..) => (Some(image), None),
-        Base::Rootfs(rootfs) => (None, Some(rootfs.dir.clone())),
-        Base::Nothing => (None, None),
-    };
-    let process = spec.process().clone().unwrap_or_default();
-    let signal = spec::stop_signal(request, defaults)?;
-    let check = match base {
-        Base::Image(_, config) => config.1.as_ref(),
-        Base::Rootfs(_) | Base::Nothing => None,
-    };
-    Ok(Record {
-        image: image
-            .map(|image| image.name().map_or_else(|| image.config.hex(), str::to_owned))
-            .unwrap_or_default(),
-        image_id: image.map(|image| image.config),
-        image_digest: image.map(|image| image.manifest),
-        rootfs,
-        command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
-        args: process.args().clone().unwrap_or_default(),
-        entrypoint: request.entrypoint.clone().unwrap_or_else(|| defaults.entrypoint.to_vec()),
-        env: process.env().clone().unwrap_or_default(),
-        user: match (&request.user, &ids.user) {
-            (None, Some(user)) => user.to_string(),
-            _ => spec::user(request, defaults)?.to_string(),
-        },
-        workdir: process.cwd().to_string_lossy().into_owned(),
-        hostname: spec.hostname().clone().unwrap_or_default(),
-        tty: request.tty,
-        interactive: request.interactive,
-        auto_remove: request.remove,
-        privileged: request.privileged,
-        read_only: request.read_only,
-        init: request.init,
-        capabilities: request.capabilities.iter().map(|capability| capability.to_string()).collect(),
-        labels: spec::labels(request, defaults),
-        annotations: request.annotations.clone(),
-        stop_signal: signal.to_string(),
-        stop_timeout: u32::try_from(request.stop_timeout.as_secs()).unwrap_or(u32::MAX),
-        network: request.sharing.network.shown(match request.network {
-            NetworkMode::None => "none",
-            NetworkMode::Host => "host",
-            NetworkMode::Private { .. } => "private",
-        }),
-        storage_driver: request.storage_driver.clone().unwrap_or_else(|| "overlay".to_owned()),
-        storage_driver_chosen: request.storage_driver.is_some(),
-        rootfs_overlay: matches!(base, Base::Rootfs(rootfs) if rootfs.overlay),
-        groups: request.group_add.iter().map(ToString::to_string).collect(),
-        volumes: defaults.volumes.iter().map(|volume| (*volume).to_owned()).collect(),
-        tmpfs: request
-            .tmpfs
-            .iter()
-            .map(|tmpfs| (tmpfs.target.display().to_string(), tmpfs.options.join(",")))
-            .collect(),
-        volumes_from: request.volumes_from.iter().map(|from| from.container.clone()).collect(),
-        devices: request.devices.iter().map(|d| (d.host.clone(), d.container.clone())).collect(),
-        added_capabilities: request.added_capabilities.iter().map(|c| c.to_string()).collect(),
-        apparmor: process.apparmor_profile().clone().unwrap_or_default(),
-        seccomp: match request.seccomp {
-            SeccompChoice::Default => Seccomp::Default,
-            SeccompChoice::Unconfined => Seccomp::Unconfined,
-            SeccompChoice::File { .. } => Seccomp::File,
-        },
-        timeout: request.timeout.map_or(0, |timeout| timeout.as_secs()),
-        pidfile: request.pidfile.clone(),
-        monitor_pidfile: request.monitor_pidfile.clone(),
-        log: request.log.clone(),
-        restart: request.restart,
-        limits: request.limits.clone(),
-        cgroups: request.control_group.choice,
-        cgroup_parent: request.control_group.parent.clone(),
-        detach_keys: request.detach_keys.clone(),
-        remove_image: request.remove_image,
-        health: request.health.settle(check)?,
-        preserve_fds: request.preserve_fds,
-        mapping: userns::mode(&ids.mapping).to_owned(),
-        ids: ids.maps.clone(),
-        userns: ids.mode.clone(),
-        join: ids.join.clone(),
-        sharing: request.sharing.clone(),
-        ports: match (request.network, request.publish_all) {
-            (NetworkMode::Private { .. }, false) => request.ports.clone(),
-            (NetworkMode::Private { .. }, true) => {
-                ports::with_exposed(request.ports.clone(), &[&request.exposed, &defaults.ports[..]].concat())
-            }
-            // As Podman does: who said so was told.
-            _ => Vec::new(),
-        },
-        pod: match &request.part {
-            Some(Part::Itself(pod)) => Some(pod.clone()),
-            _ => None,
-        },
-        member_of: match &request.part {
-            Some(Part::Member(pod)) => Some(pod.clone()),
-            _ => None,
-        },
-        entries: entries(request, ids),
-        keep_groups: request.keep_groups,
-        ..Record::new(dir.id().clone(), name, Timestamp::now())
-    })
-}
-
-/// pasta and fuse-overlayfs work as user 0 of the container.
+/// fuse-overlayfs works as user 0 of the container.
 fn helpers_follow(request: &Request, ids: &Settled) -> Result<()> {
     let has_root = ids.mapping.has_user(0) && ids.mapping.has_group(0);
-    if !has_root && matches!(request.network, NetworkMode::Private { .. }) {
-        return Err(anyhow!("a private network needs a user and a group 0 in the container"))
-            .hint("choose --network=none or --network=host, or map 0, too");
-    }
     if request.storage_driver.as_deref() != Some("fuse-overlayfs") || ids.maps.is_none() {
         return Ok(());
     }
@@ -406,12 +286,6 @@ fn root_on_host(ids: &Settled) -> Option<(u32, u32)> {
     let maps = ids.maps.as_ref().filter(|_| !ids.own.is_rootless())?;
     let (uid, gid) = ids.mapping.builder();
     idmap::to_host(&maps.uids, uid).zip(idmap::to_host(&maps.gids, gid))
-}
-
-fn entries(request: &Request, ids: &Settled) -> Entries {
-    let mut entries = request.entries.clone();
-    entries.users.splice(0..0, ids.host_user.clone());
-    entries
 }
 
 const SPEC: &str = "config.json";

@@ -18,7 +18,7 @@ use crate::{
         unshare,
         volume::Found,
     },
-    sys::{exec::Failure, interface, signal},
+    sys::{exec::Failure, holder, interface, signal},
 };
 use rustix::{
     fs::{Gid, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Uid, fstatfs, open},
@@ -50,10 +50,10 @@ pub fn run(plan: &mut Plan, link: Link) -> i32 {
         Err(failure) => return fail(&link, failure),
     };
     // Here: the payload's ids, capabilities and filter, nothing more.
+    if plan.waits {
+        return fail(&link, Step::Reaper.failed(0, holder::execute(link.as_fd())));
+    }
     if let Some(command_line) = plan.reaper {
-        if plan.waits {
-            reaper::hold(command_line);
-        }
         match reaper::split() {
             Ok(reaper::Side::Payload) => {}
             Ok(reaper::Side::Reaper { payload }) => reaper::reap(payload, command_line),

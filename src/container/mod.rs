@@ -16,6 +16,7 @@ pub mod files;
 pub mod filter;
 pub mod find;
 mod first_process;
+mod first_record;
 pub mod fresh_mounts;
 pub mod fuse;
 pub mod grammar;

@@ -56,7 +56,7 @@ pub struct Plan {
     pub stdio: Stdio,
     /// A process 1 of ours before the payload, and the command line that it hides.
     pub reaper: Option<CommandLine>,
-    /// There is no payload behind it.
+    /// It has no payload, and waits.
     pub waits: bool,
     /// The payload.
     pub program: Program,
@@ -181,10 +181,7 @@ impl Plan {
             sysctls: sysctls.collect::<Result<_>>()?,
             stdio,
             waits,
-            reaper: (init || waits)
-                .then(CommandLine::of_this_process)
-                .transpose()
-                .context("find our command line")?,
+            reaper: init.then(CommandLine::of_this_process).transpose().context("find our command line")?,
             program: Program::new(process, set_groups, capabilities_of_others, filters, preserved)?,
         })
     }

@@ -18,9 +18,6 @@ use serde::{Deserialize, Serialize};
 pub struct Pod {
     /// What its members have in common, unless they say otherwise.
     pub share: Vec<Kind>,
-    /// What becomes of it when its last member ends.
-    #[serde(default)]
-    pub exit_policy: ExitPolicy,
 }
 
 /// A namespace of a pod. The user namespace always is in common, as the kernel wants it.
@@ -37,17 +34,6 @@ pub enum Kind {
     Uts,
 }
 
-/// `--exit-policy`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExitPolicy {
-    /// It goes on.
-    #[default]
-    Continue,
-    /// It is stopped, too.
-    Stop,
-}
-
 /// A container's part in a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -55,6 +41,13 @@ pub enum Part {
     Itself(Pod),
     /// It belongs to this one.
     Member(ContainerId),
+    /// It is to belong to this one, as the user wrote it, but for the namespaces that were chosen otherwise.
+    Asked {
+        /// Name or id.
+        pod: String,
+        /// Those.
+        chosen: Vec<Kind>,
+    },
 }
 
 /// `ipc,net,uts`, `none`, or `+pid` beside those three.

@@ -63,25 +63,6 @@ pub fn reap(payload: Pid, command_line: CommandLine) -> ! {
     }
 }
 
-/// Stay, reap what others leave behind, and end when asked to. Never back to the caller, whose descriptors are closed.
-///
-/// Who am I: process 1 of a pod, a copy of `ctr` without a payload.
-pub fn hold(command_line: CommandLine) -> ! {
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    block_all();
-    close_descriptors_from(3);
-    command_line.replace("ctr-pod");
-    let _ = rustix::thread::set_name(c"ctr-pod");
-    let all = SigSet::all();
-    loop {
-        match all.wait() {
-            Ok(Signal::SIGCHLD) => while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {},
-            Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) => fork::exit_now(0),
-            _ => {}
-        }
-    }
-}
-
 fn reap_finished(payload: Pid) -> Option<i32> {
     loop {
         match wait(WaitOptions::NOHANG) {

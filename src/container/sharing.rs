@@ -15,6 +15,7 @@ use crate::{
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::{
     fs::{Mode, OFlags, ResolveFlags, open},
+    system::uname,
     thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces},
 };
 use serde::{Deserialize, Serialize};
@@ -131,6 +132,18 @@ impl Sharing {
             ("--uts", &mut self.uts),
             ("--network", &mut self.network),
         ]
+    }
+
+    /// The host name that comes with the namespace, if it is another's.
+    pub fn hostname(&self, store: &Store) -> Result<Option<String>> {
+        match &self.uts {
+            Whose::Private | Whose::Path(_) => Ok(None),
+            Whose::Host => Ok(Some(uname().nodename().to_string_lossy().into_owned())),
+            Whose::Container(id) => {
+                let record = Record::read(&super::find::find(store, id)?)?;
+                Ok(record.map(|record| record.hostname))
+            }
+        }
     }
 
     /// The containers that have to run before this one can.

@@ -77,6 +77,11 @@ fn offset(text: &str, sign: char) -> Option<i32> {
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok().filter(in_range)).flatten()
 }
 
+/// The number of the signal that a record names; SIGTERM where it names none.
+pub fn asking(name: &str) -> i32 {
+    name.parse().map_or(libc::SIGTERM, Signal::number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,14 +1,17 @@
 //! What a monitor watches, and what it is woken up for.
 
 use super::{control::KNOCK, ended::Ended};
-use crate::{cgroups::Group, network::process::Line};
+use crate::{cgroups::Group, network::process::Line, sys::fork::Child};
 use anyhow::{Context, Result};
 use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
 };
 use rustix::{event::Timespec, process::Pid};
-use std::{os::fd::BorrowedFd, time::Instant};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    time::Instant,
+};
 
 /// What [`super::watch::Watch::until`] returns for.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +43,13 @@ pub struct Subject<'a> {
     pub lines: &'a [Line],
     /// Its control group, which systemd removes soon after the end.
     pub group: Option<&'a Group>,
+}
+
+impl<'a> Subject<'a> {
+    /// Without a health check that runs.
+    pub fn new(child: &'a Child, lines: &'a [Line], group: Option<&'a Group>) -> Subject<'a> {
+        Subject { pid: child.pid, pidfd: child.pidfd.as_fd(), check: None, lines, group }
+    }
 }
 
 /// Which of the descriptors of one poll(2) have something to say.
@@ -77,3 +87,11 @@ pub fn signals() -> Result<SignalFd> {
 
 /// Signals that ask for the end, whatever becomes of the process.
 pub const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGQUIT];
+
+/// What the processes of networks ask for. One that is gone leaves a dead link, and the container goes on.
+pub fn serve(lines: &[Line], ready: &[bool]) {
+    let alive = lines.iter().filter(|line| line.is_alive());
+    for (line, _) in alive.zip(ready).filter(|(_, ready)| **ready) {
+        let _ = line.serve();
+    }
+}

@@ -34,7 +34,7 @@ use rustix::{
 use std::{
     fs,
     io::Write,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::BorrowedFd,
     path::Path,
     time::{Duration, Instant},
 };
@@ -158,13 +158,7 @@ impl Life<'_> {
         if record.timeout > 0 {
             watch.limit(Duration::from_secs(record.timeout));
         }
-        let subject = Subject {
-            pid,
-            pidfd: begun.child.pidfd.as_fd(),
-            check: None,
-            lines: &helpers.lines,
-            group: helpers.cage.group(),
-        };
+        let subject = Subject::new(&begun.child, &helpers.lines, helpers.cage.group());
         events::record(store, "start", record);
         // Before anybody hears that it runs: then its health is there to be asked for.
         let mut health = Supervision::new(dir, record)?;
@@ -350,8 +344,7 @@ fn hold(
 ) -> Result<bool> {
     let Some((client, manner)) = first.take_if(|(_, manner)| manner.hold) else { return Ok(true) };
     Process { waits: true, ..Process::of(child.pid.as_raw_pid())? }.write(dir)?;
-    let subject =
-        Subject { pid: child.pid, pidfd: child.pidfd.as_fd(), check: None, lines: &[], group: None };
+    let subject = Subject::new(child, &[], None);
     introduce(watch, client, manner, false, subject)?;
     loop {
         match watch.until(Some(subject), None)? {

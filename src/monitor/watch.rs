@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     container::{pause, record::Record, signal},
-    network::process::Line,
     storage::ContainerDir,
 };
 use anyhow::{Context, Result};
@@ -67,10 +66,7 @@ impl Watch {
             user_side: None,
             tty: record.tty,
             dir: dir.clone(),
-            stop: (
-                record.stop_signal.parse().map_or(libc::SIGTERM, signal::Signal::number),
-                Duration::from_secs(record.stop_timeout.into()),
-            ),
+            stop: (signal::asking(&record.stop_signal), Duration::from_secs(record.stop_timeout.into())),
             kill_at: None,
             stopped: false,
             sent: None,
@@ -181,7 +177,7 @@ impl Watch {
                 return Ok(event);
             }
             self.move_output(&ready.streams, subject);
-            subject.iter().for_each(|subject| serve(subject.lines, &ready.lines));
+            subject.iter().for_each(|subject| event::serve(subject.lines, &ready.lines));
             if subject.is_none() && self.stopped {
                 return Ok(Event::Stop);
             }
@@ -192,11 +188,9 @@ impl Watch {
             if let (Some(subject), true) = (subject, ready.ended) {
                 return Ok(Event::Ended(self.end(subject)?));
             }
-            if ready.checked {
-                return Ok(Event::Checked);
-            }
-            if due.is_some_and(|due| due <= Instant::now()) {
-                return Ok(Event::Due);
+            let due = due.is_some_and(|due| due <= Instant::now()).then_some(Event::Due);
+            if let Some(event) = ready.checked.then_some(Event::Checked).or(due) {
+                return Ok(event);
             }
         }
     }
@@ -235,8 +229,8 @@ impl Watch {
         let check = subject.and_then(|subject| subject.check);
         fds.extend(check.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         let lines = fds.len();
-        let alive = || subject.into_iter().flat_map(|subject| subject.lines).filter(|line| line.is_alive());
-        fds.extend(alive().map(|line| PollFd::new(line, PollFlags::IN)));
+        let alive = subject.into_iter().flat_map(|subject| subject.lines).filter(|line| line.is_alive());
+        fds.extend(alive.map(|line| PollFd::new(line, PollFlags::IN)));
         let first = fds.len();
         let waits: Vec<Vec<_>> = self.streams.iter().map(|stream| stream.waits_for().collect()).collect();
         fds.extend(waits.iter().flatten().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
@@ -401,13 +395,5 @@ impl Watch {
         (self.kill_at, self.input) = (None, None);
         self.stopped |= self.sent.take().is_some_and(|number| i32::from(ended.code) == 128 + number);
         Ok(Ended { lost: self.lost.take(), ..if broken { BROKEN_PIPE } else { ended } })
-    }
-}
-
-/// What the processes of networks ask for. One that is gone leaves a dead link, and the container goes on.
-fn serve(lines: &[Line], ready: &[bool]) {
-    let alive = lines.iter().filter(|line| line.is_alive());
-    for (line, _) in alive.zip(ready).filter(|(_, ready)| **ready) {
-        let _ = line.serve();
     }
 }

@@ -5,10 +5,12 @@
 pub mod channel;
 pub mod exec;
 pub mod fork;
+pub mod holder;
 pub mod interface;
 pub mod keyring;
 pub mod mount;
 pub mod path;
+mod sealed;
 pub mod seccomp;
 pub mod signal;
 pub mod tap;

@@ -8,54 +8,12 @@
 //! from 3 on are the payload's. The one after them is closed on success; on failure it gets a
 //! [`crate::sys::exec::Failure`].
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use rustix::io::{Errno, write};
+use super::sealed;
 use std::{arch::global_asm, io, os::fd::OwnedFd};
 
 /// The trampoline, ready to be executed.
 pub fn create() -> io::Result<OwnedFd> {
-    let base = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // MFD_EXEC says that we mean it (vm.memfd_noexec); kernels before 6.3 don't know the flag.
-    let file = match memfd_create(c"ctr-exec", base | MemfdFlags::EXEC) {
-        Err(Errno::INVAL) => memfd_create(c"ctr-exec", base)?,
-        other => other?,
-    };
-    let image = image();
-    let mut rest = image.as_slice();
-    while !rest.is_empty() {
-        rest = &rest[write(&file, rest)?..];
-    }
-    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-    Ok(file)
-}
-
-/// An ELF executable of one segment around the code (elf(5)).
-fn image() -> Vec<u8> {
-    const BASE: u64 = 0x40_0000;
-    const HEADERS: u64 = 64 + 56;
-    let code = code();
-    let size = HEADERS + code.len() as u64;
-    let mut elf = Vec::with_capacity(size as usize);
-    elf.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    for half in [2 /* ET_EXEC */, MACHINE] {
-        elf.extend_from_slice(&half.to_le_bytes());
-    }
-    elf.extend_from_slice(&1u32.to_le_bytes());
-    for word in [BASE + HEADERS, 64, 0] {
-        elf.extend_from_slice(&word.to_le_bytes());
-    }
-    elf.extend_from_slice(&0u32.to_le_bytes());
-    for half in [64u16, 56, 1, 64, 0, 0] {
-        elf.extend_from_slice(&half.to_le_bytes());
-    }
-    for word in [1 /* PT_LOAD */, 5u32 /* PF_R | PF_X */] {
-        elf.extend_from_slice(&word.to_le_bytes());
-    }
-    for word in [0, BASE, BASE, size, size, 0x1000] {
-        elf.extend_from_slice(&word.to_le_bytes());
-    }
-    elf.extend_from_slice(code);
-    elf
+    sealed::program(c"ctr-exec", code())
 }
 
 fn code() -> &'static [u8] {
@@ -70,11 +28,6 @@ fn code() -> &'static [u8] {
         std::slice::from_raw_parts(start, end.offset_from_unsigned(start))
     }
 }
-
-#[cfg(target_arch = "x86_64")]
-const MACHINE: u16 = 62;
-#[cfg(target_arch = "aarch64")]
-const MACHINE: u16 = 183;
 
 // The stack at entry: argc, argv[0..argc], NULL, envp. Called by anyone but us (argv[0] is not "ctr-exec") it just exits,
 // so that a script which names it as its interpreter ends instead of running in circles.
