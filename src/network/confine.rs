@@ -39,10 +39,7 @@ pub fn confine() -> Result<()> {
     }
     leave_files().context("leave the host's files")?;
     if privileged {
-        let (nobody, nogroup) = (Uid::from_raw(65534), Gid::from_raw(65534));
-        set_thread_groups(&[]).context("give up groups")?;
-        set_thread_res_gid(nogroup, nogroup, nogroup).context("become nobody")?;
-        set_thread_res_uid(nobody, nobody, nobody).context("become nobody")?;
+        become_nobody();
     }
     let empty = rustix::thread::CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: empty, permitted: empty, inheritable: empty })
@@ -86,6 +83,14 @@ fn leave_files() -> Result<()> {
     let empty =
         rustix::fs::openat(CWD, "/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     Ok(root::pivot(empty.as_fd())?)
+}
+
+/// Inside another container there may be nobody to become; what root is without capabilities and files has to do then.
+fn become_nobody() {
+    let (nobody, nogroup) = (Uid::from_raw(65534), Gid::from_raw(65534));
+    let _ = set_thread_groups(&[]);
+    let _ = set_thread_res_gid(nogroup, nogroup, nogroup);
+    let _ = set_thread_res_uid(nobody, nobody, nobody);
 }
 
 fn filter() -> Result<()> {

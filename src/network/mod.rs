@@ -3,7 +3,7 @@
 
 mod confine;
 pub mod device;
-mod engine;
+pub mod engine;
 mod pasta;
 pub mod ports;
 pub mod private;

@@ -10,7 +10,7 @@ use crate::{
     error::Explain,
     sys::{
         channel::{Channel, DESCRIPTORS, Door},
-        fork, signal,
+        fork, memory, signal,
         title::CommandLine,
     },
 };
@@ -115,11 +115,13 @@ impl Line {
         let (ports, sockets) = many().next().unwrap_or_default();
         let descriptors: Vec<_> = std::iter::once(&tap).chain(sockets).map(AsFd::as_fd).collect();
         let member = Member { published: ports.to_vec(), ..member.clone() };
-        self.channel.say(&Ask::Join(member), &descriptors).context(doing)?;
-        match self.answer().context(doing)? {
-            Tell::Joined => Ok(()),
-            Tell::Failed(why) => bail!("{doing}: {why}"),
-            other => bail!("{doing}: the network's process says {other:?}"),
+        let said = self.channel.say(&Ask::Join(member), &descriptors).context(doing);
+        // One that could not be set up has said why before it hung up.
+        match (self.answer().context(doing), said) {
+            (Ok(Tell::Joined), Ok(())) => Ok(()),
+            (Ok(Tell::Failed(why)), _) => bail!("{doing}: {why}"),
+            (Ok(other), Ok(())) => bail!("{doing}: the network's process says {other:?}"),
+            (Err(failure), _) | (_, Err(failure)) => Err(failure),
         }
     }
 
@@ -229,6 +231,7 @@ impl Birth {
         signal::reset();
         let _ = rustix::thread::set_name(c"ctr-network");
         let Birth { settings, line, door, lock } = self;
+        memory::map_large_blocks();
         let mut ready = confine::leave_streams();
         let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
         let doors = door.as_ref().map(AsFd::as_fd).into_iter().chain(lock.as_ref().map(AsFd::as_fd));

@@ -8,6 +8,7 @@ pub mod fork;
 pub mod holder;
 pub mod interface;
 pub mod keyring;
+pub mod memory;
 pub mod mount;
 pub mod path;
 mod sealed;

@@ -58,9 +58,13 @@ pub struct Packet<'a> {
     pub body: &'a [u8],
 }
 
+/// The control messages of IPv4.
 pub const ICMP: u8 = 1;
+/// Connections.
 pub const TCP: u8 = 6;
+/// Datagrams.
 pub const UDP: u8 = 17;
+/// The control messages of IPv6.
 pub const ICMPV6: u8 = 58;
 
 /// Read a frame that follows its virtio-net header; `None`: it is cut short or malformed.

@@ -2,16 +2,16 @@
 //! and go to other members, to sockets of the host, or are answered here.
 
 mod datagram;
-mod dns;
+pub mod dns;
 mod emit;
 mod flow;
-mod frame;
+pub mod frame;
 mod nameserver;
 mod outside;
 mod published;
-mod reach;
-mod stack;
-mod switch;
+pub mod reach;
+pub mod stack;
+pub mod switch;
 mod tcp;
 mod timers;
 mod world;
@@ -59,9 +59,11 @@ struct Line {
 impl Engine {
     /// For the network that `settings` describe, with so many sockets. `line` leads to whoever started it; more come in
     /// by `door`.
-    pub fn new(settings: Settings, sockets: usize, line: Channel, door: Option<Door>) -> Result<Engine> {
+    pub fn new(mut settings: Settings, sockets: usize, line: Channel, door: Option<Door>) -> Result<Engine> {
+        settings.mtu = settings.mtu.clamp(SMALLEST_MTU, LARGEST_MTU);
         let mut engine = Engine {
-            world: World::new(Network::new(settings), sockets).context("watch descriptors")?,
+            world: World::new(Network::new(settings), sockets, door.is_some())
+                .context("watch descriptors")?,
             door: None,
             lines: HashMap::new(),
             connections: Connections::default(),
@@ -248,6 +250,9 @@ impl Engine {
     }
 }
 
+/// What every IPv4 host takes (RFC 791), and the most that leaves room for Ethernet in 64 KiB.
+const SMALLEST_MTU: u16 = 576;
+const LARGEST_MTU: u16 = 65520;
 /// Events of one turn.
 const EVENTS: usize = 64;
 /// Frames of one member in one turn.

@@ -193,3 +193,161 @@ fn link_local(mac: Mac) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac;
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::wire::{Net4, Net6};
+    use proptest::prelude::*;
+
+    const MAC: [Mac; 2] = [[2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 8]];
+
+    fn v6(last: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last)
+    }
+
+    fn network() -> Network {
+        let v4 = |last: u8| std::net::Ipv4Addr::new(10, 0, 2, last);
+        let settings = Settings {
+            name: "n".into(),
+            v4: Some(Net4 { subnet: v4(0), prefix: 24, gateway: v4(2), dns: v4(3) }),
+            v6: Some(Net6 { subnet: v6(0), prefix: 64, gateway: v6(2), dns: v6(3) }),
+            internal: false,
+            dns: true,
+            host_loopback: false,
+            host_alias: None,
+            mtu: 65520,
+        };
+        let mut network = Network::new(settings);
+        for (number, mac) in [7u8, 8].into_iter().zip(MAC) {
+            let member = Member {
+                id: number.to_string(),
+                mac,
+                v4: Some(v4(number)),
+                v6: Some(v6(number.into())),
+                names: vec![],
+                published: vec![],
+            };
+            network.add(number.into(), member).unwrap();
+        }
+        network
+    }
+
+    /// From 7 to `to` with Ethernet type `kind`.
+    fn frame(to: Mac, kind: u16, content: &[u8]) -> Vec<u8> {
+        [&to[..], &MAC[0], &kind.to_be_bytes(), content].concat()
+    }
+
+    fn datagram(source: &str, destination: &str, protocol: u8, body: &[u8]) -> Vec<u8> {
+        let (source, destination): (IpAddr, IpAddr) = (source.parse().unwrap(), destination.parse().unwrap());
+        let mut packet = vec![0; 40];
+        let header = emit::ip_header(&mut packet, source, destination, protocol, body.len());
+        packet.truncate(header);
+        packet.extend_from_slice(body);
+        frame(OURS, if source.is_ipv4() { 0x0800 } else { 0x86dd }, &packet)
+    }
+
+    #[test]
+    fn whom_a_packet_reaches() {
+        let network = network();
+        let body = [0, 99, 0, 99, 0, 8, 0, 0];
+        let cases = [
+            ("10.0.2.7", "10.0.2.8", "forward"),
+            ("10.0.2.9", "10.0.2.8", "drop"),
+            ("10.0.2.8", "10.0.2.7", "drop"),
+            ("10.0.2.8", "192.0.2.1", "drop"),
+            ("0.0.0.0", "192.0.2.1", "drop"),
+            ("10.0.2.7", "10.0.2.7", "drop"),
+            ("10.0.2.7", "192.0.2.1", "outside"),
+            ("10.0.2.7", "10.0.2.2", "gateway"),
+            ("10.0.2.7", "10.0.2.9", "answer"),
+            ("10.0.2.7", "127.0.0.1", "answer"),
+            ("10.0.2.7", "169.254.169.254", "answer"),
+            ("fd00::7", "fd00::8", "forward"),
+            ("fd00::8", "2001:db8::1", "drop"),
+            ("fe80::ff:fe00:7", "fd00::8", "drop"),
+            ("fe80::ff:fe00:7", "2001:db8::1", "drop"),
+            ("fd00::7", "::1", "answer"),
+            ("fd00::7", "::ffff:127.0.0.1", "answer"),
+            ("fd00::7", "fe80::1", "answer"),
+        ];
+        let mut answer = vec![0; frame::LONGEST];
+        for (source, destination, expected) in cases {
+            let sent = datagram(source, destination, UDP, &body);
+            let verdict = match network.judge(7, &sent, &mut answer) {
+                Verdict::Drop => "drop",
+                Verdict::Forward(8, mac) if mac == MAC[1] => "forward",
+                Verdict::Udp(_, Reach::Outside(_)) => "outside",
+                Verdict::Udp(_, Reach::Gateway) => "gateway",
+                Verdict::Answer(_) => "answer",
+                _ => "other",
+            };
+            assert_eq!(verdict, expected, "{source} {destination}");
+        }
+        // With another's hardware address, or by a member that has left.
+        let mut sent = datagram("10.0.2.7", "10.0.2.8", UDP, &body);
+        assert_eq!(network.judge(9, &sent, &mut answer), Verdict::Drop);
+        sent[6..12].copy_from_slice(&MAC[1]);
+        assert_eq!(network.judge(7, &sent, &mut answer), Verdict::Drop);
+    }
+
+    #[test]
+    fn who_is_where() {
+        let network = network();
+        let mut answer = vec![0; frame::LONGEST];
+        let mut ask = |sender: u8, target: u8| {
+            let mut request = vec![0, 1, 8, 0, 6, 4, 0, 1];
+            request.extend_from_slice(&MAC[0]);
+            request.extend_from_slice(&[10, 0, 2, sender, 0, 0, 0, 0, 0, 0, 10, 0, 2, target]);
+            match network.judge(7, &frame([0xff; 6], 0x0806, &request), &mut answer) {
+                Verdict::Answer(length) => Some(answer[frame::VNET + 22..length][..6].to_vec()),
+                _ => None,
+            }
+        };
+        let cases = [(2, Some(OURS)), (3, Some(OURS)), (8, Some(MAC[1])), (7, None), (9, None)];
+        for (target, expected) in cases {
+            assert_eq!(ask(7, target), expected.map(|mac| mac.to_vec()), "{target}");
+        }
+        assert_eq!(ask(8, 2), None);
+        for (asker, target, expected) in
+            [("fd00::7", 8, true), ("fe80::ff:fe00:7", 2, true), ("fd00::8", 2, false), ("::", 7, false)]
+        {
+            let mut body = [135, 0, 0, 0, 0, 0, 0, 0].to_vec();
+            body.extend_from_slice(&v6(target).octets());
+            let mut sent = datagram(asker, "ff02::1:ff00:8", ICMPV6, &body);
+            assert_eq!(network.judge(7, &sent, &mut answer), Verdict::Drop, "from afar");
+            sent[ETHERNET_HOPS] = 255;
+            let answered = matches!(network.judge(7, &sent, &mut answer), Verdict::Answer(_));
+            assert_eq!(answered, expected, "{asker} {target}");
+        }
+    }
+
+    /// Where a frame has the hop limit of IPv6.
+    const ETHERNET_HOPS: usize = frame::ETHERNET + 7;
+
+    proptest! {
+        /// The short way of fuzz/fuzz_targets/frame.rs: what is nearly right, cut anywhere and damaged in two places.
+        #[test]
+        fn no_frame_is_too_much(
+            body in proptest::collection::vec(any::<u8>(), 0..90),
+            protocol in prop_oneof![Just(TCP), Just(UDP), Just(ICMP), Just(ICMPV6), Just(0), Just(44), Just(60)],
+            destination in prop_oneof![Just("192.0.2.1"), Just("10.0.2.2"), Just("10.0.2.9"), Just("2001:db8::1"), Just("fd00::2")],
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            length in any::<prop::sample::Index>(),
+        ) {
+            let network = network();
+            let source = if destination.contains(':') { "fd00::7" } else { "10.0.2.7" };
+            let mut sent = datagram(source, destination, protocol, &body);
+            for (at, byte) in damage {
+                let at = at.index(sent.len());
+                sent[at] = byte;
+            }
+            let mut answer = vec![0; frame::LONGEST];
+            for length in [sent.len(), length.index(sent.len())] {
+                if let Verdict::Answer(length) = network.judge(7, &sent[..length], &mut answer) {
+                    prop_assert!(length <= answer.len());
+                }
+            }
+        }
+    }
+}

@@ -13,7 +13,7 @@ use rustix::{
     io::Errno,
     net::{
         AddressFamily, SocketFlags, SocketType, connect, socket_with,
-        sockopt::{set_socket_linger, set_tcp_nodelay, socket_error},
+        sockopt::{set_socket_keepalive, set_socket_linger, set_tcp_nodelay, socket_error},
     },
 };
 use std::{
@@ -71,7 +71,7 @@ impl Connections {
             return;
         }
         let _ = set_socket_linger(&socket, None);
-        let _ = set_tcp_nodelay(&socket, true);
+        prepare(&socket);
         let number = world.number();
         let flow = Flow::inwards(key, socket, SocketAddr::new(inside, port), self.buffer(), world);
         match flow {
@@ -91,7 +91,7 @@ impl Connections {
         if let Some(syn) = flow.syn() {
             match socket_error(flow.socket()) {
                 Ok(Ok(())) if flags.intersects(EventFlags::OUT) => {
-                    let _ = set_tcp_nodelay(flow.socket(), true);
+                    prepare(flow.socket());
                     flow.connected(buffer, world);
                 }
                 Ok(Ok(())) => return,
@@ -215,6 +215,12 @@ fn start(world: &World, target: SocketAddr, number: u64) -> Result<OwnedFd, Errn
     }
     world.watch(&socket, Source::Tcp(number), ALL)?;
     Ok(socket)
+}
+
+/// What is passed on waits for nothing, and a peer that vanished is noticed here, since the container's own probes end here.
+fn prepare(socket: &OwnedFd) {
+    let _ = set_tcp_nodelay(socket, true);
+    let _ = set_socket_keepalive(socket, true);
 }
 
 /// There is no such connection.

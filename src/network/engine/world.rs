@@ -92,8 +92,8 @@ pub struct World {
 }
 
 impl World {
-    /// For `network`, with room for so many sockets.
-    pub fn new(network: Network, sockets: usize) -> Result<World> {
+    /// For `network`, with room for so many sockets; `shared`: one member can't have them all.
+    pub fn new(network: Network, sockets: usize, shared: bool) -> Result<World> {
         Ok(World {
             network,
             timers: Timers::default(),
@@ -106,7 +106,7 @@ impl World {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             last: 0,
             free: sockets,
-            of_each: sockets / 2,
+            of_each: if shared { sockets / 2 } else { sockets },
             held: HashMap::new(),
         })
     }
