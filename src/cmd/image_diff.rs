@@ -4,7 +4,7 @@ use super::{Globals, diff::Listed, tag};
 use crate::{
     container::{
         files::{Stack, compare},
-        find,
+        find, plain,
     },
     storage::Store,
 };
@@ -47,6 +47,9 @@ pub fn between(store: &Store, [old, new]: &[Stack; 2], json: bool) -> Result<u8>
 pub fn stack(store: &Store, name: &str) -> Result<Stack> {
     if let Some(dir) = find::lookup(store, name)? {
         let Stack(mut layers) = Stack::of_layers(store, &dir.layers()?);
+        if plain::is_made(&dir) {
+            layers.clear();
+        }
         layers.insert(0, dir.upper());
         return Ok(Stack(layers));
     }

@@ -1,20 +1,14 @@
 //! `ctr info`: what this machine offers to this user, and what would mend what it lacks.
 
-use super::{Globals, StorageDriver, output, template::Format, version};
+use super::{Globals, StorageDriver, doctor, output, template::Format, version};
 use crate::{
     cgroups::{self, Place},
     container::state::{self, Status},
     namespaces::{self, Mapping, run_inside, user::IdRange},
-    storage::{Store, delete_tree},
+    storage::Store,
 };
-use anyhow::{Context, Result};
-use rustix::{
-    mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-        fsmount, fsopen,
-    },
-    system::uname,
-};
+use anyhow::Result;
+use rustix::system::uname;
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
@@ -31,7 +25,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let mapping = Mapping::detect();
     let info = json!({
         "host": host(&mapping),
-        "store": stored(&store, &mapping, globals.storage_driver)?,
+        "store": stored(&store, &mapping, globals.storage_driver()?)?,
         "version": {"Version": env!("CARGO_PKG_VERSION"), "OsArch": format!("linux/{}", version::architecture())},
     });
     args.format.clone().unwrap_or_default().print_one(&info, output::yaml)?;
@@ -129,17 +123,12 @@ fn stored(store: &Store, mapping: &Mapping, asked: Option<StorageDriver>) -> Res
 }
 
 fn driver(store: &Store, mapping: &Mapping, asked: Option<StorageDriver>) -> Value {
-    if asked == Some(StorageDriver::FuseOverlayfs) {
-        return json!({"name": "fuse-overlayfs", "why": "--storage-driver"});
+    let found = doctor::storage(store, mapping, asked);
+    let mut driver = json!({"name": found.rung});
+    for (key, text) in [("why", found.why), ("hint", found.next)] {
+        text.into_iter().for_each(|text| driver[key] = json!(text));
     }
-    match probe_overlay(store, mapping) {
-        Ok(()) => json!({"name": "overlay"}),
-        Err(e) => json!({
-            "name": "fuse-overlayfs",
-            "why": format!("{e:#}"),
-            "hint": "a kernel of 5.11 or later, or fuse-overlayfs, or --root on another file system",
-        }),
-    }
+    driver
 }
 
 /// How an image is shown to containers with `--userns` or `--uidmap`.
@@ -156,33 +145,6 @@ fn other_mappings(store: &Store, mapping: &Mapping) -> Value {
             }),
         },
     }
-}
-
-/// Make an overlay on the store's file system, mounted nowhere: its last descriptor is its end.
-fn probe_overlay(store: &Store, mapping: &Mapping) -> Result<()> {
-    let scratch = store.dirs().data.join("tmp").join(format!("probe-{}", std::process::id()));
-    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| scratch.join(name));
-    let outcome = (|| {
-        for dir in [&lower, &upper, &work] {
-            fs::create_dir_all(dir).with_context(|| format!("make directory {}", dir.display()))?;
-        }
-        run_inside(mapping, || {
-            let overlay = || -> rustix::io::Result<()> {
-                let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-                for (key, dir) in [("lowerdir", &lower), ("upperdir", &upper), ("workdir", &work)] {
-                    fsconfig_set_string(&context, key, dir.as_path())?;
-                }
-                if mapping.is_rootless() {
-                    fsconfig_set_flag(&context, "userxattr")?;
-                }
-                fsconfig_create(&context)?;
-                fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map(drop)
-            };
-            overlay().with_context(|| format!("mount an overlay in {}", scratch.display()))
-        })
-    })();
-    let _ = delete_tree(&scratch);
-    outcome
 }
 
 fn read(path: &str) -> String {

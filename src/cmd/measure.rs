@@ -1,7 +1,7 @@
 //! How much a container takes: the `--size` of `ps` and `inspect`.
 
 use crate::{
-    container::state::Container,
+    container::{plain, state::Container},
     namespaces::{Mapping, run_inside},
     storage::{Store, usage},
 };
@@ -49,6 +49,10 @@ pub fn measure<'c>(store: &Store, containers: impl Iterator<Item = &'c Container
     answer.rewind().and_then(|()| answer.read_to_end(&mut sizes)).context("read the sizes")?;
     let sizes = sizes.chunks_exact(8).map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap_or_default()));
     let image = |container: &Container| -> u64 {
+        // A copy has them all.
+        if plain::is_made(&container.dir) {
+            return 0;
+        }
         let layers = container.dir.layers().unwrap_or_default();
         layers.iter().filter_map(|layer| store.layer_size(layer).ok()).sum()
     };

@@ -7,6 +7,7 @@ mod commit;
 mod container_filter;
 mod cp;
 mod diff;
+mod doctor;
 mod events;
 mod exec;
 mod export;
@@ -80,10 +81,11 @@ mod volume_filter;
 mod wait;
 
 use crate::{
-    error,
+    container::rootfs::{FUSE, OVERLAY, PLAIN},
+    error::{self, Explain},
     storage::{Dirs, Store},
 };
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Parser, ValueEnum};
 use std::{io::Write, path::PathBuf, process::ExitCode};
 use verbs::Verb;
@@ -132,9 +134,9 @@ pub struct Globals {
     /// Directory of what does not outlive a reboot
     #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     runroot: Option<PathBuf>,
-    /// How layers become a root file system, in place of trying: overlay or fuse-overlayfs
+    /// How layers become a root file system, in place of trying: overlay, fuse-overlayfs or plain, which copies them [env: CTR_STORAGE_DRIVER, STORAGE_DRIVER]
     #[arg(long, global = true, value_name = "DRIVER", hide_possible_values = true, help_heading = GLOBAL)]
-    pub storage_driver: Option<StorageDriver>,
+    storage_driver: Option<StorageDriver>,
 }
 
 /// `--storage-driver`.
@@ -144,14 +146,18 @@ pub enum StorageDriver {
     Overlay,
     /// fuse-overlayfs(1).
     FuseOverlayfs,
+    /// A copy.
+    #[value(alias = "vfs")]
+    Plain,
 }
 
 impl StorageDriver {
     /// As `info` and records spell it.
     pub fn word(self) -> &'static str {
         match self {
-            StorageDriver::Overlay => "overlay",
-            StorageDriver::FuseOverlayfs => "fuse-overlayfs",
+            StorageDriver::Overlay => OVERLAY,
+            StorageDriver::FuseOverlayfs => FUSE,
+            StorageDriver::Plain => PLAIN,
         }
     }
 }
@@ -161,6 +167,23 @@ impl Globals {
     pub fn dirs(&self) -> Result<Dirs> {
         let absolute = |dir: &Option<PathBuf>| dir.as_deref().map(std::path::absolute).transpose();
         Dirs::resolve(absolute(&self.root)?, absolute(&self.runroot)?)
+    }
+
+    /// How layers become a root file system, if somebody said so.
+    ///
+    /// # Errors
+    /// A variable names what there is not.
+    pub fn storage_driver(&self) -> Result<Option<StorageDriver>> {
+        let named = ["CTR_STORAGE_DRIVER", "STORAGE_DRIVER"].into_iter().find_map(|variable| {
+            std::env::var(variable).ok().filter(|word| !word.is_empty()).map(|word| (variable, word))
+        });
+        match (self.storage_driver, named) {
+            (None, Some((variable, word))) => StorageDriver::from_str(&word, true)
+                .map(Some)
+                .map_err(|_| anyhow!("{variable}: there is no storage driver {word:?}"))
+                .hint("unset it, or name overlay, fuse-overlayfs or plain"),
+            (said, _) => Ok(said),
+        }
     }
 
     /// The store that lies there.

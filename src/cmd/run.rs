@@ -10,7 +10,7 @@ use crate::{
     },
     error::Explain,
     monitor::{self, Begun, Manner, Readiness},
-    namespaces::Mapping,
+    namespaces::{Mapping, probe},
     network,
     registry::{self, Fetch},
     storage::{ContainerDir, Store},
@@ -60,8 +60,9 @@ pub fn create(args: Args, globals: &Globals) -> Result<u8> {
 /// Pull the image if need be and make the container.
 pub fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &Mapping) -> Result<Container> {
     warn_of_rights(request);
-    request.storage_driver = globals.storage_driver.map(|driver| driver.word().to_owned());
+    request.storage_driver = globals.storage_driver()?.map(|driver| driver.word().to_owned());
     note_single_mapping(store, mapping);
+    note_covered_proc(store, mapping);
     super::pod_create::enter(store, request)?;
     let base = base(store, request)?;
     connection(request)?;
@@ -142,6 +143,17 @@ fn warn_of_logout(store: &Store) {
     }
     if fs::File::create_new(store.dirs().runtime.join("linger-noted")).is_ok() {
         super::hint("the container ends when you log out; `loginctl enable-linger` keeps it running");
+    }
+}
+
+/// Once a boot: inside another container /proc may be the outer one's.
+fn note_covered_proc(store: &Store, mapping: &Mapping) {
+    let noted: &Path = &store.dirs().runtime.join("proc-noted");
+    if fs::File::create_new(noted).is_ok() && probe::proc_is_covered() && probe::proc(mapping).is_err() {
+        super::hint(
+            "/proc is covered in part here, so containers see this one in place of their own; start the outer container with \
+             --security-opt unmask=ALL to change that",
+        );
     }
 }
 

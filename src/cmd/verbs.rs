@@ -44,6 +44,8 @@ pub enum Verb {
     Events(events::Args),
     /// Show how this host runs containers
     Info(info::Args),
+    /// Show how well containers can run here, and what would make it better
+    Doctor(doctor::Args),
     /// Show the version
     Version(version::Args),
     /// Check the health of containers
@@ -295,6 +297,7 @@ impl Verb {
             Verb::Volume(Group { verb }) => verb.run(globals),
             Verb::Secret(Group { verb }) => verb.run(globals),
             Verb::Info(args) => info::run(&args, globals),
+            Verb::Doctor(args) => doctor::run(&args, globals),
             Verb::Version(args) => version::run(&args),
         }
     }

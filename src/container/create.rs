@@ -10,6 +10,7 @@ use super::{
     record::Record,
     remove,
     request::{HostsFile, NetworkMode, Request, Rootfs, SeccompChoice},
+    rootfs::{FUSE, OVERLAY},
     secrets, single,
     spec::{self, Placement},
     state,
@@ -245,14 +246,14 @@ fn name(store: &Store, request: &Request, record: &mut Record) -> Result<()> {
 /// fuse-overlayfs works as user 0 of the container.
 fn helpers_follow(request: &Request, ids: &Settled) -> Result<()> {
     let has_root = ids.mapping.has_user(0) && ids.mapping.has_group(0);
-    if request.storage_driver.as_deref() != Some("fuse-overlayfs") || ids.maps.is_none() {
+    let driver = request.storage_driver.as_deref().unwrap_or(OVERLAY);
+    if driver == OVERLAY || ids.maps.is_none() {
         return Ok(());
     }
     if !ids.own.is_rootless() {
-        return Err(anyhow!("fuse-overlayfs can't map the ids of root's files"))
-            .hint("drop --storage-driver");
+        return Err(anyhow!("{driver} can't map the ids of root's files")).hint("drop --storage-driver");
     }
-    if !ids.mapping.has_caller() || !has_root {
+    if driver == FUSE && !(ids.mapping.has_caller() && has_root) {
         return Err(anyhow!(
             "fuse-overlayfs can't reach your files in a user namespace without you and a user 0"
         ))
@@ -271,7 +272,7 @@ fn view(
 ) -> Result<Option<String>> {
     match (base, &ids.own, &ids.maps) {
         (Base::Image(image, ..), Mapping::Ranges { .. }, Some(maps)) => {
-            let copies = request.storage_driver.as_deref() == Some("fuse-overlayfs");
+            let copies = request.storage_driver.as_deref().is_some_and(|driver| driver != OVERLAY);
             let key = store.make_view(&image.layers, &ids.own, maps, copies)?;
             // For the collector, which reads no records.
             dir.write("view", key.as_bytes())?;

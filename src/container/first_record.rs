@@ -8,6 +8,7 @@ use super::{
     pod::Part,
     record::{Record, Seccomp},
     request::{NetworkMode, Request, SeccompChoice},
+    rootfs::OVERLAY,
     spec,
     userns::{self, Settled},
 };
@@ -76,7 +77,7 @@ pub fn record(
             NetworkMode::Host => "host",
             NetworkMode::Private { .. } => "private",
         }),
-        storage_driver: request.storage_driver.clone().unwrap_or_else(|| "overlay".to_owned()),
+        storage_driver: request.storage_driver.clone().unwrap_or_else(|| OVERLAY.to_owned()),
         storage_driver_chosen: request.storage_driver.is_some(),
         rootfs_overlay: matches!(base, Base::Rootfs(rootfs) if rootfs.overlay),
         groups: request.group_add.iter().map(ToString::to_string).collect(),

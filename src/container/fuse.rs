@@ -125,6 +125,18 @@ fn look_inside(child: &Child, look: impl FnOnce() -> Result<(String, String)>) -
     serde_json::from_slice(&texts).context(doing)
 }
 
+/// Whether it can serve anything here.
+///
+/// # Errors
+/// It is not installed, or there is no /dev/fuse for this user.
+pub fn probe() -> Result<PathBuf> {
+    let program =
+        find().context("fuse-overlayfs is not installed").hint("sudo apt install fuse-overlayfs")?;
+    let device = File::options().read(true).write(true).open("/dev/fuse").context("open /dev/fuse");
+    device.hint("sudo modprobe fuse && sudo chmod 0666 /dev/fuse; in a container: --device /dev/fuse")?;
+    Ok(program)
+}
+
 /// Where fuse-overlayfs is installed.
 pub fn find() -> Option<PathBuf> {
     path::find("fuse-overlayfs")

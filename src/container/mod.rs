@@ -32,6 +32,7 @@ mod mount_words;
 pub mod mounts;
 mod names;
 pub mod pause;
+pub mod plain;
 pub mod plan;
 pub mod pod;
 mod privileges;

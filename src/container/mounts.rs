@@ -109,6 +109,11 @@ fn one_mount(mount: &Mount, mapping: &Mapping) -> Result<Vec<Operation>> {
         })
     };
     let made = match kind {
+        // The kernel gives nobody a new one where parts of the old one are covered, as inside another container.
+        "proc" => Operation::FirstOf(vec![
+            filesystem("proc", options.settings)?,
+            bind(Path::new("/proc"), &destination, true, options.attributes)?,
+        ]),
         // Only the owner of the network namespace may mount a new sysfs; with the host's network its own is shown.
         "sysfs" => Operation::FirstOf(vec![
             filesystem("sysfs", options.settings)?,

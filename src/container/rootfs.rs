@@ -1,5 +1,5 @@
-//! The root file system of a container over the layers of its image: native overlay, or fuse-overlayfs where the kernel
-//! refuses it.
+//! The root file system of a container over the layers of its image: native overlay, fuse-overlayfs where the kernel refuses
+//! that, or a copy.
 
 use super::{files::mounts, plan::path_c_string, record::Record};
 use crate::{
@@ -18,6 +18,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The drivers: the kernel's overlay,
+pub const OVERLAY: &str = "overlay";
+/// fuse-overlayfs(1),
+pub const FUSE: &str = "fuse-overlayfs";
+/// and a copy.
+pub const PLAIN: &str = "plain";
+
 /// The directories that make a root.
 #[derive(Clone, Debug)]
 pub struct Layers {
@@ -27,8 +34,10 @@ pub struct Layers {
     pub data: Vec<PathBuf>,
     /// Its ids are not those that the store's are.
     pub mapped: bool,
-    /// Where changes go.
+    /// Where changes go; with [`Layers::plain`] all there is.
     pub upper: PathBuf,
+    /// `upper` is the root itself, a copy.
+    pub plain: bool,
     /// overlay's own.
     pub work: PathBuf,
     /// Where all of it is seen together.
@@ -58,7 +67,8 @@ impl Layers {
         };
         let (merged, mounted) = (store.mount_point(), mounts::place_of(store, dir.id())?);
         let (upper, work, mapped) = (dir.upper(), dir.work(), record.ids.is_some());
-        Ok(Layers { lower, data, mapped, upper, work, merged, ephemeral: false, mounted })
+        let plain = record.storage_driver == PLAIN;
+        Ok(Layers { lower, data, mapped, upper, plain, work, merged, ephemeral: false, mounted })
     }
 
     /// As a native overlay, or what is mounted already. The directories are held open and named by descriptor: a name in the
@@ -70,6 +80,9 @@ impl Layers {
                     .hint("`ctr unmount` it first");
             }
             return directory(place);
+        }
+        if self.plain {
+            return directory(&self.upper);
         }
         match mapping {
             Mapping::Ranges { helpers: None, .. } => return Ok(Root::Given(None)),

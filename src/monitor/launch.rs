@@ -174,7 +174,7 @@ fn accompany(
                     tell(link.give_root(root.as_fd()))?;
                 }
                 if plan.root_is_fuse() {
-                    preparation.mount_root(child).map_err(Failed::Other)?;
+                    preparation.mount_root(child).map_err(Failed::Root)?;
                     tell(link.go_on())?;
                 }
             }

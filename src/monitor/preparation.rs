@@ -12,10 +12,10 @@ use crate::{
         entries::{self, Way},
         filter, fresh_mounts,
         fuse::{self, FuseOverlay},
-        handover, idmapped, link,
+        handover, idmapped, link, plain,
         plan::{Circumstances, Plan, Stdio},
         record::{LogDriver, Record, Restart},
-        rootfs::{self, Layers},
+        rootfs::{self, FUSE, Layers, OVERLAY, PLAIN},
         secrets,
         sharing::{self, Joining},
         users::{self, UserSpec, Who},
@@ -43,7 +43,7 @@ use std::{
         fd::{BorrowedFd, OwnedFd},
         unix::fs::PermissionsExt,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// What happens once everything is set up, before the payload takes over.
@@ -116,29 +116,44 @@ impl<'a> Preparation<'a> {
         })
     }
 
-    /// Start it, with the driver that was asked for; without one, with native overlay, and where the kernel refuses that,
-    /// with fuse-overlayfs. Also says which it was.
+    /// Start it, with the driver that was asked for; without one, with native overlay, where the kernel refuses that with
+    /// fuse-overlayfs, and without that from a copy. Also says which it was.
     pub fn start(&mut self) -> Result<(Started, Option<Ends>, &'static str)> {
         let record = &self.container.record;
-        let mut fuse = record.storage_driver == FUSE;
+        let mut driver = match record.storage_driver.as_str() {
+            FUSE => FUSE,
+            PLAIN => PLAIN,
+            _ => OVERLAY,
+        };
         loop {
-            let (plan, ends) = self.plan(fuse)?;
+            if driver == PLAIN {
+                plain::make(&self.container.dir, &self.layers, &self.own)?;
+                self.layers.plain = true;
+            }
+            let (plan, ends) = self.plan(driver == FUSE)?;
             match launch::start(plan, &self.mapping.clone(), self) {
-                Ok(started) => return Ok((started, ends, if fuse { FUSE } else { OVERLAY })),
+                Ok(started) => return Ok((started, ends, driver)),
                 Err(Failed::Other(failure)) => return Err(failure),
                 Err(Failed::Root(refused)) => {
-                    // Pointers of a view are for the kernel's overlay only.
-                    let followed = self.layers.data.is_empty();
+                    // Pointers of a view are for the kernel's overlay only, and what overlay has in its upper directory, too.
+                    let followed = self.layers.data.is_empty() && is_empty(&self.layers.upper);
+                    // Root maps the ids of overlay's directories, which the others can't.
+                    let mapped = self.mapping.is_rootless() && !self.own.is_rootless();
                     let choice =
-                        !record.storage_driver_chosen && !fuse && record.rootfs.is_none() && followed;
-                    if !choice || fuse::find().is_none() {
-                        let kernel = if self.mapping.is_rootless() { "Linux 5.11 and " } else { "" };
-                        return Err(refused).hint(format!(
-                            "overlay needs {kernel}a data directory on ext4, xfs, btrfs or tmpfs (choose one with --root); else \
-                             install fuse-overlayfs (Debian: apt install fuse-overlayfs)"
-                        ));
-                    }
-                    fuse = true;
+                        !record.storage_driver_chosen && record.rootfs.is_none() && followed && !mapped;
+                    let reached = self.mapping.has_caller() && self.mapping.builder() == (0, 0);
+                    driver = match driver {
+                        OVERLAY if choice && reached && fuse::probe().is_ok() => FUSE,
+                        OVERLAY | FUSE if choice => PLAIN,
+                        // Its words have a hint of their own.
+                        FUSE => return Err(refused),
+                        _ => {
+                            return Err(refused).hint(
+                                "`ctr doctor` says which storage drivers work here; overlay needs a data directory on ext4, xfs, \
+                                 btrfs or tmpfs (choose one with --root)",
+                            );
+                        }
+                    };
                 }
             }
         }
@@ -311,8 +326,9 @@ fn own_directory(record: &Record) -> bool {
     record.rootfs.is_some() && !record.rootfs_overlay
 }
 
-const OVERLAY: &str = "overlay";
-const FUSE: &str = "fuse-overlayfs";
+fn is_empty(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
+}
 
 /// The sockets of its ports. Those that the host chose stay what they are at later starts.
 fn published(container: &Container) -> Result<Vec<(Published, OwnedFd)>> {

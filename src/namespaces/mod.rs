@@ -6,6 +6,7 @@ pub mod idmap;
 mod inside;
 pub mod mount;
 pub mod ownership;
+pub mod probe;
 mod refused;
 pub mod root;
 pub mod sources;

@@ -71,7 +71,8 @@ pub fn fallback(explicit: bool) -> Result<Option<String>> {
     }
 }
 
-fn missing() -> Option<String> {
+/// Why there can be no private network here.
+pub fn missing() -> Option<String> {
     access("/dev/net/tun", Access::READ_OK | Access::WRITE_OK)
         .err()
         .map(|errno| format!("/dev/net/tun can't be opened ({errno})"))

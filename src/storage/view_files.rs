@@ -1,13 +1,16 @@
 //! The files of a view, made from those that the layers show together: owners of the container, contents by pointer or copied.
 
-use super::ownership;
+use super::{
+    merged::{Merged, Shown},
+    ownership,
+};
 use crate::namespaces::{IdMaps, idmap};
 use anyhow::{Context, Result, bail};
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat,
-        chownat, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, ftruncate, futimens, ioctl_ficlone,
-        linkat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
+        AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
+        fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, ftruncate, futimens, ioctl_ficlone, linkat,
+        mkdirat, mknodat, openat, readlinkat, symlinkat, utimensat,
     },
     io::Errno,
 };
@@ -40,44 +43,39 @@ pub struct Filler<'a> {
 
 impl Filler<'_> {
     /// `reachable`: the container's root may walk to what is in the directory `path` of a layer.
-    pub fn directory(&mut self, from: &OwnedFd, to: &OwnedFd, path: &str, reachable: bool) -> Result<()> {
+    pub fn directory(&mut self, from: &Merged, to: &OwnedFd, path: &str, reachable: bool) -> Result<()> {
         if path.len() > DEEPEST {
             bail!("{path:?} is too deep");
         }
-        let stat = fstat(from)?;
+        let top = from.top().context("no layer has it")?;
+        let stat = fstat(top)?;
         let reachable = reachable && self.lets_in(&stat, 0o001);
-        for entry in Dir::read_from(from)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name == c"." || name == c".." {
-                continue;
-            }
+        for (name, shown) in &from.entries()? {
             let below = match path {
                 "" => name.to_string_lossy().into_owned(),
                 path => format!("{path}/{}", name.to_string_lossy()),
             };
-            self.entry(from, to, name, &below, reachable).with_context(|| format!("{below:?}"))?;
+            self.entry(from, to, (name, shown), &below, reachable).with_context(|| format!("{below:?}"))?;
         }
-        self.dress(from, to, &stat)
+        self.dress(top, to, &stat)
     }
 
     fn entry(
         &mut self,
-        from: &OwnedFd,
+        from: &Merged,
         to: &OwnedFd,
-        name: &CStr,
+        (name, shown): (&CStr, &Shown),
         path: &str,
         reachable: bool,
     ) -> Result<()> {
-        let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = shown.stat;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let open =
-            |at: &OwnedFd, flags| openat(at, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         match kind {
             FileType::Directory => {
                 mkdirat(to, name, Mode::RWXU)?;
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-                return self.directory(&open(from, flags)?, &open(to, flags)?, path, reachable);
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let made = openat(to, name, flags, Mode::empty())?;
+                return self.directory(&from.descend(name, shown)?, &made, path, reachable);
             }
             FileType::RegularFile => {
                 if stat.st_nlink > 1 {
@@ -88,7 +86,7 @@ impl Filler<'_> {
                 }
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                 let copy = openat(to, name, flags, Mode::RUSR | Mode::WUSR)?;
-                let source = open(from, OFlags::RDONLY | OFlags::NONBLOCK)?;
+                let source = from.open(name, shown, OFlags::RDONLY | OFlags::NONBLOCK)?;
                 let lossless = name.to_str().is_ok() && !path.contains(char::REPLACEMENT_CHARACTER);
                 let points = self.points && lossless && reachable && self.lets_in(&stat, 0o004);
                 match points && stat.st_size as u64 > BLOCK {
@@ -100,10 +98,13 @@ impl Filler<'_> {
                 }
                 return self.dress(&source, &copy, &stat);
             }
-            FileType::Symlink => symlinkat(readlinkat(from, name, Vec::new())?, to, name)?,
+            FileType::Symlink => symlinkat(readlinkat(from.holder(shown), name, Vec::new())?, to, name)?,
             FileType::Fifo | FileType::Socket => mknodat(to, name, kind, Mode::RUSR | Mode::WUSR, 0)?,
-            // The store has none; a container has its own devices.
-            _ => return Ok(()),
+            // Root's layers alone have any, and no container can open them.
+            _ => match mknodat(to, name, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev) {
+                Err(Errno::PERM) => return Ok(()),
+                made => made?,
+            },
         }
         let (uid, gid) = self.owner(stat.st_uid, stat.st_gid).unwrap_or_else(|| self.root());
         chownat(to, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)?;

@@ -7,6 +7,7 @@
 use super::{
     Digest, Store, delete_tree,
     digest::hex,
+    merged::Merged,
     view_files::{Filler, point},
 };
 use crate::{
@@ -17,18 +18,17 @@ use anyhow::{Context, Result, bail};
 use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, open, openat, syncfs, utimensat},
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_flag,
-        fsconfig_set_string, fsmount, fsopen, mount,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+        fsmount, fsopen,
     },
 };
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
-    ffi::CString,
     fs::{self, File},
     io,
     mem::MaybeUninit,
-    os::{fd::AsRawFd, unix::fs::DirBuilderExt},
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
 };
 
@@ -122,21 +122,11 @@ impl Store {
         maps: &IdMaps,
         points: bool,
     ) -> Result<()> {
-        let directory = |path: &Path| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            open(path, flags, Mode::empty()).with_context(|| format!("open {}", path.display()))
-        };
         let lower = layers.iter().rev().map(|layer| self.layer_path(layer)).chain([self.skeleton()]);
-        let lower = lower.map(|path| directory(&path)).collect::<Result<Vec<_>>>()?;
-        let at = self.mount_point();
-        let names: Vec<String> = lower.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
-        let options = CString::new(format!("lowerdir={},userxattr", names.join(":")))?;
-        mount("overlay", &at, "overlay", MountFlags::RDONLY, options.as_c_str())
-            .context("mount the layers")?;
-        let merged = open(&at, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let merged = Merged::new(lower.map(|path| top(&path)).collect::<Result<Vec<_>>>()?);
         let fs = draft.join("fs");
         fs::create_dir(&fs).with_context(|| format!("make directory {}", fs.display()))?;
-        let to = open(&fs, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let to = top(&fs)?;
         let stored = own.maps();
         // Files of the skeleton have no layer to point into, and none is larger than nothing.
         let mut filler = Filler {
@@ -177,6 +167,31 @@ impl Store {
         let _ = delete_tree(&draft);
         outcome
     }
+}
+
+/// Make the directory `to`, with everything that `lower`, topmost first, show together: contents are cloned (FICLONE), else
+/// copied. Called by root of a namespace with all the user's ids; `own`: the mapping that all of them were stored with.
+///
+/// # Errors
+/// The disk is full; a layer is gone.
+pub fn copy_layers(own: &Mapping, lower: &[PathBuf], to: &Path) -> Result<()> {
+    fs::create_dir(to).with_context(|| format!("make directory {}", to.display()))?;
+    let merged = Merged::new(lower.iter().map(|path| top(path)).collect::<Result<Vec<_>>>()?);
+    let (maps, to) = (own.maps(), top(to)?);
+    let mut filler = Filler {
+        stored: &maps,
+        maps: &maps,
+        points: false,
+        links: HashMap::new(),
+        top: to.try_clone()?,
+        pointer: None,
+    };
+    filler.directory(&merged, &to, "", true)
+}
+
+fn top(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(path, flags, Mode::empty()).with_context(|| format!("open {}", path.display()))
 }
 
 /// Here: root of a namespace with all the user's ids.

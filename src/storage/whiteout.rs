@@ -3,7 +3,7 @@
 
 use anyhow::{Result, bail};
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, XattrFlags, fsetxattr, mknodat, openat, statat},
+    fs::{AtFlags, FileType, Mode, OFlags, Stat, XattrFlags, fgetxattr, fsetxattr, mknodat, openat, statat},
     io::Errno,
 };
 use std::os::fd::BorrowedFd;
@@ -54,8 +54,19 @@ pub fn make(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
 
 /// Is `name` a whiteout?
 pub fn is_at(parent: BorrowedFd<'_>, name: &[u8]) -> bool {
-    statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+    statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| is(&stat))
+}
+
+/// Is this one?
+pub fn is(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// Does `directory`, open for reading, hide what lower layers have in it?
+pub fn is_opaque(directory: BorrowedFd<'_>) -> bool {
+    [OPAQUE_USER, OPAQUE_TRUSTED].iter().any(|mark| {
+        let mut value = [0; 1];
+        matches!(fgetxattr(directory, *mark, &mut value[..]), Ok(1)) && value == *b"y"
     })
 }
 

@@ -9,7 +9,11 @@ use super::{
     paths::join,
 };
 use crate::{
-    container::{rootfs::Layers, state::Record},
+    container::{
+        plain,
+        rootfs::{Layers, PLAIN},
+        state::Record,
+    },
     error::Explain,
     namespaces::{Inside, Mapping, start_inside_with},
     security::CapSet,
@@ -45,9 +49,11 @@ pub fn changes(
             .hint("nothing tells what it has changed there; `--rootfs DIR:O` would");
     }
     let ignored = ignored(dir)?;
+    let copied = copied(dir, record);
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
     let inside = beside_layers(store, dir, record, write, |upper, lower, pipe| {
-        let mut comparison = Comparison { lower, ignored, out: BufWriter::new(pipe), levels: Vec::new() };
+        let mut comparison =
+            Comparison { lower, copied, ignored, out: BufWriter::new(pipe), levels: Vec::new() };
         comparison.run(upper)?;
         Ok(comparison.out.flush()?)
     })?;
@@ -103,6 +109,7 @@ struct Level {
 
 struct Comparison<W> {
     lower: Lower,
+    copied: Option<Copied>,
     ignored: HashSet<Vec<u8>>,
     out: W,
     levels: Vec<Level>,
@@ -148,6 +155,7 @@ impl<W: Write> Comparison<W> {
                 }
                 self.descend(upper, path, false, differs)
             }
+            Some(before) if self.copied.is_some_and(|copied| copied.is_unchanged(&before, &stat)) => Ok(()),
             Some(_) => {
                 self.tell(Kind::Changed, &path)?;
                 if directory { self.descend(upper, path, true, true) } else { Ok(()) }
@@ -163,7 +171,7 @@ impl<W: Write> Comparison<W> {
             opened => opened?,
         };
         let mut names: BTreeSet<Vec<u8>> = lower::names(&directory)?.into_iter().collect();
-        if !new && lower::is_opaque(&directory) {
+        if !new && (self.copied.is_some() || lower::is_opaque(&directory)) {
             names.extend(self.lower.names(&path)?);
         }
         names.retain(|name| !name.starts_with(lower::WHITEOUT));
@@ -198,6 +206,24 @@ impl<W: Write> Comparison<W> {
         }
         tell(&mut self.out, kind, path)
     }
+}
+
+/// In place of an upper directory there is a copy of all layers, finished at this time.
+#[derive(Clone, Copy)]
+pub struct Copied(Option<(i64, i64)>);
+
+impl Copied {
+    /// Whether a file that was `before` in the layers and is no directory is still the copy of it.
+    pub fn is_unchanged(self, before: &Stat, now: &Stat) -> bool {
+        let of = |stat: &Stat| (stat.st_size, stat.st_rdev);
+        let younger = self.0.is_none_or(|time| (now.st_ctime, now.st_ctime_nsec as i64) > time);
+        !younger && !differs(before, now) && of(before) == of(now)
+    }
+}
+
+/// Whether container `dir` has such a copy.
+pub fn copied(dir: &ContainerDir, record: &Record) -> Option<Copied> {
+    (record.storage_driver == PLAIN).then(|| Copied(plain::made_at(dir.path())))
 }
 
 /// Whether mode, owner or time are others.

@@ -5,7 +5,7 @@ use crate::{
     container::{
         find,
         fuse::{self, FuseOverlay},
-        rootfs::{self, Layers},
+        rootfs::{self, FUSE, Layers},
         state::{Process, Record, Status},
     },
     error::Explain,
@@ -220,7 +220,7 @@ fn hold(process: &Process) -> Result<Option<OwnedFd>> {
 fn root_of(record: &Record, layers: &Layers, mapping: &Mapping) -> Result<Root> {
     match &record.rootfs {
         Some(dir) if !record.rootfs_overlay => rootfs::directory(dir),
-        _ if record.storage_driver == "fuse-overlayfs" => Ok(Root::FuseOverlay),
+        _ if record.storage_driver == FUSE => Ok(Root::FuseOverlay),
         _ => layers.overlay(mapping),
     }
 }

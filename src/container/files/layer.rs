@@ -4,7 +4,7 @@
 //! whiteout there. The container may run and change its files meanwhile: every step is by descriptor and follows no link.
 
 use super::{
-    changes::{beside_layers, differs, mount_points},
+    changes::{Copied, beside_layers, copied, differs, mount_points},
     enter::{Guest, Reached, View},
     framed::Framed,
     lower::{self, BENEATH, Lower},
@@ -14,6 +14,7 @@ use super::{
     transfer::unless_unread,
 };
 use crate::{
+    container::rootfs::FUSE,
     error::Explain,
     namespaces::Inside,
     storage::{Store, archive::lossy, skeleton},
@@ -70,12 +71,17 @@ pub fn layer(
         Packer::Guest(container.with_root(View::RootFileSystem, write, |root, pipe| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let top = openat(&root, ".", flags, Mode::empty()).context("open the root")?;
-            pack_layer(Tree { top, lower: Lower(Vec::new()), ours, places, fuse: false }, as_layer, pipe)
+            pack_layer(
+                Tree { top, lower: Lower(Vec::new()), copied: None, ours, places, fuse: false },
+                as_layer,
+                pipe,
+            )
         })?)
     } else {
-        let fuse = record.storage_driver == "fuse-overlayfs";
+        let copied = copied(dir, record);
+        let fuse = record.storage_driver == FUSE;
         Packer::Beside(beside_layers(store, dir, record, write, |top, lower, pipe| {
-            pack_layer(Tree { top, lower, ours, places, fuse }, as_layer, pipe)
+            pack_layer(Tree { top, lower, copied, ours, places, fuse }, as_layer, pipe)
         })?)
     };
     Ok((packer, File::from(read)))
@@ -104,6 +110,8 @@ struct Tree {
     top: OwnedFd,
     /// What is below it and in no need to be packed.
     lower: Lower,
+    /// `top` is a copy of all of that.
+    copied: Option<Copied>,
     /// Places that we have made.
     ours: Vec<Vec<u8>>,
     /// Those, and what is on the way to them.
@@ -173,7 +181,9 @@ impl Walk<'_> {
             let is_whiteout = self.tree.fuse && !new && !gone.ends_with(b"/") && self.look(&gone)?.is_none();
             return if is_whiteout { self.whiteout(&gone) } else { Ok(()) };
         }
-        let Some((node, stat)) = self.look(&path)? else { return Ok(()) };
+        let Some((node, stat)) = self.look(&path)? else {
+            return if self.tree.copied.is_some() && !new { self.whiteout(&path) } else { Ok(()) };
+        };
         if lower::is_whiteout(&stat) {
             return if new { Ok(()) } else { self.whiteout(&path) };
         }
@@ -181,7 +191,7 @@ impl Walk<'_> {
         if kind == FileType::Directory {
             return self.directory(path, &stat, new);
         }
-        if self.tree.ours.contains(&path) {
+        if self.tree.ours.contains(&path) || self.is_copy(&path, &stat, new)? {
             return Ok(());
         }
         match kind {
@@ -203,6 +213,11 @@ impl Walk<'_> {
                 self.pack.node(&stat, b"", path)
             }
         }
+    }
+
+    fn is_copy(&self, path: &[u8], stat: &Stat, new: bool) -> Result<bool> {
+        let Some(copied) = self.tree.copied.filter(|_| !new) else { return Ok(false) };
+        Ok(self.tree.lower.find(path)?.is_some_and(|before| copied.is_unchanged(&before, stat)))
     }
 
     fn directory(&mut self, path: Vec<u8>, stat: &Stat, new: bool) -> Result<()> {
@@ -244,7 +259,11 @@ impl Walk<'_> {
 
     fn push(&mut self, directory: &OwnedFd, path: Vec<u8>, new: bool, pending: bool) -> Result<()> {
         let mut names = lower::names(directory)?;
+        if self.tree.copied.is_some() && !new {
+            names.extend(self.tree.lower.names(&path)?);
+        }
         names.sort();
+        names.dedup();
         self.levels.push(Level { path, new, pending, names: names.into_iter() });
         Ok(())
     }

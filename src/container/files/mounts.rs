@@ -3,6 +3,7 @@
 
 use super::enter::Reached;
 use crate::{
+    container::rootfs::FUSE,
     error::Explain,
     namespaces::mount::{attach, clone_tree},
     storage::{ContainerDir, ContainerId, Store},
@@ -36,7 +37,7 @@ pub fn mount(store: &Store, container: &Reached) -> Result<PathBuf> {
     if is_mounted(&place).with_context(doing)? {
         return Ok(place);
     }
-    if container.record.storage_driver == "fuse-overlayfs" {
+    if container.record.storage_driver == FUSE {
         return Err(anyhow!("a root file system of fuse-overlayfs would need a process to serve it"))
             .with_context(doing)
             .hint("`ctr cp` and `ctr export` reach its files");
