@@ -19,13 +19,19 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount, Spec};
-use rustix::{fs::FileType, mount::MountAttrFlags};
+use rustix::{
+    fs::{FileType, statfs},
+    mount::MountAttrFlags,
+};
 use std::{
     fs,
     io::ErrorKind,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
+
+/// statfs(2).
+const SYSFS_MAGIC: u64 = 0x6265_6572;
 
 /// All operations for `spec`, in the order in which they must happen.
 ///
@@ -117,7 +123,17 @@ fn one_mount(mount: &Mount, mapping: &Mapping) -> Result<Vec<Operation>> {
         // Only the owner of the network namespace may mount a new sysfs; with the host's network its own is shown.
         "sysfs" => Operation::FirstOf(vec![
             filesystem("sysfs", options.settings)?,
-            bind(Path::new("/sys"), &destination, true, options.attributes)?,
+            match statfs("/sys").is_ok_and(|found| found.f_type as u64 == SYSFS_MAGIC) {
+                true => bind(Path::new("/sys"), &destination, true, options.attributes)?,
+                // None at all, as in bubblewrap: an empty directory, in which there is room for control groups.
+                false => Operation::Filesystem {
+                    kind: c_string("tmpfs", "a file system's name")?,
+                    settings: Vec::new(),
+                    attributes: options.attributes - MountAttrFlags::MOUNT_ATTR_RDONLY,
+                    at: target(&destination, Kind::Directory)?,
+                    copy_up: false,
+                },
+            },
         ]),
         // On a host with the old hierarchy there may be nothing to show: then an empty directory.
         "cgroup" | "cgroup2" => {
@@ -181,7 +197,7 @@ fn overlay(destination: &str, options: Options, mapping: &Mapping) -> Result<Ove
         held: Vec::new(),
         upper: dirs.map(|(upper, work)| Ok::<_, anyhow::Error>([path(upper)?, path(work)?])).transpose()?,
         ephemeral: options.volatile,
-        rootless: mapping.is_rootless(),
+        rootless: mapping.marks_as_user(),
         subpath: options.subpath.as_deref().map(path).transpose()?,
         flags,
         at: target(destination, Kind::Directory)?,
@@ -226,20 +242,25 @@ fn standard_devices(mapping: &Mapping, terminal: bool) -> Result<Vec<Operation>>
     let mut operations = Vec::new();
     for (name, major, minor) in NODES {
         let path = format!("/dev/{name}");
+        let hosts = Operation::Bind {
+            source: c_string(&path, "a device")?,
+            recursive: false,
+            attributes: MountAttrFlags::empty(),
+            at: target(&path, Kind::File)?,
+            held: None,
+        };
         operations.push(match mapping {
-            Mapping::Root => Operation::Node {
-                at: target(&path, Kind::File)?,
-                kind: FileType::CharacterDevice,
-                mode: 0o666,
-                device: (major, minor),
-            },
-            _ => Operation::Bind {
-                source: c_string(&path, "a device")?,
-                recursive: false,
-                attributes: MountAttrFlags::empty(),
-                at: target(&path, Kind::File)?,
-                held: None,
-            },
+            // Root of another container's user namespace makes none.
+            Mapping::Root => Operation::FirstOf(vec![
+                Operation::Node {
+                    at: target(&path, Kind::File)?,
+                    kind: FileType::CharacterDevice,
+                    mode: 0o666,
+                    device: (major, minor),
+                },
+                hosts,
+            ]),
+            _ => hosts,
         });
     }
     for (name, to) in LINKS {

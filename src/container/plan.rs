@@ -1,7 +1,7 @@
 //! The plan of a container's first process: everything that it will do, as plain data, made before the fork. Built from
 //! the OCI runtime specification that `spec` wrote and from what only this run knows.
 
-use super::{entries::Way, mounts, program::Program, single, step::Step};
+use super::{entries::Way, mounts, profile, program::Program, single, step::Step};
 use crate::{
     namespaces::{Mapping, mount::Operation, root::Root},
     network::device::Interface,
@@ -52,6 +52,8 @@ pub struct Plan {
     pub operations: Vec<Operation>,
     /// Path below /proc/sys, and value.
     pub sysctls: Vec<(CString, CString)>,
+    /// All of them are ours, and it can do without.
+    pub sysctls_may_fail: bool,
     /// Where the payload's descriptors 0 to 2 lead.
     pub stdio: Stdio,
     /// A process 1 of ours before the payload, and the command line that it hides.
@@ -151,6 +153,10 @@ impl Plan {
             interfaces,
         } = circumstances;
         let terminal = matches!(stdio, Stdio::Terminal);
+        let ours = profile::own_sysctls(mapping);
+        let asked =
+            |(key, value): (&String, &String)| !ours.iter().any(|our| (&our.0, &our.1) == (key, value));
+        let sysctls_may_fail = !linux.sysctl().iter().flatten().any(asked);
         let sysctls = linux.sysctl().iter().flatten().map(|(key, value)| {
             Ok((c_string(&key.replace('.', "/"), "a sysctl")?, c_string(value, "a sysctl's value")?))
         });
@@ -179,6 +185,7 @@ impl Plan {
             late_cgroup,
             cgroup,
             sysctls: sysctls.collect::<Result<_>>()?,
+            sysctls_may_fail,
             stdio,
             waits,
             reaper: init.then(CommandLine::of_this_process).transpose().context("find our command line")?,

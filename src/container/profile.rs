@@ -117,19 +117,24 @@ pub fn mounts(request: &Request, etc: &Path, volumes: &[Mount], memory: &[Tmpfs]
 
 /// Dotted names and values; a user's replaces ours.
 pub fn sysctls(request: &Request, mapping: &Mapping) -> HashMap<String, String> {
-    let mut sysctls = HashMap::new();
-    if request.own_network() {
-        let IdMaps { gids, .. } = mapping.maps();
-        let first_group = gids.iter().map(|range| range.inside).min().unwrap_or(0);
-        // The kernel takes no more than half of all there can be.
-        let last = |range: &IdRange| (range.inside + (range.count - 1)).min(i32::MAX as u32);
-        let last_group = gids.iter().map(last).max().unwrap_or(0);
-        // ping(8) without a capability, and port 80 without root, are safe in a network of the container's own.
-        sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("{first_group} {last_group}"));
-        sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-    }
+    let mut sysctls: HashMap<_, _> =
+        if request.own_network() { own_sysctls(mapping).into() } else { HashMap::new() };
     sysctls.extend(request.sysctls.clone());
     sysctls
+}
+
+/// Those that a container can do without: ping(8) without a capability, and port 80 without root, are safe in a network of the
+/// container's own.
+pub fn own_sysctls(mapping: &Mapping) -> [(String, String); 2] {
+    let IdMaps { gids, .. } = mapping.maps();
+    let first_group = gids.iter().map(|range| range.inside).min().unwrap_or(0);
+    // The kernel takes no more than half of all there can be.
+    let last = |range: &IdRange| (range.inside + (range.count - 1)).min(i32::MAX as u32);
+    let last_group = gids.iter().map(last).max().unwrap_or(0);
+    [
+        ("net.ipv4.ping_group_range".to_owned(), format!("{first_group} {last_group}")),
+        ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned()),
+    ]
 }
 
 /// The namespaces to make.

@@ -103,7 +103,7 @@ impl Layers {
             name(&upper),
             name(&work)
         );
-        if mapping.is_rootless() {
+        if mapping.marks_as_user() {
             options.push_str(",userxattr");
         }
         // Not otherwise: it would make an fsync of a database inside mean nothing.

@@ -15,6 +15,7 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::OnceLock,
 };
 
 /// A run of ids: `count` ids from `host` on appear as `inside` and on.
@@ -85,6 +86,11 @@ impl Mapping {
         !matches!(self, Mapping::Root)
     }
 
+    /// Whether overlay's marks are attributes of the user's: the others are the host's root's (xattr(7), "trusted").
+    pub fn marks_as_user(&self) -> bool {
+        self.is_rootless() || !is_initial(&ours().uids)
+    }
+
     /// The mapping of a container with these maps in place of this one, the user's default.
     pub fn with(&self, maps: &IdMaps) -> Mapping {
         let IdMaps { uids, gids } = maps.clone();
@@ -102,7 +108,7 @@ impl Mapping {
     pub fn maps(&self) -> IdMaps {
         let one = |inside, host, count| vec![IdRange { inside, host, count }];
         match self {
-            Mapping::Root => IdMaps { uids: one(0, 0, u32::MAX), gids: one(0, 0, u32::MAX) },
+            Mapping::Root => ours().clone(),
             Mapping::Ranges { uids, gids, .. } => IdMaps { uids: uids.clone(), gids: gids.clone() },
             Mapping::Single { inside, .. } => IdMaps {
                 uids: one(inside.0, getuid().as_raw(), 1),
@@ -171,6 +177,33 @@ impl Mapping {
     }
 }
 
+/// The ids that there are where we are, each as itself: in another container not all of them.
+fn ours() -> &'static IdMaps {
+    static OURS: OnceLock<IdMaps> = OnceLock::new();
+    OURS.get_or_init(|| {
+        let all = || vec![IdRange { inside: 0, host: 0, count: u32::MAX }];
+        let read = |file: &str| {
+            let map = fs::read_to_string(file).ok().and_then(|text| parse(&text).ok());
+            map.map_or_else(all, |map| map.into_iter().map(|r| IdRange { host: r.inside, ..r }).collect())
+        };
+        IdMaps { uids: read("/proc/self/uid_map"), gids: read("/proc/self/gid_map") }
+    })
+}
+
+fn is_initial(map: &[IdRange]) -> bool {
+    map == [IdRange { inside: 0, host: 0, count: u32::MAX }]
+}
+
+/// What /proc/PID/uid_map says.
+fn parse(text: &str) -> Result<Vec<IdRange>> {
+    let line = |line: &str| {
+        let numbers: Vec<u32> = line.split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let [inside, host, count] = numbers[..] else { return None };
+        Some(IdRange { inside, host, count })
+    };
+    text.lines().map(|text| line(text).with_context(|| format!("read {text:?}"))).collect()
+}
+
 /// The maps of the user namespace at `path`: a process of ours goes there, and we read what the kernel says of it.
 ///
 /// # Errors
@@ -190,13 +223,7 @@ pub fn maps_of(path: &Path) -> Result<IdMaps> {
     drop((tell, go));
     let arrived = fs::File::from(entered).read(&mut [0]).is_ok_and(|length| length == 1);
     let map = |name: &str| -> Result<Vec<IdRange>> {
-        let text = fs::read_to_string(format!("/proc/{}/{name}", pid.as_raw_pid()))?;
-        let line = |line: &str| {
-            let numbers: Vec<u32> = line.split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect();
-            let [inside, host, count] = numbers[..] else { return None };
-            Some(IdRange { inside, host, count })
-        };
-        text.lines().map(|text| line(text).with_context(|| format!("read {text:?}"))).collect()
+        parse(&fs::read_to_string(format!("/proc/{}/{name}", pid.as_raw_pid()))?)
     };
     let maps = map("uid_map").and_then(|uids| Ok(IdMaps { uids, gids: map("gid_map")? }));
     drop(release);

@@ -4,7 +4,10 @@
 use super::disk::ByErrno;
 use crate::{error::Explain, weakened};
 use anyhow::{Context, Result, anyhow};
-use rustix::process;
+use rustix::{
+    fs::{Access, access},
+    process,
+};
 use std::{
     env, fs,
     os::unix::fs::{DirBuilderExt, MetadataExt},
@@ -103,13 +106,38 @@ fn xdg(variable: &str, below_home: &str) -> Result<PathBuf> {
     if let Some(dir) = absolute(variable) {
         return Ok(dir);
     }
-    match absolute("HOME") {
-        Some(home) => Ok(home.join(below_home)),
-        None => {
-            let cause = anyhow::anyhow!("neither HOME nor {variable} is set to an absolute path");
-            Err(cause).hint("HOME=/home/you ctr …")
-        }
+    Ok(home()?.join(below_home))
+}
+
+/// `HOME`, or what /etc/passwd calls so. A user who has none, as in a container, gets a directory of its own in /var/tmp.
+///
+/// # Errors
+/// That directory is somebody else's.
+fn home() -> Result<PathBuf> {
+    let usable = |home: &PathBuf| {
+        let ours = fs::metadata(home).is_ok_and(|meta| meta.uid() == process::geteuid().as_raw());
+        ours || access(home, Access::WRITE_OK).is_ok() || home.join(".local/share/ctr").exists()
+    };
+    let known = || {
+        let passwd = fs::read_to_string("/etc/passwd").ok()?;
+        let uid = process::getuid().as_raw().to_string();
+        let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
+        line.split(':').nth(5).map(PathBuf::from).filter(|home| home.is_absolute())
+    };
+    if let Some(home) = absolute("HOME").filter(usable).or_else(|| known().filter(usable)) {
+        return Ok(home);
     }
+    let uid = process::geteuid().as_raw();
+    let own = PathBuf::from(format!("/var/tmp/ctr-{uid}"));
+    let made = fs::DirBuilder::new().mode(0o700).create(&own);
+    let meta = fs::symlink_metadata(&own).map_err(|missing| made.err().unwrap_or(missing));
+    let meta =
+        meta.with_context(|| format!("make directory {}", own.display())).hint("HOME=/home/you ctr …")?;
+    if meta.is_dir() && meta.uid() == uid && meta.mode() & 0o022 == 0 {
+        return Ok(own);
+    }
+    Err(anyhow!("there is no home, and {} may be written by other users", own.display()))
+        .hint("HOME=/home/you ctr …")
 }
 
 /// The specification: relative paths in these variables are ignored.

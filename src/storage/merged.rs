@@ -45,10 +45,15 @@ impl Merged {
         // None: gone, or hidden by something that is no directory.
         let mut found: BTreeMap<CString, (Option<Shown>, bool)> = BTreeMap::new();
         for (layer, directory) in self.0.iter().enumerate() {
+            let mut gone = Vec::new();
             for entry in Dir::read_from(directory)? {
                 let entry = entry?;
                 let name = entry.file_name();
                 if name == c"." || name == c".." {
+                    continue;
+                }
+                if let Some(name) = name.to_bytes().strip_prefix(whiteout::WHITEOUT) {
+                    gone.push(CString::new(name)?);
                     continue;
                 }
                 let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -65,6 +70,9 @@ impl Merged {
                     },
                     Some(_) => {}
                 }
+            }
+            for name in gone {
+                found.entry(name).and_modify(|(_, open)| *open = false).or_insert((None, false));
             }
         }
         Ok(found.into_iter().filter_map(|(name, (shown, _))| Some((name, shown?))).collect())

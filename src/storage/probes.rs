@@ -30,7 +30,7 @@ impl Store {
                     for (key, dir) in [("lowerdir", &lower), ("upperdir", &upper), ("workdir", &work)] {
                         fsconfig_set_string(&context, key, dir.as_path())?;
                     }
-                    if mapping.is_rootless() {
+                    if mapping.marks_as_user() {
                         fsconfig_set_flag(&context, "userxattr")?;
                     }
                     fsconfig_create(&context)?;

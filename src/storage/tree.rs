@@ -119,6 +119,10 @@ impl<'fd> Tree<'fd> {
                 }
                 Err(Errno::NOENT) => {
                     mkdirat(&at, name.as_slice(), Mode::from_raw_mode(0o755))?;
+                    if whiteout::replaced(at.as_fd(), &name) {
+                        let made = openat(&at, name.as_slice(), DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+                        whiteout::make_opaque(made.as_fd(), self.opaque)?;
+                    }
                     *implied += 1;
                     ahead.push(name);
                 }

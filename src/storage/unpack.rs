@@ -182,7 +182,12 @@ impl Unpacker<'_> {
                     whiteout::make_opaque(open_directory(place)?.as_fd(), self.policy.opaque())?;
                 }
             }
-            made => made?,
+            made => {
+                made?;
+                if whiteout::replaced(place.parent.as_fd(), place.name) {
+                    whiteout::make_opaque(open_directory(place)?.as_fd(), self.policy.opaque())?;
+                }
+            }
         }
         if exists || self.policy.needs_dress(entry) {
             let directory = open_directory(place)?;

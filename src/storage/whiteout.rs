@@ -3,10 +3,16 @@
 
 use anyhow::{Result, bail};
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, Stat, XattrFlags, fgetxattr, fsetxattr, mknodat, openat, statat},
+    fs::{
+        AtFlags, FileType, Mode, OFlags, Stat, XattrFlags, fgetxattr, fsetxattr, mknodat, openat, statat,
+        unlinkat,
+    },
     io::Errno,
 };
-use std::os::fd::BorrowedFd;
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// The mark of an opaque directory in an overlay mounted with `userxattr`.
 pub const OPAQUE_USER: &str = "user.overlay.opaque";
@@ -47,15 +53,38 @@ pub fn meaning(path: &[u8]) -> Result<Meaning<'_>> {
     }
 }
 
-/// Say that `name` is gone: a device 0:0, which everyone may make since Linux 5.8.
+/// Say that `name` is gone: a device 0:0, which everyone may make since Linux 5.8. Where the store itself lies in an overlay, as in
+/// another container, nobody may: there it is a file as in the layer, which fuse-overlayfs(1) and [`super::merged`] know.
 pub fn make(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)
+    match mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        Err(Errno::PERM) => {
+            if statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+                return Err(Errno::EXIST);
+            }
+            FILES.store(true, Ordering::Relaxed);
+            mark(parent, &[WHITEOUT, name].concat())
+        }
+        made => made,
+    }
 }
 
 /// Is `name` a whiteout?
 pub fn is_at(parent: BorrowedFd<'_>, name: &[u8]) -> bool {
     statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| is(&stat))
 }
+
+/// Directory `name` has just been made: whether it takes the place of a whiteout that was a file.
+pub fn replaced(parent: BorrowedFd<'_>, name: &[u8]) -> bool {
+    FILES.load(Ordering::Relaxed) && unlinkat(parent, [WHITEOUT, name].concat(), AtFlags::empty()).is_ok()
+}
+
+fn mark(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(directory, name, flags, Mode::RUSR | Mode::WUSR).map(drop)
+}
+
+/// This process had to make files.
+static FILES: AtomicBool = AtomicBool::new(false);
 
 /// Is this one?
 pub fn is(stat: &Stat) -> bool {
@@ -67,17 +96,21 @@ pub fn is_opaque(directory: BorrowedFd<'_>) -> bool {
     [OPAQUE_USER, OPAQUE_TRUSTED].iter().any(|mark| {
         let mut value = [0; 1];
         matches!(fgetxattr(directory, *mark, &mut value[..]), Ok(1)) && value == *b"y"
-    })
+    }) || statat(directory, OPAQUE, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 /// Hide what lower layers have in `directory`, which may be a path descriptor.
 pub fn make_opaque(directory: BorrowedFd<'_>, xattr: &str) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = openat(directory, ".", flags, Mode::empty())?;
-    fsetxattr(directory, xattr, b"y", XattrFlags::empty())
+    match fsetxattr(&directory, xattr, b"y", XattrFlags::empty()) {
+        Err(Errno::PERM | Errno::NOTSUP) => mark(directory.as_fd(), OPAQUE),
+        set => set,
+    }
 }
 
-const WHITEOUT: &[u8] = b".wh.";
+/// How a layer names what is gone.
+pub const WHITEOUT: &[u8] = b".wh.";
 const AUFS: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 

@@ -1,5 +1,6 @@
 //! What the read-only layers of an overlay show together, without mounting them.
 
+use super::paths::{join, split};
 use anyhow::{Result, ensure};
 use rustix::{
     fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, fstat, open, openat2},
@@ -24,7 +25,9 @@ impl Lower {
                 Err(errno) if missing(errno) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            if hides(layer, path)? {
+            let (directory, name) = split(path);
+            let marked = look(layer, &join(directory, &[WHITEOUT, name].concat())).is_ok();
+            if marked || hides(layer, path)? {
                 return Ok(None);
             }
         }
@@ -36,9 +39,14 @@ impl Lower {
         let mut found = BTreeMap::new();
         for layer in &self.0 {
             if let Ok(directory) = open_directory(layer, path) {
-                for name in names(&directory)? {
+                let (marks, here): (Vec<_>, Vec<_>) =
+                    names(&directory)?.into_iter().partition(|name| name.starts_with(WHITEOUT));
+                for name in here {
                     let gone = look(&directory, &name).is_ok_and(|stat| is_whiteout(&stat));
                     found.entry(name).or_insert(!gone);
+                }
+                for mark in marks {
+                    found.entry(mark[WHITEOUT.len()..].to_vec()).or_insert(false);
                 }
                 if is_opaque(&directory) {
                     break;
