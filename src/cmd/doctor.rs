@@ -15,7 +15,7 @@ use crate::{
 };
 use anyhow::Result;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -36,7 +36,11 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         control_groups(cgroups::find(Choice::Enabled, None)),
     ];
     match &args.format {
-        Some(format) => format.print_one(&json!(found), output::yaml)?,
+        Some(format) => {
+            let found: Map<String, Value> =
+                found.into_iter().map(|found| (found.ladder.to_owned(), json!(found))).collect();
+            format.print_one(&Value::Object(found), output::yaml)?;
+        }
         None => {
             for Finding { ladder, rung, rungs, why, next } in found {
                 output::line(format_args!("{ladder:9} {rung}"))?;
@@ -54,6 +58,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Finding {
     /// What it is about.
+    #[serde(skip)]
     ladder: &'static str,
     /// Where we stand.
     pub rung: String,
@@ -137,7 +142,10 @@ fn proc(own: Tried) -> Finding {
         Ok(()) => finding("proc", rungs, "own"),
         Err((why, _)) => Finding {
             why: Some(format!("{why}: containers see the one that is here, with what covers it")),
-            next: Some("inside another container: start that one with --security-opt unmask=ALL".to_owned()),
+            next: Some(
+                "start the outer container with --privileged, or in Podman with --security-opt unmask=ALL"
+                    .to_owned(),
+            ),
             ..finding("proc", rungs, "outer")
         },
     }

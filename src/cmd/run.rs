@@ -151,8 +151,8 @@ fn note_covered_proc(store: &Store, mapping: &Mapping) {
     let noted: &Path = &store.dirs().runtime.join("proc-noted");
     if fs::File::create_new(noted).is_ok() && probe::proc_is_covered() && probe::proc(mapping).is_err() {
         super::hint(
-            "/proc is covered in part here, so containers see this one in place of their own; start the outer container with \
-             --security-opt unmask=ALL to change that",
+            "/proc is covered in part here, so containers see this one in place of their own; the outer container's \
+             --privileged, or in Podman --security-opt unmask=ALL, would change that",
         );
     }
 }

@@ -109,7 +109,7 @@ fn xdg(variable: &str, below_home: &str) -> Result<PathBuf> {
     Ok(home()?.join(below_home))
 }
 
-/// `HOME`, or what /etc/passwd calls so. A user who has none, as in a container, gets a directory of its own in /var/tmp.
+/// `HOME`, or what /etc/passwd calls so. A user who has none, as in a container, gets a directory of its own in /var/tmp or /tmp.
 ///
 /// # Errors
 /// That directory is somebody else's.
@@ -128,16 +128,21 @@ fn home() -> Result<PathBuf> {
         return Ok(home);
     }
     let uid = process::geteuid().as_raw();
-    let own = PathBuf::from(format!("/var/tmp/ctr-{uid}"));
-    let made = fs::DirBuilder::new().mode(0o700).create(&own);
-    let meta = fs::symlink_metadata(&own).map_err(|missing| made.err().unwrap_or(missing));
-    let meta =
-        meta.with_context(|| format!("make directory {}", own.display())).hint("HOME=/home/you ctr …")?;
-    if meta.is_dir() && meta.uid() == uid && meta.mode() & 0o022 == 0 {
-        return Ok(own);
+    let mut failure = None;
+    for place in ["/var/tmp", "/tmp"] {
+        let own = PathBuf::from(format!("{place}/ctr-{uid}"));
+        let made = fs::DirBuilder::new().mode(0o700).create(&own);
+        let meta = fs::symlink_metadata(&own).map_err(|missing| made.err().unwrap_or(missing));
+        match meta.with_context(|| format!("there is no home; make directory {}", own.display())) {
+            Ok(meta) if meta.is_dir() && meta.uid() == uid && meta.mode() & 0o022 == 0 => return Ok(own),
+            Ok(_) => {
+                return Err(anyhow!("there is no home, and {} may be written by other users", own.display()))
+                    .hint("HOME=/home/you ctr …");
+            }
+            Err(e) => failure = failure.or(Some(e)),
+        }
     }
-    Err(anyhow!("there is no home, and {} may be written by other users", own.display()))
-        .hint("HOME=/home/you ctr …")
+    Err(failure.unwrap_or_else(|| anyhow!("there is no home"))).hint("HOME=/home/you ctr …")
 }
 
 /// The specification: relative paths in these variables are ignored.
