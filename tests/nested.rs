@@ -1,6 +1,8 @@
 //! `ctr` inside other containers: its own, Podman's, bubblewrap's. Each surrounding is built for real; the inner `ctr` is the
 //! program under test, and loads its image from an archive.
 
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
+
 mod support;
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
