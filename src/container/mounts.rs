@@ -115,8 +115,9 @@ fn one_mount(mount: &Mount, mapping: &Mapping) -> Result<Vec<Operation>> {
         })
     };
     let made = match kind {
-        // The kernel gives nobody a new one where parts of the old one are covered, as inside another container.
-        "proc" => Operation::FirstOf(vec![
+        // The kernel gives nobody a new one where parts of the old one are covered, as inside another container. In a user
+        // namespace nobody looks through the old one into processes outside; the host's root never gets it.
+        "proc" if mapping.marks_as_user() => Operation::FirstOf(vec![
             filesystem("proc", options.settings)?,
             bind(Path::new("/proc"), &destination, true, options.attributes)?,
         ]),

@@ -268,6 +268,10 @@ fn explain(plan: &Plan, failure: Failure) -> Failed {
             Error::new(reason).context(what),
             "name another place, or look at what the image has there: `ctr run --rm IMAGE ls -la PATH`",
         ),
+        Errno::PERM if is(Step::Sysctl) => (
+            Error::new(reason).context(what),
+            "inside another container: start that one with --privileged; `ctr doctor` says what it shows of /proc",
+        ),
         _ if is(Step::Sysctl) => (
             Error::new(reason).context(what),
             "`sysctl -a` lists the names and values that this kernel knows",
