@@ -173,6 +173,22 @@ fn drivers_are_named_by_option_or_environment() {
     let (none, said) = of("STORAGE_DRIVER", "zfs", &[]);
     assert!(none.is_empty() && said.contains("STORAGE_DRIVER") && said.contains("hint:"), "{said}");
     ctr.run(["--storage-driver=zfs", "ps"]).fails("zfs");
+    // A directory of the user's own is what it is, and never copied.
+    let tree = ctr.rootfs("tree");
+    let tree = tree.to_str().expect("text");
+    ctr.run([
+        "--storage-driver=plain",
+        "run",
+        "--rm",
+        "--network=none",
+        "--rootfs",
+        tree,
+        "sh",
+        "-c",
+        "echo x >/made",
+    ])
+    .ok();
+    assert!(Path::new(tree).join("made").exists());
 }
 
 #[test]

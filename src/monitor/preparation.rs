@@ -121,6 +121,7 @@ impl<'a> Preparation<'a> {
     pub fn start(&mut self) -> Result<(Started, Option<Ends>, &'static str)> {
         let record = &self.container.record;
         let mut driver = match record.storage_driver.as_str() {
+            _ if own_directory(record) => OVERLAY,
             FUSE => FUSE,
             PLAIN => PLAIN,
             _ => OVERLAY,
