@@ -149,7 +149,7 @@ fn warn_of_logout(store: &Store) {
 /// Once a boot: inside another container /proc may be the outer one's.
 fn note_covered_proc(store: &Store, mapping: &Mapping) {
     let noted: &Path = &store.dirs().runtime.join("proc-noted");
-    if fs::File::create_new(noted).is_ok() && probe::proc_is_covered() && probe::proc(mapping).is_err() {
+    if probe::proc_is_covered() && fs::File::create_new(noted).is_ok() && probe::proc(mapping).is_err() {
         super::hint(
             "/proc is covered in part here, so containers see this one in place of their own; the outer container's \
              --privileged, or in Podman --security-opt unmask=ALL, would change that",

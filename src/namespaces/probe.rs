@@ -4,11 +4,12 @@ use super::{Mapping, mount::new_filesystem, run_inside, unshare};
 use crate::sys::fork;
 use anyhow::{Context, Result};
 use rustix::{
+    fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx},
     mount::MountAttrFlags,
     process::{WaitOptions, waitpid},
     thread::UnshareFlags,
 };
-use std::{fs, io};
+use std::io;
 
 /// A proc file system for a pid namespace of a container. Must be called before any thread exists.
 ///
@@ -29,8 +30,10 @@ pub fn proc(mapping: &Mapping) -> Result<()> {
     })
 }
 
-/// Whether anything is mounted below /proc: only then a container may get none of its own.
+/// Whether something is mounted over what containers' runtimes cover in /proc: only then a container may get none of its own.
 pub fn proc_is_covered() -> bool {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    table.lines().any(|line| line.split(' ').nth(4).is_some_and(|place| place.starts_with("/proc/")))
+    ["/proc/kcore", "/proc/sys", "/proc/sysrq-trigger"].into_iter().any(|place| {
+        statx(CWD, place, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)
+            .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    })
 }
