@@ -8,6 +8,7 @@ pub mod error;
 pub mod monitor;
 pub mod namespaces;
 pub mod network;
+pub mod quadlet;
 pub mod registry;
 pub mod security;
 pub mod storage;

@@ -9,6 +9,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["main", "lib"],
     &["cmd"],
+    &["quadlet"],
     &["build"],
     &["monitor"],
     &["container"],

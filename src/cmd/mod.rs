@@ -47,6 +47,9 @@ mod progress;
 mod ps;
 mod pull;
 mod push;
+mod quadlet;
+mod quadlet_install;
+mod quadlet_status;
 mod registry_args;
 mod rename;
 mod rm;
@@ -92,7 +95,7 @@ use verbs::Verb;
 
 /// Parse the command line, run the verb, print its failure.
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse();
+    let cli = Cli::try_parse_from(quadlet::command_line());
     let outcome = cli.map_or_else(|complaint| usage::answer(&complaint), |cli| cli.verb.run(&cli.globals));
     match outcome {
         Ok(status) => status.into(),

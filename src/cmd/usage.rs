@@ -28,7 +28,7 @@ pub fn answer(complaint: &clap::Error) -> Result<u8> {
 }
 
 /// `ctr VERB` of a command line, as far as it names one.
-fn verb(words: impl Iterator<Item = String>) -> String {
+pub fn verb(words: impl Iterator<Item = String>) -> String {
     let mut command = super::Cli::command();
     let mut verb = "ctr".to_owned();
     // Before the verb there may be options and their values.
@@ -42,7 +42,7 @@ fn verb(words: impl Iterator<Item = String>) -> String {
 }
 
 /// clap's paragraphs (`error: …`, `  tip: …`, `Usage: ctr …`) about `verb` as an error and a hint.
-fn shorten(text: &str, verb: &str) -> (String, String) {
+pub fn shorten(text: &str, verb: &str) -> (String, String) {
     let (said, usage) = text.split_once("\nUsage: ").unwrap_or((text, verb));
     let mut error = Vec::new();
     let mut hint = None;

@@ -64,6 +64,8 @@ pub enum Verb {
     Volume(Group<VolumeVerb>),
     /// Manage secrets
     Secret(Group<SecretVerb>),
+    /// Have systemd run containers, volumes, images … that files describe
+    Quadlet(Group<quadlet::Verb>),
 }
 
 // What `ctr` and `ctr container` share.
@@ -296,6 +298,7 @@ impl Verb {
             Verb::Pod(Group { verb }) => verb.run(globals),
             Verb::Volume(Group { verb }) => verb.run(globals),
             Verb::Secret(Group { verb }) => verb.run(globals),
+            Verb::Quadlet(group) => quadlet::run(group, globals),
             Verb::Info(args) => info::run(&args, globals),
             Verb::Doctor(args) => doctor::run(&args, globals),
             Verb::Version(args) => version::run(&args),
