@@ -140,7 +140,9 @@ fn accepts(words: &[String]) -> Result<(), Refusal> {
         }
         (ErrorKind::UnknownArgument, Some(option)) => format!("`{verb}` has no option {option}"),
         (ErrorKind::InvalidSubcommand, _) => {
-            format!("`{verb}` has no {}", context(ContextKind::InvalidSubcommand).unwrap_or_default())
+            let missing = context(ContextKind::InvalidSubcommand).unwrap_or_default();
+            let group: Vec<&str> = line().take_while(|word| *word != missing).collect();
+            format!("`{}` has no {missing}", group.join(" "))
         }
         _ => usage::shorten(&complaint.to_string(), &verb).0,
     };

@@ -10,7 +10,7 @@ use crate::{
     error::Explain,
     quadlet::{self, Installed, Item, Kind},
 };
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::{
     fs::{self, File},
     io::Read,
@@ -117,7 +117,9 @@ fn check(installed: &Installed, items: &[Item], user: bool) -> Result<()> {
         items.iter().any(|item| failure.to_string().split(':').next() == Some(&item.name))
     };
     match failures.into_iter().find(ours) {
-        Some(failure) => Err(failure),
+        Some(failure) => {
+            Err(failure).hint("`ctr quadlet generate --dryrun` shows what becomes of those that are there")
+        }
         None => Ok(()),
     }
 }
@@ -158,7 +160,10 @@ pub fn remove(args: &RmArgs) -> Result<u8> {
             Some(names) => going.extend(names),
             None if args.ignore => {}
             None => match sources.iter().find(|source| source.name == *name) {
-                Some(other) => bail!("{name} was not installed here: it is {}", other.path.display()),
+                Some(other) => {
+                    return Err(anyhow!("{name} is not yours to remove"))
+                        .hint(format!("it is {}", other.path.display()));
+                }
                 None => {
                     return Err(anyhow!("no such quadlet: {name}"))
                         .hint("`ctr quadlet list` shows which there are");

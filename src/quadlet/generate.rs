@@ -184,8 +184,8 @@ fn links(unit: &UnitFile, service: &str) -> Result<Vec<(String, String)>> {
     }
     let instance = unit.last("Install", "DefaultInstance").filter(|instance| !instance.is_empty());
     let started = match (service.strip_suffix("@.service"), instance) {
-        (None, None) => Some(service.to_owned()),
-        (None, Some(_)) => bail!("DefaultInstance= is for templates"),
+        (None, Some(_)) if !service.contains('@') => bail!("DefaultInstance= is for templates"),
+        (None, _) => Some(service.to_owned()),
         (Some(_), None) => None,
         (Some(prefix), Some(instance)) => Some(format!("{prefix}@{instance}.service")),
     };

@@ -82,7 +82,7 @@ fn escape(rest: &mut Peekable<Chars>, bytes: &mut Vec<u8>) -> Result<()> {
     let kind = rest.next().context("a backslash at the end")?;
     let mut digits = |count: usize, radix: u32, first: &str| {
         let text: String = first.chars().chain(rest.by_ref().take(count)).collect();
-let whole = text.len() == first.len() + count && text.chars().all(|c| c.is_digit(radix));
+        let whole = text.len() == first.len() + count && text.chars().all(|c| c.is_digit(radix));
         let number = u32::from_str_radix(&text, radix).ok().filter(|number| whole && *number > 0);
         number.with_context(|| format!("\\{kind}{text} is no escape"))
     };

@@ -25,7 +25,7 @@ impl UnitFile {
         let mut section = None;
         let mut lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate();
         while let Some((number, first)) = lines.next() {
-            let line = match first.trim() {
+            let line = match first.trim_start() {
                 "" => continue,
                 comment if is_comment(comment) => continue,
                 line => joined(line, &mut lines),
@@ -175,9 +175,10 @@ fn is_comment(line: &str) -> bool {
 /// `line` with those that continue it: each `\` at an end becomes a space, comments between are skipped.
 fn joined<'a>(line: &str, more: &mut impl Iterator<Item = (usize, &'a str)>) -> String {
     let mut whole = line.to_owned();
-    while let Some(rest) = whole.strip_suffix('\\') {
-        whole = format!("{rest} ");
-        match more.map(|(_, line)| line.trim()).find(|line| !is_comment(line)) {
+    while goes_on(&whole) {
+        whole.pop();
+        whole.push(' ');
+        match more.map(|(_, line)| line.trim_start()).find(|line| !is_comment(line)) {
             Some(next) => whole.push_str(next),
             None => break,
         }
@@ -186,11 +187,18 @@ fn joined<'a>(line: &str, more: &mut impl Iterator<Item = (usize, &'a str)>) -> 
     whole
 }
 
+/// Whether the backslash at its end is no escaped one.
+fn goes_on(line: &str) -> bool {
+    line.bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1
+}
+
 impl fmt::Display for UnitFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, Section { name, lines }) in self.sections.iter().enumerate() {
             writeln!(f, "{}[{name}]", if number > 0 { "\n" } else { "" })?;
-            lines.iter().try_for_each(|(key, value)| writeln!(f, "{key}={value}"))?;
+            for (key, value) in lines {
+                writeln!(f, "{key}={value}{}", if goes_on(value) { " " } else { "" })?;
+            }
         }
         Ok(())
     }
@@ -209,6 +217,7 @@ mod tests {
             ("[A]\nk=1\n[B]\nk=2\n[A]\nk=3\n", "[A]\nk=1\nk=3\n\n[B]\nk=2\n"),
             ("[A]\nk=a \\\n  b \\\n# between\n  c\nl=1\n", "[A]\nk=a  b  c\nl=1\n"),
             ("[A]\nk=a \\", "[A]\nk=a\n"),
+            ("[A]\nk=a\\\\\nl=b\\ \n", "[A]\nk=a\\\\\nl=b\\ \n"),
             ("[A]\nk=a\\\n\nl=1\n", "[A]\nk=a\nl=1\n"),
             ("\u{feff}[A]\r\nk=v\r\n", "[A]\nk=v\n"),
             ("[X Y]\nk==v=\n", "[X Y]\nk==v=\n"),
