@@ -94,6 +94,9 @@ fn notify(draft: &Draft) -> Result<Word> {
 /// The journal has what the service prints. A driver that was chosen has it instead.
 fn log(draft: &Draft) -> Vec<Word> {
     match draft.value("LogDriver") {
+        // Of a user's service journald knows the unit only by the writer's cgroup, and looks late: a process of the
+        // container may be gone then, its monitor is not.
+        None if draft.settings.user => own(["--log-driver=none"]),
         None => own(["--log-driver=passthrough"]),
         Some(driver @ "passthrough") => vec![of("LogDriver", format!("--log-driver={driver}"))],
         Some(driver) => {
