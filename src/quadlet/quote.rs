@@ -152,4 +152,12 @@ mod tests {
         }
         assert_eq!(literal("/srv/100%/x"), "/srv/100%%/x");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_words_are_quoted_and_split_again(words: Vec<String>) {
+            let words: Vec<String> = words.into_iter().map(|word| word.replace('\0', "")).collect();
+            proptest::prop_assert_eq!(split(&line(&words)).unwrap(), words);
+        }
+    }
 }

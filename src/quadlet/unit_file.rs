@@ -254,4 +254,13 @@ mod tests {
         );
         assert!(unit.truth("A", "none").unwrap().is_none() && unit.truth("A", "bad").is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_was_written_is_read_again(lines in proptest::collection::vec(r"\[?[ \\=\]#;ab\PC]{0,9}", 0..9)) {
+            if let Ok(unit) = UnitFile::parse(&format!("[A]\n{}", lines.join("\n"))) {
+                proptest::prop_assert_eq!(UnitFile::parse(&unit.to_string()).unwrap(), unit);
+            }
+        }
+    }
 }

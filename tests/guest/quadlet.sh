@@ -59,6 +59,15 @@ Network=none
 Restart=on-failure
 RestartSec=100ms
 UNIT
+    cat >"$work/words.container" <<'UNIT'
+[Container]
+Image=localhost/box
+Network=none
+Environment="A=b c" 'D=100%%'
+Exec=sh -c 'printf "<%%s>" "$@" "$$A" "$$D"; echo' - "a b" "it's" ";" "" x\x20y é \\ '"'
+[Service]
+Type=oneshot
+UNIT
     printf '[Container]\nImage=localhost/box\nFoo=1\n' >"$work/wrong.container"
     chown -R "$who" "$work"
 
@@ -69,6 +78,7 @@ UNIT
     as ctr quadlet install "$work/web.container" >/dev/null
     as ctr quadlet install "$work/job@.container" >/dev/null
     as ctr quadlet install "$work/cut.container" >/dev/null
+    as ctr quadlet install "$work/words.container" >/dev/null
     as ctr quadlet list
 
     is 'wanted by default.target' "$(sc is-enabled web.service)" generated
@@ -99,6 +109,10 @@ UNIT
     sc start job@3.service 2>/dev/null && fault 'a job that fails has succeeded'
     is 'status' "$(show job@3.service ExecMainStatus)" 3
     journal job@3.service | grep -qx 'job 3' || fault 'a job without output'
+
+    # Words reach the container as they are written.
+    sc start words.service
+    is 'words' "$(journal words.service | grep '^<')" '<a b><it'"'"'s><;><><x y><é><\><"><b c><100%>'
 
     # Killed, it is started again.
     sc start cut.service
