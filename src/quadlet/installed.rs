@@ -2,10 +2,10 @@
 //! installation, as Podman keeps it.
 
 use crate::error::Explain;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
@@ -55,43 +55,44 @@ impl Installed {
         apps
     }
 
-    /// Install `items` as the installation `app`. All or nothing.
+    /// Install `items` as the installation `app`; what fails leaves nothing new behind.
     ///
     /// # Errors
     /// One of the names is there already, and it is not to be replaced.
     pub fn install(&self, app: &str, items: &[Item], replace: bool) -> Result<Vec<PathBuf>> {
-        for Item { name, .. } in
-            items.iter().filter(|item| !replace && self.path(&item.name).symlink_metadata().is_ok())
-        {
+        let there = |item: &&Item| !replace && self.path(&item.name).symlink_metadata().is_ok();
+        if let Some(Item { name, .. }) = items.iter().find(there) {
             return Err(anyhow!("a Quadlet with name {name} already exists, refusing to overwrite"))
                 .hint("--replace takes its place");
         }
+        let names: BTreeSet<&str> = items.iter().map(|item| item.name.as_str()).collect();
+        ensure!(names.len() == items.len(), "two of the files have one name");
         fs::create_dir_all(&self.dir).with_context(|| format!("make directory {}", self.dir.display()))?;
+        let paths: Vec<PathBuf> = items.iter().map(|item| self.path(&item.name)).collect();
         let drafts: Vec<PathBuf> =
             items.iter().map(|item| self.path(&format!(".{}.new", item.name))).collect();
-        let list = self.path(&format!(".{app}.app"));
-        let written = items.iter().zip(&drafts).try_for_each(|(item, draft)| create(draft, &item.content));
-        let listed = written.and_then(|()| self.list(&list, items));
-        if let Err(failure) = listed {
-            drafts.iter().for_each(|draft| drop(fs::remove_file(draft)));
+        let publish = || {
+            items.iter().zip(&drafts).try_for_each(|(item, draft)| create(draft, &item.content))?;
+            drafts.iter().zip(&paths).try_for_each(|(draft, path)| {
+                fs::rename(draft, path).with_context(|| format!("write {}", path.display()))
+            })?;
+            self.list(&self.path(&format!(".{app}.app")), &names)
+        };
+        if let Err(failure) = publish() {
+            let new = drafts.iter().chain(paths.iter().filter(|_| !replace));
+            new.for_each(|path| drop(fs::remove_file(path)));
             return Err(failure);
-        }
-        let mut paths = Vec::new();
-        for (item, draft) in items.iter().zip(&drafts) {
-            let path = self.path(&item.name);
-            fs::rename(draft, &path)
-                .with_context(|| format!("rename {} to {}", draft.display(), path.display()))?;
-            paths.push(path);
         }
         Ok(paths)
     }
 
-    fn list(&self, list: &Path, items: &[Item]) -> Result<()> {
-        let app = list.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let earlier = self.apps().into_iter().filter(|(_, of)| *of == app).map(|(name, _)| name);
-        let names: std::collections::BTreeSet<String> =
-            earlier.chain(items.iter().map(|item| item.name.clone())).collect();
-        let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+    fn list(&self, list: &Path, names: &BTreeSet<&str>) -> Result<()> {
+        let apps = self.apps();
+        let earlier =
+            apps.iter().filter(|(_, app)| list.file_name().is_some_and(|name| name == app.as_str()));
+        let all: BTreeSet<&str> =
+            earlier.map(|(name, _)| name.as_str()).chain(names.iter().copied()).collect();
+        let text: String = all.iter().map(|name| format!("{name}\n")).collect();
         let draft = list.with_extension("app.new");
         create(&draft, text.as_bytes())?;
         fs::rename(&draft, list).with_context(|| format!("write {}", list.display()))
