@@ -146,7 +146,9 @@ fn accepts(words: &[String]) -> Result<(), Refusal> {
         }
         _ => usage::shorten(&complaint.to_string(), &verb).0,
     };
-    Err(Refusal { option, why })
+    let value = context(ContextKind::InvalidValue);
+    let word = option.map(|option| value.map_or(option.clone(), |value| format!("{option}={value}")));
+    Err(Refusal { word, why })
 }
 
 /// The values that only `run` itself looks at, as far as no file is needed for it.
@@ -154,7 +156,8 @@ fn values(cli: &Cli) -> Result<(), Refusal> {
     let AnyVerb::OfContainers(ContainerVerb::Run(args)) = &cli.verb else { return Ok(()) };
     let check = |option: &str, text: &str, outcome: Result<()>| match outcome {
         Err(failure) if !text.contains(['%', '$']) => {
-            Err(Refusal { option: Some(option.to_owned()), why: format!("{option}={text}: {failure:#}") })
+            let word = format!("{option}={text}");
+            Err(Refusal { why: format!("{word}: {failure:#}"), word: Some(word) })
         }
         _ => Ok(()),
     };

@@ -23,6 +23,7 @@ pub fn build(draft: &mut Draft) -> Result<()> {
         (None, None) => bail!("[Container] has neither Image= nor Rootfs="),
         (Some(_), Some(_)) => bail!("Image= and Rootfs= can't be used together"),
     };
+    ensure!(!image.text.starts_with('-'), "{}={}: it begins with a hyphen", image.key, image.text);
     match draft.unit.last("Service", "KillMode") {
         None => draft.unit.add("Service", "KillMode", "mixed"),
         Some("mixed" | "control-group") => {}
@@ -154,8 +155,13 @@ fn pod(draft: &mut Draft) -> Result<Option<Word>> {
     Ok(Some(of("Pod", format!("--pod={pod}"))))
 }
 
-/// A container that its stop signal ends has not failed.
+/// A container that its stop signal ends has not failed, and gets the time that it was promised.
 fn stopped(draft: &mut Draft) -> Result<()> {
+    if let Some(seconds) = draft.value("StopTimeout").and_then(|text| text.parse::<u32>().ok())
+        && seconds > USUAL_TIMEOUT - SPARE
+    {
+        draft.unit.add_default("Service", "TimeoutStopSec", &seconds.saturating_add(SPARE).to_string());
+    }
     let signal = match draft.value("StopSignal") {
         Some(text) if !text.contains('%') => text.parse().with_context(|| format!("StopSignal={text}"))?,
         _ => Signal::TERM,
@@ -163,6 +169,11 @@ fn stopped(draft: &mut Draft) -> Result<()> {
     draft.unit.add("Service", "SuccessExitStatus", &(128 + signal.number()).to_string());
     Ok(())
 }
+
+/// Seconds after which systemd kills what doesn't stop, unless it was told otherwise (systemd-system.conf(5)).
+const USUAL_TIMEOUT: u32 = 90;
+/// What removing the container may take.
+const SPARE: u32 = 30;
 
 fn reload(draft: &mut Draft, name: &str) -> Result<()> {
     let command = draft.arguments("ReloadCmd")?;

@@ -18,8 +18,8 @@ pub type Accepts<'a> = dyn Fn(&[String]) -> Result<(), Refusal> + 'a;
 /// Why it doesn't.
 #[derive(Debug)]
 pub struct Refusal {
-    /// The option that it doesn't know or whose value it doesn't take.
-    pub option: Option<String>,
+    /// The word that it doesn't take, or the option that it begins with.
+    pub word: Option<String>,
     /// What it says.
     pub why: String,
 }
@@ -66,7 +66,7 @@ impl<'a> Draft<'a> {
                 source.kind.extension()
             );
         }
-        let path = source.path.to_str().filter(|path| !path.contains(char::is_control));
+        let path = source.path.to_str().filter(|path| !path.contains(|c: char| c == '$' || c.is_control()));
         let path = path.with_context(|| format!("{:?}: such a name can't be in a unit file", source.path))?;
         keys::check(&source.file, own, source.kind.keys())?;
         keys::check(&source.file, "Quadlet", &[keys::QUADLET])?;
@@ -93,11 +93,9 @@ impl<'a> Draft<'a> {
             self.unit.change("Unit", key, |value| {
                 let names: Result<Vec<String>> = value
                     .split_whitespace()
-                    .map(|name| match Kind::of(name) {
-                        Ok(Some(_)) => {
-                            all.get(name).with_context(|| format!("there is no {name}"))?.service()
-                        }
-                        _ => Ok(name.to_owned()),
+                    .map(|name| match Kind::of(name)? {
+                        Some(_) => all.get(name).with_context(|| format!("there is no {name}"))?.service(),
+                        None => Ok(name.to_owned()),
                     })
                     .collect();
                 Ok(names?.join(" "))
@@ -144,9 +142,10 @@ impl<'a> Draft<'a> {
         line.extend(self.arguments("GlobalArgs")?.into_iter().map(|text| of("GlobalArgs", text)));
         line.extend(words);
         let texts: Vec<String> = line.iter().map(|word| word.text.clone()).collect();
-        (self.settings.accepts)(&texts).map_err(|Refusal { option, why }| {
-            let is = |word: &&Word| {
-                option.as_deref().is_some_and(|option| word.text.split('=').next() == Some(option))
+        (self.settings.accepts)(&texts).map_err(|Refusal { word, why }| {
+            let is = |own: &&Word| {
+                let rest = word.as_deref().and_then(|word| own.text.strip_prefix(word));
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
             };
             match line.iter().find(is).map(|word| word.key).filter(|key| !key.is_empty()) {
                 Some(key) => anyhow!("{key}=: {why}"),

@@ -212,7 +212,7 @@ mod tests {
         let read = |(name, text): &(&str, &str)| from_text(format!("/q/{name}").as_ref(), text, &[]).unwrap();
         let sources: Vec<Source> = files.iter().map(read).collect();
         let accepts = |words: &[String]| match words.iter().any(|word| word.starts_with("--ip=")) {
-            true => Err(Refusal { option: Some("--ip".into()), why: "`ctr run` has no option --ip".into() }),
+            true => Err(Refusal { word: Some("--ip".into()), why: "`ctr run` has no option --ip".into() }),
             false => Ok(()),
         };
         plan(&sources, &Settings { program: "/bin/ctr", user: false, accepts: &accepts })
@@ -302,6 +302,8 @@ mod tests {
             ("Image=i\nReadOnly=perhaps", "ReadOnly=: ReadOnly=perhaps: neither yes nor no"),
             ("Image=i\nServiceName=../x", "ServiceName=../x"),
             ("Image=i\nContainerName=a/b", "ContainerName=a/b"),
+            ("Image=--privileged\nExec=i", "Image=--privileged: it begins with a hyphen"),
+            ("Image=i\n[Unit]\nAfter=x.kube", "After=x.kube: x.kube: .kube files are not built"),
             ("Exec=x", "neither Image= nor Rootfs="),
             ("Image=i\n[Volume]", "no section [Volume]"),
             ("Image=i\n[Service]\nKillMode=process", "KillMode=process"),
@@ -378,6 +380,20 @@ mod tests {
             of("a@2.container", "WantedBy=x.target"),
             ["x.target.wants/a@2.service -> ../a@2.service"]
         );
+    }
+
+    #[test]
+    fn systemd_waits_for_a_slow_stop() {
+        for (text, expected) in [
+            ("", None),
+            ("StopTimeout=10", None),
+            ("StopTimeout=300", Some("330")),
+            ("StopTimeout=300\n[Service]\nTimeoutStopSec=5", Some("5")),
+        ] {
+            let plan = made(&[("a.container", &format!("[Container]\nImage=i\n{text}\n"))]);
+            let unit = UnitFile::parse(&plan.services[0].text).unwrap();
+            assert_eq!(unit.last("Service", "TimeoutStopSec"), expected, "{text}");
+        }
     }
 
     #[test]

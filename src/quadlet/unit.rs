@@ -137,6 +137,12 @@ impl Source {
     /// The name of the container, volume, image … that its service makes; as its own service has to write it, and with
     /// specifiers where it is a template.
     pub fn resource(&self) -> Result<String> {
+        let name = self.named()?;
+        ensure!(!name.starts_with('-'), "{name} begins with a hyphen");
+        Ok(name)
+    }
+
+    fn named(&self) -> Result<String> {
         let key = match self.kind {
             Kind::Container => "ContainerName",
             Kind::Volume => "VolumeName",
