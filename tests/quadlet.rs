@@ -109,7 +109,8 @@ Delegate=yes
 Type=notify
 NotifyAccess=all
 SuccessExitStatus=130
-ExecStart=@ctr@ run --name=systemd-web --replace --rm --cgroups=split --sdnotify=conmon --log-driver=passthrough \
+ExecStart=@ctr@ run --name=systemd-web --replace --rm --label=PODMAN_SYSTEMD_UNIT=%n --cgroups=split \
+--sdnotify=conmon --log-driver=passthrough \
 --env=A=1 \"--env=B=2 3\" --read-only=true --stop-signal=SIGINT --volume=systemd-data:/data:ro \
 --volume=@q@/site:/site --user=1000:100 --env-file=@q@/env registry.example/app:1 serve --title \"a b\" --port 80
 ExecStop=@ctr@ stop --ignore systemd-web
@@ -255,6 +256,11 @@ fn what_cannot_be_is_named_and_left_out() {
             "option.container",
             container("Unmask=ALL"),
             "Unmask=: --security-opt=unmask=ALL: unmask is not built",
+        ),
+        (
+            "artifact.container",
+            container("Mount=type=artifact,source=a,destination=/a"),
+            "Mount=: --mount=type=artifact,source=a,destination=/a: mounts of type artifact are not built",
         ),
         ("self.container", container("Network=self.container"), "self.container: "),
         ("out.container", container("ServiceName=../../x"), "ServiceName=../../x: not the name of a service"),

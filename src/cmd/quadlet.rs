@@ -11,7 +11,7 @@ use super::{
     verbs::{ContainerVerb, Group, Verb as AnyVerb},
 };
 use crate::{
-    container::grammar,
+    container::{grammar, limits, mount_option, secrets, volume_option},
     error::Explain,
     quadlet::{self, Kind, Refusal, Settings, Source},
 };
@@ -151,23 +151,24 @@ fn accepts(words: &[String]) -> Result<(), Refusal> {
     Err(Refusal { word, why })
 }
 
-/// The values that only `run` itself looks at, as far as no file is needed for it.
+/// The values that only `run` itself looks at, as far as nothing of the host is needed for it.
 fn values(cli: &Cli) -> Result<(), Refusal> {
     let AnyVerb::OfContainers(ContainerVerb::Run(args)) = &cli.verb else { return Ok(()) };
-    let check = |option: &str, text: &str, outcome: Result<()>| match outcome {
-        Err(failure) if !text.contains(['%', '$']) => {
+    let check = |option: &str, values: &mut dyn Iterator<Item = &String>, parse: fn(&str) -> Result<()>| {
+        values.filter(|text| !text.contains(['%', '$'])).try_for_each(|text| {
             let word = format!("{option}={text}");
-            Err(Refusal { why: format!("{word}: {failure:#}"), word: Some(word) })
-        }
-        _ => Ok(()),
+            parse(text).map_err(|failure| Refusal { why: format!("{word}: {failure:#}"), word: Some(word) })
+        })
     };
-    for text in args.network.iter() {
-        check("--network", text, grammar::parse_network(text).map(drop))?;
-    }
-    for text in &args.security_opt {
-        check("--security-opt", text, grammar::parse_security_option(text).map(drop))?;
-    }
-    Ok(())
+    check("--network", &mut args.network.iter(), |text| grammar::parse_network(text).map(drop))?;
+    check("--security-opt", &mut args.security_opt.iter(), |text| {
+        grammar::parse_security_option(text).map(drop)
+    })?;
+    check("--mount", &mut args.mount.iter(), |text| mount_option::parse(text).map(drop))?;
+    check("--volume", &mut args.volume.iter(), |text| volume_option::parse(text).map(drop))?;
+    check("--secret", &mut args.secret.iter(), |text| secrets::parse(text).map(drop))?;
+    check("--ulimit", &mut args.ulimit.iter(), |text| limits::parse_ulimit(text).map(drop))?;
+    check("--pull", &mut args.pull.iter(), |text| grammar::parse_pull_policy(text).map(drop))
 }
 
 #[derive(clap::Args, Debug)]

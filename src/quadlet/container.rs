@@ -38,7 +38,8 @@ pub fn build(draft: &mut Draft) -> Result<()> {
         Some(own) if own == usual => false,
         Some(other) => bail!("Type={other}: a container needs {usual} or oneshot"),
     };
-    let mut words = own(["run", &format!("--name={name}"), "--replace", "--rm"]);
+    let mut words =
+        own(["run", &format!("--name={name}"), "--replace", "--rm", "--label=PODMAN_SYSTEMD_UNIT=%n"]);
     words[1].key = "ContainerName";
     words.push(match draft.value("CgroupsMode") {
         Some(mode) => of("CgroupsMode", format!("--cgroups={mode}")),

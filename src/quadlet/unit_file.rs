@@ -175,8 +175,9 @@ fn is_comment(line: &str) -> bool {
 /// `line` with those that continue it: each `\` at an end becomes a space, comments between are skipped.
 fn joined<'a>(line: &str, more: &mut impl Iterator<Item = (usize, &'a str)>) -> String {
     let mut whole = line.to_owned();
-    while goes_on(&whole) {
-        whole.pop();
+    // As Podman has it, also with space behind the backslash.
+    while goes_on(whole.trim_end()) {
+        whole.truncate(whole.trim_end().len() - 1);
         whole.push(' ');
         match more.map(|(_, line)| line.trim_start()).find(|line| !is_comment(line)) {
             Some(next) => whole.push_str(next),
@@ -197,7 +198,7 @@ impl fmt::Display for UnitFile {
         for (number, Section { name, lines }) in self.sections.iter().enumerate() {
             writeln!(f, "{}[{name}]", if number > 0 { "\n" } else { "" })?;
             for (key, value) in lines {
-                writeln!(f, "{key}={value}{}", if goes_on(value) { " " } else { "" })?;
+                writeln!(f, "{key}={value}")?;
             }
         }
         Ok(())
@@ -217,7 +218,7 @@ mod tests {
             ("[A]\nk=1\n[B]\nk=2\n[A]\nk=3\n", "[A]\nk=1\nk=3\n\n[B]\nk=2\n"),
             ("[A]\nk=a \\\n  b \\\n# between\n  c\nl=1\n", "[A]\nk=a  b  c\nl=1\n"),
             ("[A]\nk=a \\", "[A]\nk=a\n"),
-            ("[A]\nk=a\\\\\nl=b\\ \n", "[A]\nk=a\\\\\nl=b\\ \n"),
+            ("[A]\nk=a\\\\\nl=b\\ \nc\n", "[A]\nk=a\\\\\nl=b c\n"),
             ("[A]\nk=a\\\n\nl=1\n", "[A]\nk=a\nl=1\n"),
             ("\u{feff}[A]\r\nk=v\r\n", "[A]\nk=v\n"),
             ("[X Y]\nk==v=\n", "[X Y]\nk==v=\n"),

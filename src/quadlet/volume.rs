@@ -16,6 +16,12 @@ pub fn build(draft: &mut Draft) -> Result<()> {
     if let Some(driver) = draft.value("Driver") {
         ensure!(driver == "local", "Driver={driver}: there is no such volume driver");
     }
+    // A volume takes what the image has at its place; only a container's own option keeps it from that.
+    ensure!(
+        draft.truth("Copy")? != Some(false),
+        "Copy=no is not built: Volume={}:DIR:nocopy says it",
+        draft.source.name
+    );
     let mut words = own(["volume", "create", "--ignore"]);
     words.extend(draft.options()?);
     let mut mount = Vec::new();
