@@ -45,8 +45,10 @@ pub fn build(draft: &mut Draft) -> Result<()> {
         Some(mode) => of("CgroupsMode", format!("--cgroups={mode}")),
         None => of("", "--cgroups=split"),
     });
-    if !oneshot && notifies || draft.value("Notify").is_some() {
-        words.push(notify(draft)?);
+    let who = notify(draft)?;
+    ensure!(!oneshot || who == "conmon", "Notify= and Type=oneshot can't be used together");
+    if !oneshot && (notifies || who != "conmon") {
+        words.push(of("Notify", format!("--sdnotify={who}")));
     }
     words.extend(log(draft));
     words.extend(draft.options()?);
@@ -84,13 +86,13 @@ pub fn build(draft: &mut Draft) -> Result<()> {
     draft.command("ExecStopPost", "-", own(["rm", "--force", "--ignore", "--volumes", &name]))
 }
 
-fn notify(draft: &Draft) -> Result<Word> {
-    let who = match draft.value("Notify") {
+/// Who tells systemd that it has started.
+fn notify(draft: &Draft) -> Result<&'static str> {
+    Ok(match draft.value("Notify") {
         Some("healthy") => "healthy",
         _ if draft.truth("Notify")? == Some(true) => "container",
         _ => "conmon",
-    };
-    Ok(of("Notify", format!("--sdnotify={who}")))
+    })
 }
 
 /// The journal has what the service prints. A driver that was chosen has it instead.

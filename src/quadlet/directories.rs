@@ -26,6 +26,7 @@ pub fn search(user: bool) -> Result<Vec<PathBuf>> {
         return Ok(found);
     }
     let users = SYSTEM.map(|dir| Path::new(dir).join("users"));
+    let users = users.map(|dir| fs::canonicalize(&dir).unwrap_or(dir));
     if !user {
         let nobodys = |dir: &Path| !users.iter().any(|users| dir == users);
         SYSTEM.iter().for_each(|dir| add(&mut found, Path::new(dir), &nobodys));

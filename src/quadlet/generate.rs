@@ -308,6 +308,10 @@ mod tests {
             ("Image=i\n[Volume]", "no section [Volume]"),
             ("Image=i\n[Service]\nKillMode=process", "KillMode=process"),
             ("Image=i\n[Service]\nType=forking", "Type=forking"),
+            (
+                "Image=i\nNotify=yes\n[Service]\nType=oneshot",
+                "Notify= and Type=oneshot can't be used together",
+            ),
             ("Image=i\n[Unit]\nAfter=x.volume", "there is no x.volume"),
             ("Image=i\n[Quadlet]\nFoo=1", "[Quadlet] has no key Foo"),
             ("Image=i\n[Install]\nAlso=x.service", "[Install] has no key Also"),

@@ -140,4 +140,19 @@ UNIT
     is 'after rm -a' "$(show web.service LoadState)" not-found
     rm -r "$work"
 done
+
+echo '== whose files are whose'
+etc=/etc/containers/systemd
+mkdir -p $etc/users/"$uid"/below $etc/users/4711 $etc/users/team /run/containers/systemd
+for name in $etc/users/all $etc/users/"$uid"/below/own $etc/users/4711/other $etc/users/team/team $etc/system; do
+    echo '[Volume]' >"$name.volume"
+done
+printf '[Volume]\nVolumeName=of-run\n' >/run/containers/systemd/system.volume
+made() { as ctr quadlet generate "$@" --dryrun | sed -n 's/^---\(.*\)-volume.service---/\1/p' | sort | xargs; }
+who=root
+is 'of root' "$(made)" system
+as ctr quadlet generate --dryrun | grep -q ' of-run$' || fault '/run does not take precedence'
+who=$user
+is 'of the user' "$(made --user)" 'all own team'
+rm -r $etc/users /run/containers/systemd $etc/system.volume
 echo 'quadlet: all as it should be'
