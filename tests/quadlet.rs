@@ -80,11 +80,11 @@ After=network-online.target
 Description=A web server
 After=data-volume.service
 SourcePath=@q@/web.container
-Requires=app-image.service
-After=app-image.service
 Requires=data-volume.service
 After=data-volume.service
 RequiresMountsFor=@q@/site
+Requires=app-image.service
+After=app-image.service
 
 [X-Container]
 Image=app.image
@@ -104,15 +104,15 @@ WantedBy=multi-user.target
 [Service]
 Restart=always
 KillMode=mixed
-SyslogIdentifier=%N
-Delegate=yes
 Type=notify
 NotifyAccess=all
+Delegate=yes
+SyslogIdentifier=%N
 SuccessExitStatus=130
-ExecStart=@ctr@ run --name=systemd-web --replace --rm --label=PODMAN_SYSTEMD_UNIT=%n --cgroups=split \
---sdnotify=conmon --log-driver=passthrough \
---env=A=1 \"--env=B=2 3\" --read-only=true --stop-signal=SIGINT --volume=systemd-data:/data:ro \
---volume=@q@/site:/site --user=1000:100 --env-file=@q@/env registry.example/app:1 serve --title \"a b\" --port 80
+ExecStart=@ctr@ run --replace --rm --label=PODMAN_SYSTEMD_UNIT=%n --name=systemd-web --cgroups=split \
+--sdnotify=conmon --log-driver=passthrough --env=A=1 \"--env=B=2 3\" --read-only=true --stop-signal=SIGINT \
+--volume=systemd-data:/data:ro --volume=@q@/site:/site --user=1000:100 --env-file=@q@/env \
+registry.example/app:1 serve --title \"a b\" --port 80
 ExecStop=@ctr@ stop --ignore systemd-web
 ExecStopPost=-@ctr@ rm --force --ignore --volumes systemd-web
 ";

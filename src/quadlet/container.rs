@@ -13,72 +13,25 @@ use std::path::Path;
 /// Add the service. `ctr run` stays in the foreground: it is the main process, its status is the container's, its output is
 /// the container's.
 pub fn build(draft: &mut Draft) -> Result<()> {
-    let name = draft.source.resource()?;
-    if !name.contains('%') {
-        name.parse::<Name>().with_context(|| format!("ContainerName={name}"))?;
-    }
-    let image = match (draft.value("Image"), draft.value("Rootfs")) {
-        (Some(image), None) => of("Image", draft.image(image)?),
-        (None, Some(dir)) => of("Rootfs", dir),
-        (None, None) => bail!("[Container] has neither Image= nor Rootfs="),
-        (Some(_), Some(_)) => bail!("Image= and Rootfs= can't be used together"),
-    };
-    ensure!(!image.text.starts_with('-'), "{}={}: it begins with a hyphen", image.key, image.text);
-    match draft.unit.last("Service", "KillMode") {
-        None => draft.unit.add("Service", "KillMode", "mixed"),
-        Some("mixed" | "control-group") => {}
-        Some(other) => bail!("KillMode={other}: a container needs mixed or control-group"),
-    }
-    // Without --sdnotify it counts as started when it is executed.
-    let notifies = (draft.settings.accepts)(&["run", "--sdnotify=conmon", "-"].map(str::to_owned)).is_ok();
-    let usual = if notifies { "notify" } else { "exec" };
-    let oneshot = match draft.unit.last("Service", "Type") {
-        Some("oneshot") => true,
-        None => false,
-        Some(own) if own == usual => false,
-        Some(other) => bail!("Type={other}: a container needs {usual} or oneshot"),
-    };
-    let mut words =
-        own(["run", &format!("--name={name}"), "--replace", "--rm", "--label=PODMAN_SYSTEMD_UNIT=%n"]);
-    words[1].key = "ContainerName";
-    words.push(match draft.value("CgroupsMode") {
-        Some(mode) => of("CgroupsMode", format!("--cgroups={mode}")),
-        None => of("", "--cgroups=split"),
-    });
-    let who = notify(draft)?;
-    ensure!(!oneshot || who == "conmon", "Notify= and Type=oneshot can't be used together");
-    if !oneshot && (notifies || who != "conmon") {
-        words.push(of("Notify", format!("--sdnotify={who}")));
-    }
+    let name = name(draft)?;
+    kill_mode(draft)?;
+    let mut words = own(["run", "--replace", "--rm", "--label=PODMAN_SYSTEMD_UNIT=%n"]);
+    words.push(of("ContainerName", format!("--name={name}")));
+    words.push(of("CgroupsMode", format!("--cgroups={}", draft.value("CgroupsMode").unwrap_or("split"))));
+    words.extend(readiness(draft)?);
     words.extend(log(draft));
     words.extend(draft.options()?);
     words.extend(draft.networks()?);
     words.extend(draft.volumes()?);
+    words.extend(mounts(draft)?);
     words.extend(user(draft)?);
     words.extend(devices(draft)?);
-    for path in draft.arguments("EnvironmentFile")? {
-        words.push(of("EnvironmentFile", format!("--env-file={}", draft.absolute(&path))));
-    }
-    for mount in draft.arguments("Mount")? {
-        words.push(of("Mount", format!("--mount={}", self::mount(draft, &mount)?)));
-    }
+    words.extend(variables(draft)?);
     words.extend(pod(draft)?);
     words.extend(draft.extra()?);
-    if image.key == "Rootfs" {
-        words.push(of("Rootfs", "--rootfs"));
-    }
-    words.push(image);
-    if let Some(command) = draft.values("Exec").last() {
-        words.extend(quote::split(command).context("Exec=")?.into_iter().map(|text| of("", text)));
-    }
-    draft.unit.add_default("Service", "SyslogIdentifier", "%N");
+    words.extend(payload(draft)?);
     draft.unit.add("Service", "Delegate", "yes");
-    if !oneshot {
-        draft.unit.add_default("Service", "Type", usual);
-    }
-    if !oneshot && notifies {
-        draft.unit.add_default("Service", "NotifyAccess", "all");
-    }
+    draft.unit.add_default("Service", "SyslogIdentifier", "%N");
     stopped(draft)?;
     draft.command("ExecStart", "", words)?;
     reload(draft, &name)?;
@@ -86,13 +39,44 @@ pub fn build(draft: &mut Draft) -> Result<()> {
     draft.command("ExecStopPost", "-", own(["rm", "--force", "--ignore", "--volumes", &name]))
 }
 
-/// Who tells systemd that it has started.
-fn notify(draft: &Draft) -> Result<&'static str> {
-    Ok(match draft.value("Notify") {
+fn name(draft: &Draft) -> Result<String> {
+    let name = draft.source.resource()?;
+    if !name.contains('%') {
+        name.parse::<Name>().with_context(|| format!("ContainerName={name}"))?;
+    }
+    Ok(name)
+}
+
+fn kill_mode(draft: &mut Draft) -> Result<()> {
+    match draft.unit.last("Service", "KillMode") {
+        None => draft.unit.add("Service", "KillMode", "mixed"),
+        Some("mixed" | "control-group") => {}
+        Some(other) => bail!("KillMode={other}: a container needs mixed or control-group"),
+    }
+    Ok(())
+}
+
+/// `Type=`, and who tells systemd that it has started: without --sdnotify it has when it is executed.
+fn readiness(draft: &mut Draft) -> Result<Option<Word>> {
+    let notifies = (draft.settings.accepts)(&["run", "--sdnotify=conmon", "-"].map(str::to_owned)).is_ok();
+    let usual = if notifies { "notify" } else { "exec" };
+    let who = match draft.value("Notify") {
         Some("healthy") => "healthy",
         _ if draft.truth("Notify")? == Some(true) => "container",
         _ => "conmon",
-    })
+    };
+    match draft.unit.last("Service", "Type") {
+        Some("oneshot") => {
+            ensure!(who == "conmon", "Notify= and Type=oneshot can't be used together");
+            return Ok(None);
+        }
+        None => draft.unit.add("Service", "Type", usual),
+        Some(own) => ensure!(own == usual, "Type={own}: a container needs {usual} or oneshot"),
+    }
+    if notifies {
+        draft.unit.add_default("Service", "NotifyAccess", "all");
+    }
+    Ok((notifies || who != "conmon").then(|| of("Notify", format!("--sdnotify={who}"))))
 }
 
 /// The journal has what the service prints. A driver that was chosen has it instead.
@@ -129,20 +113,46 @@ fn devices(draft: &Draft) -> Result<Vec<Word>> {
     Ok(there.map(|device| of("AddDevice", format!("--device={device}"))).collect())
 }
 
+fn mounts(draft: &mut Draft) -> Result<Vec<Word>> {
+    let mounts = draft.arguments("Mount")?;
+    mounts.iter().map(|text| Ok(of("Mount", format!("--mount={}", mount(draft, text)?)))).collect()
+}
+
 /// `Mount=`, with what its source is on the host.
 fn mount(draft: &mut Draft, text: &str) -> Result<String> {
     let kind = text.split(',').find_map(|part| part.strip_prefix("type="));
     if !matches!(kind, None | Some("volume" | "bind" | "glob" | "image")) {
         return Ok(text.to_owned());
     }
-    let parts: Result<Vec<String>> = text
-        .split(',')
-        .map(|part| match part.split_once('=') {
-            Some((key @ ("source" | "src"), source)) => Ok(format!("{key}={}", draft.mount_source(source)?)),
-            _ => Ok(part.to_owned()),
-        })
-        .collect();
+    let mut resolve = |part: &str| match part.split_once('=') {
+        Some((key @ ("source" | "src"), source)) => Ok(format!("{key}={}", draft.mount_source(source)?)),
+        _ => Ok(part.to_owned()),
+    };
+    let parts: Result<Vec<String>> = text.split(',').map(&mut resolve).collect();
     Ok(parts.with_context(|| format!("Mount={text}"))?.join(","))
+}
+
+fn variables(draft: &Draft) -> Result<Vec<Word>> {
+    let files = draft.arguments("EnvironmentFile")?;
+    let word = |path: &String| of("EnvironmentFile", format!("--env-file={}", draft.absolute(path)));
+    Ok(files.iter().map(word).collect())
+}
+
+/// The image, or the directory that takes its place, and the command.
+fn payload(draft: &mut Draft) -> Result<Vec<Word>> {
+    let mut words = match (draft.value("Image"), draft.value("Rootfs")) {
+        (Some(image), None) => vec![of("Image", draft.image(image)?)],
+        (None, Some(dir)) => vec![of("Rootfs", "--rootfs"), of("Rootfs", dir)],
+        (None, None) => bail!("[Container] has neither Image= nor Rootfs="),
+        (Some(_), Some(_)) => bail!("Image= and Rootfs= can't be used together"),
+    };
+    if let Some(Word { key, text }) = words.last().filter(|word| word.text.starts_with('-')) {
+        bail!("{key}={text}: it begins with a hyphen");
+    }
+    if let Some(command) = draft.values("Exec").last() {
+        words.extend(quote::split(command).context("Exec=")?.into_iter().map(|text| of("", text)));
+    }
+    Ok(words)
 }
 
 fn pod(draft: &mut Draft) -> Result<Option<Word>> {

@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn commands() {
-        const RUN: &str = "/bin/ctr run --name=systemd-a --replace --rm --label=PODMAN_SYSTEMD_UNIT=%n --cgroups=split --sdnotify=conmon";
+        const RUN: &str = "/bin/ctr run --replace --rm --label=PODMAN_SYSTEMD_UNIT=%n --name=systemd-a --cgroups=split --sdnotify=conmon";
         const LOG: &str = "--log-driver=passthrough";
         for (files, key, expected) in [
             (&[("a.container", "[Container]\nImage=i\n")][..], "ExecStart", format!("{RUN} {LOG} i")),
