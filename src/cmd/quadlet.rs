@@ -11,7 +11,7 @@ use super::{
     verbs::{ContainerVerb, Group, Verb as AnyVerb},
 };
 use crate::{
-    container::{grammar, limits, mount_option, secrets, volume_option},
+    container::{grammar, limits, mount_option, secrets, userns, volume_option},
     error::Explain,
     quadlet::{self, Kind, Refusal, Settings, Source},
 };
@@ -164,6 +164,7 @@ fn values(cli: &Cli) -> Result<(), Refusal> {
     check("--security-opt", &mut args.security_opt.iter(), |text| {
         grammar::parse_security_option(text).map(drop)
     })?;
+    check("--userns", &mut args.userns.iter(), |text| userns::parse(text).map(drop))?;
     check("--mount", &mut args.mount.iter(), |text| mount_option::parse(text).map(drop))?;
     check("--volume", &mut args.volume.iter(), |text| volume_option::parse(text).map(drop))?;
     check("--secret", &mut args.secret.iter(), |text| secrets::parse(text).map(drop))?;

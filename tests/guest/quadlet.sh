@@ -117,7 +117,7 @@ UNIT
     # Killed, it is started again.
     sc start cut.service
     first=$(show cut.service MainPID)
-    while [ "$(as ctr inspect -f '{{.State.Status}}' systemd-cut)" != running ]; do sleep 0.2; done
+    while [ "$(as ctr inspect -f '{{.State.Status}}' systemd-cut 2>/dev/null)" != running ]; do sleep 0.2; done
     as ctr kill -s KILL systemd-cut >/dev/null
     while [ "$(show cut.service NRestarts)" = 0 ] || [ "$(show cut.service ActiveState)" != active ]; do sleep 0.2; done
     [ "$(show cut.service MainPID)" != "$first" ] || fault 'the same process'
