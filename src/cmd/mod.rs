@@ -36,6 +36,8 @@ mod logs;
 mod manifest;
 mod measure;
 mod mount;
+mod network;
+mod network_verbs;
 mod output;
 mod pause;
 mod pod;

@@ -41,7 +41,7 @@ pub struct Args {
     named: Option<String>,
     /// The network, as `ctr run` has it
     #[arg(long, value_name = "MODE")]
-    network: Option<String>,
+    network: Vec<String>,
     /// Write the pod's id to a new file
     #[arg(long, value_name = "FILE")]
     pod_id_file: Option<PathBuf>,

@@ -111,9 +111,13 @@ fn base(store: &Store, request: &Request) -> Result<Base> {
 
 /// The network there can be. From here on the request says the same.
 fn connection(request: &mut Request) -> Result<()> {
-    if let (NetworkMode::Private { explicit }, true) = (request.network, request.sharing.network.is_own())
-        && let Some(missing) = network::fallback(explicit)?
-    {
+    let explicit = match &request.network {
+        _ if !request.sharing.network.is_own() => return Ok(()),
+        NetworkMode::Private { explicit } => *explicit,
+        NetworkMode::Networks(_) => true,
+        NetworkMode::None | NetworkMode::Host => return Ok(()),
+    };
+    if let Some(missing) = network::fallback(explicit)? {
         super::hint(&missing);
         request.network = NetworkMode::None;
     }

@@ -4,7 +4,10 @@ use super::{
     health_args::HealthArgs,
     limit_args::{GroupArgs, LimitArgs},
 };
-use std::path::PathBuf;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 /// Run a command in a new container.
 #[derive(clap::Args, Debug)]
@@ -127,7 +130,7 @@ pub struct Args {
     pub name: Option<String>,
     /// Network: none, host or private
     #[arg(long, alias = "net", value_name = "MODE")]
-    pub network: Option<String>,
+    pub network: Vec<String>,
     /// Add the user to /etc/passwd and /etc/group where it isn't there [default: true]
     #[arg(long, default_value = "true", hide_default_value = true)]
     pub passwd: bool,
@@ -197,6 +200,18 @@ pub struct Args {
     /// Map the ranges that this name has in /etc/subuid
     #[arg(long, value_name = "NAME", conflicts_with_all = ["userns", "uidmap", "gidmap"])]
     pub subuidname: Option<String>,
+    /// The address in its network
+    #[arg(long, value_name = "IP")]
+    pub ip: Option<Ipv4Addr>,
+    /// The same of IPv6
+    #[arg(long, value_name = "IP")]
+    pub ip6: Option<Ipv6Addr>,
+    /// The Ethernet address in its network
+    #[arg(long, value_name = "MAC")]
+    pub mac_address: Option<String>,
+    /// A name that other containers of its networks find it by
+    #[arg(long, value_name = "NAME")]
+    pub network_alias: Vec<String>,
     /// A port that --publish-all publishes, beside the image's
     #[arg(long, value_name = "PORT[-PORT][/PROTOCOL]")]
     pub expose: Vec<String>,
@@ -327,7 +342,7 @@ mod tests {
         assert_eq!(parse("--name=x a").unwrap().name, parse("--name x a").unwrap().name);
         assert_eq!(parse("--name=x --name y a").unwrap().name.as_deref(), Some("y"));
         assert_eq!(parse("-h box a").unwrap().hostname.as_deref(), Some("box"));
-        assert_eq!(parse("--net none a").unwrap().network.as_deref(), Some("none"));
+        assert_eq!(parse("--net none a").unwrap().network, ["none"]);
         assert_eq!(parse("-eA -e B=c,d a").unwrap().env, ["A", "B=c,d"]);
         assert_eq!(parse("--cap-add a,b --cap-add c x").unwrap().cap_add, ["a", "b", "c"]);
     }

@@ -35,9 +35,10 @@ impl Args {
         let mut words = self.image_and_command.iter().cloned();
         let image = words.next().unwrap_or_default();
         let sharing = self.sharing()?;
-        let asked = self.network.clone().filter(|_| sharing.network.is_own());
-        let network = one("--network", &asked, "--network=private", grammar::parse_network)?
-            .unwrap_or(NetworkMode::Private { explicit: false });
+        let network = match sharing.network.is_own() {
+            true => self.networks()?,
+            false => NetworkMode::Private { explicit: false },
+        };
         let dns = etc_files::parse_dns(&self.dns)
             .with_context(|| format!("--dns {}", self.dns.join(",")))
             .hint("write it as --dns 9.9.9.9 or --dns none")?;

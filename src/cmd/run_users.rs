@@ -8,13 +8,16 @@ use super::{
 use crate::{
     container::{
         entries::Entries,
+        grammar,
         pod::Kind,
+        request::NetworkMode,
         sharing::{self, Sharing, Whose},
         userns::{self, Userns},
         users::Who,
     },
     error::Explain,
     namespaces::idmap,
+    network::networks,
 };
 use anyhow::{Result, anyhow, bail};
 
@@ -67,9 +70,9 @@ impl Args {
             pid: of("--pid", &self.pid, sharing::parse)?,
             ipc: of("--ipc", &self.ipc, sharing::parse_ipc)?,
             uts: of("--uts", &self.uts, sharing::parse)?,
-            network: match &self.network {
-                Some(text) if text.starts_with("container:") || text.starts_with("ns:") => {
-                    of("--network", &self.network, sharing::parse)?
+            network: match self.network.as_slice() {
+                [text] if text.starts_with("container:") || text.starts_with("ns:") => {
+                    of("--network", &Some(text.clone()), sharing::parse)?
                 }
                 _ => Whose::Private,
             },
@@ -81,11 +84,55 @@ impl Args {
         Ok(sharing)
     }
 
+    /// `--network`, and what else is said of one.
+    pub fn networks(&self) -> Result<NetworkMode> {
+        let example = "--network private, none, host, container:NAME or a network of `ctr network ls`";
+        let mut modes: Vec<NetworkMode> = each("--network", &self.network, example, grammar::parse_network)?;
+        let mut mode = match modes.len() {
+            0 => NetworkMode::Private { explicit: false },
+            1 => modes.remove(0),
+            _ => {
+                let wishes = modes.into_iter().map(|mode| match mode {
+                    NetworkMode::Networks(wishes) => Ok(wishes),
+                    _ => Err(anyhow!(
+                        "--network {}: only networks can be joined together",
+                        self.network.join(" --network ")
+                    ))
+                    .hint("name one mode, or networks of `ctr network ls`"),
+                });
+                NetworkMode::Networks(wishes.collect::<Result<Vec<_>>>()?.concat())
+            }
+        };
+        let mac =
+            one("--mac-address", &self.mac_address, "--mac-address 92:d0:c6:0a:29:33", networks::parse_mac)?;
+        let aliases: Vec<String> =
+            each("--network-alias", &self.network_alias, "--network-alias db", networks::parse_alias)?;
+        let one_alone = self.ip.is_some() || self.ip6.is_some() || mac.is_some();
+        match &mut mode {
+            NetworkMode::Networks(wishes) if !one_alone || wishes.len() == 1 => {
+                for wish in wishes {
+                    wish.v4 = self.ip.or(wish.v4);
+                    wish.v6 = self.ip6.or(wish.v6);
+                    wish.mac = mac.or(wish.mac);
+                    wish.aliases.extend(aliases.clone());
+                }
+            }
+            _ if !one_alone && aliases.is_empty() => {}
+            _ => {
+                return Err(anyhow!(
+                    "--ip, --ip6, --mac-address and --network-alias are for a network that was made"
+                ))
+                .hint("ctr network create web; then --network web, or --network web:ip=10.89.0.5");
+            }
+        }
+        Ok(mode)
+    }
+
     /// The namespaces that the user said something about.
     pub fn chosen(&self) -> Vec<Kind> {
         let said = [
             (self.ipc.is_some(), Kind::Ipc),
-            (self.network.is_some(), Kind::Net),
+            (!self.network.is_empty(), Kind::Net),
             (self.pid.is_some(), Kind::Pid),
             (self.uts.is_some() || self.hostname.is_some(), Kind::Uts),
         ];

@@ -1,6 +1,6 @@
 //! The tree of verbs, and which function each one is.
 
-use super::{pod_verbs::PodVerb, *};
+use super::{network_verbs::NetworkVerb, pod_verbs::PodVerb, *};
 use crate::sys;
 use clap::Subcommand;
 
@@ -58,6 +58,8 @@ pub enum Verb {
     System(Group<system::SystemVerb>),
     /// Manage containers
     Container(Group<ContainerGroup>),
+    /// Manage networks
+    Network(Group<NetworkVerb>),
     /// Manage pods: containers with namespaces in common
     Pod(Group<PodVerb>),
     /// Manage volumes
@@ -295,6 +297,7 @@ impl Verb {
             Verb::Container(Group { verb: C::Exists(args) }) => port::exists(&args, globals),
             Verb::Events(args) => events::run(&args, globals),
             Verb::Healthcheck(Group { verb: HealthcheckVerb::Run(args) }) => healthcheck::run(&args, globals),
+            Verb::Network(Group { verb }) => verb.run(globals),
             Verb::Pod(Group { verb }) => verb.run(globals),
             Verb::Volume(Group { verb }) => verb.run(globals),
             Verb::Secret(Group { verb }) => verb.run(globals),

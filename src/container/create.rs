@@ -6,7 +6,7 @@ use super::{
     events, files, first_record, handover,
     health::Check,
     image_defaults::ImageDefaults,
-    names,
+    names, networks,
     record::Record,
     remove,
     request::{HostsFile, NetworkMode, Request, Rootfs, SeccompChoice},
@@ -174,6 +174,15 @@ fn furnish(
     let secrets = secrets::copy(store, &request.secrets, dir)?;
     let mut record =
         Record { mounts, secrets, ..first_record::record(request, base, defaults, ids, dir, &spec)? };
+    // Until the record is there nobody else takes the addresses.
+    let _chosen = match &request.network {
+        NetworkMode::Networks(wishes) if request.sharing.network.is_own() => {
+            let lock = store.lock_networks()?;
+            record.networks = networks::attach(store, dir.id().as_str(), wishes)?;
+            Some(lock)
+        }
+        _ => None,
+    };
     record.view = view(store, request, base, ids, dir)?;
     // Where the user who runs us exists in the container, its first process sees to that.
     if ids.own.is_rootless() && handover::is_needed(mapping) {
@@ -187,7 +196,7 @@ fn furnish(
         dir.id().as_str(),
         record.name.as_str(),
         &record.hostname,
-        &addresses(request),
+        &addresses(store, request, &record)?,
         &resolv_conf,
         &base.hosts(store, &request.hosts_file)?,
     );
@@ -223,10 +232,16 @@ fn furnish(
 }
 
 /// What the files in /etc say of its network.
-fn addresses(request: &Request) -> Addresses {
+fn addresses(store: &Store, request: &Request, record: &Record) -> Result<Addresses> {
+    if let Some(first) = record.networks.first() {
+        let nameserver = networks::nameserver(store, &record.networks)?;
+        let leads_out = !networks::find(store, &first.network)?.internal;
+        let host = leads_out.then_some(private::HOST.into());
+        return Ok(Addresses { own: Some(first.v4.into()), host, dns: nameserver });
+    }
     let private = matches!(request.network, NetworkMode::Private { .. }) && request.sharing.network.is_own();
     let ours = |address: Ipv4Addr| Some(IpAddr::from(address)).filter(|_| private);
-    Addresses { own: ours(private::OWN), host: ours(private::HOST), dns: ours(private::DNS) }
+    Ok(Addresses { own: ours(private::OWN), host: ours(private::HOST), dns: ours(private::DNS) })
 }
 
 /// Claim the name that was asked for, or the first made-up one that nobody has.

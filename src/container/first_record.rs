@@ -72,10 +72,11 @@ pub fn record(
         annotations: request.annotations.clone(),
         stop_signal: signal.to_string(),
         stop_timeout: u32::try_from(request.stop_timeout.as_secs()).unwrap_or(u32::MAX),
-        network: request.sharing.network.shown(match request.network {
+        network: request.sharing.network.shown(match &request.network {
             NetworkMode::None => "none",
             NetworkMode::Host => "host",
             NetworkMode::Private { .. } => "private",
+            NetworkMode::Networks(_) => "bridge",
         }),
         storage_driver: request.storage_driver.clone().unwrap_or_else(|| OVERLAY.to_owned()),
         storage_driver_chosen: request.storage_driver.is_some(),
@@ -113,9 +114,9 @@ pub fn record(
         userns: ids.mode.clone(),
         join: ids.join.clone(),
         sharing: request.sharing.clone(),
-        ports: match (request.network, request.publish_all) {
-            (NetworkMode::Private { .. }, false) => request.ports.clone(),
-            (NetworkMode::Private { .. }, true) => {
+        ports: match (&request.network, request.publish_all) {
+            (NetworkMode::Private { .. } | NetworkMode::Networks(_), false) => request.ports.clone(),
+            (NetworkMode::Private { .. } | NetworkMode::Networks(_), true) => {
                 ports::with_exposed(request.ports.clone(), &[&request.exposed, &defaults.ports[..]].concat())
             }
             // As Podman does: who said so was told.

@@ -2,7 +2,12 @@
 
 use super::record::Restart;
 use super::request::NetworkMode;
-use crate::{registry::PullPolicy, security::apparmor::Choice};
+use crate::{
+    network::networks::{self, Wish},
+    registry::PullPolicy,
+    security::apparmor::Choice,
+    storage::Name,
+};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
@@ -21,13 +26,24 @@ pub enum SecurityOption {
     Label(bool),
 }
 
-/// `none`, `host` or `private`.
+/// `none`, `host`, `private`, or a network with options.
 pub fn parse_network(text: &str) -> Result<NetworkMode> {
     match text {
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Host),
         "private" => Ok(NetworkMode::Private { explicit: true }),
-        _ => bail!("this network mode is not built yet"),
+        "slirp4netns" => bail!("slirp4netns is not used: a process of our own connects containers"),
+        // Podman's words for its default network.
+        "bridge" | "" => {
+            Ok(NetworkMode::Networks(vec![Wish { network: networks::DEFAULT.to_owned(), ..Wish::default() }]))
+        }
+        _ => {
+            let wish: Wish = text.parse()?;
+            wish.network
+                .parse::<Name>()
+                .with_context(|| format!("{:?} is no name of a network", wish.network))?;
+            Ok(NetworkMode::Networks(vec![wish]))
+        }
     }
 }
 
@@ -169,7 +185,7 @@ mod tests {
     fn words() {
         assert_eq!(parse_network("none").unwrap(), NetworkMode::None);
         assert_eq!(parse_network("private").unwrap(), NetworkMode::Private { explicit: true });
-        for bad in ["", "bridge", "slirp4netns", "container:x", "ns:/x", "None"] {
+        for bad in ["slirp4netns", "../x", "a b", "web:what=1", ":ip=1.2.3.4"] {
             assert!(parse_network(bad).is_err(), "{bad}");
         }
         assert!(parse_pull_policy("sometimes").is_err());

@@ -8,7 +8,7 @@ use crate::{
     cgroups::{self, Limits},
     error::Explain,
     namespaces::{IdMaps, Mapping},
-    network::ports::Port,
+    network::{networks::Attachment, ports::Port},
     storage::{ContainerDir, ContainerId, Digest, Name, Store},
 };
 use anyhow::{Context, Result, anyhow};
@@ -115,6 +115,9 @@ pub struct Record {
     /// The other namespaces that are not of its own; containers by their ids.
     #[serde(default)]
     pub sharing: Sharing,
+    /// Its places in networks.
+    #[serde(default)]
+    pub networks: Vec<Attachment>,
     /// Its ports that the host offers.
     #[serde(default)]
     pub ports: Vec<Port>,
@@ -303,6 +306,7 @@ impl Record {
             userns: String::new(),
             join: None,
             sharing: Sharing::default(),
+            networks: Vec::new(),
             ports: Vec::new(),
             pod: None,
             member_of: None,

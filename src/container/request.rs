@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     cgroups::{self, Limits},
-    network::{ports::Port, wire::Protocol},
+    network::{networks::Wish, ports::Port, wire::Protocol},
     registry::PullPolicy,
     security::{CapSet, apparmor},
     storage::Name,
@@ -225,7 +225,7 @@ pub enum HostsFile {
 }
 
 /// The container's network.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NetworkMode {
     /// Its own, with a loopback interface only.
     None,
@@ -236,6 +236,8 @@ pub enum NetworkMode {
         /// Asked for by name: without it, to fall back to `None` is worth a hint only.
         explicit: bool,
     },
+    /// Its own, connected to these networks.
+    Networks(Vec<Wish>),
 }
 
 /// The system call filter.

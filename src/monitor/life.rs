@@ -158,7 +158,7 @@ impl Life<'_> {
         if record.timeout > 0 {
             watch.limit(Duration::from_secs(record.timeout));
         }
-        let subject = Subject::new(&begun.child, &helpers.lines, helpers.cage.group());
+        let subject = Subject::new(&begun.child, helpers.networks.lines(), helpers.cage.group());
         events::record(store, "start", record);
         // Before anybody hears that it runs: then its health is there to be asked for.
         let mut health = Supervision::new(dir, record)?;

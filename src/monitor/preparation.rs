@@ -3,6 +3,7 @@
 use super::{
     launch::{self, Failed, Started},
     log_line::Kind,
+    networks::Networks,
     pump::{self, Ends},
 };
 use crate::{
@@ -22,13 +23,6 @@ use crate::{
     },
     error::Explain,
     namespaces::{Mapping, mount::Operation, root::Root, volume::Gift},
-    network::{
-        self, Connection, Pasta,
-        device::Interface,
-        private,
-        process::{self, Line},
-        wire::{Member, Published},
-    },
     security::CapSet,
     storage::{Store, delete_tree},
     sys::fork::Child,
@@ -38,7 +32,6 @@ use rustix::{io::fcntl_dupfd_cloexec, stdio};
 use std::{
     borrow::Cow,
     fs::{self, Permissions},
-    mem,
     os::{
         fd::{BorrowedFd, OwnedFd},
         unix::fs::PermissionsExt,
@@ -60,17 +53,13 @@ pub struct Preparation<'a> {
     /// What is to be the container's user's and the container itself can't give.
     gifts: Vec<Gift>,
     joining: Joining,
-    connection: Connection,
     layers: Layers,
     user: UserSpec,
     groups: Vec<Who>,
     filters: Vec<Vec<libc::sock_filter>>,
     fuse: Option<PathBuf>,
     overlay: Option<FuseOverlay>,
-    pasta: Option<Pasta>,
-    lines: Vec<Line>,
-    /// For the network's process: what each leads to, and the socket.
-    sockets: Vec<(Published, OwnedFd)>,
+    networks: Networks,
     cage: Cage,
 }
 
@@ -78,10 +67,9 @@ pub struct Preparation<'a> {
 pub struct Helpers {
     /// Its control group.
     pub cage: Cage,
-    /// To the processes of its networks.
-    pub lines: Vec<Line>,
+    /// Its networks.
+    pub networks: Networks,
     _overlay: Option<FuseOverlay>,
-    _pasta: Option<Pasta>,
 }
 
 impl<'a> Preparation<'a> {
@@ -102,16 +90,13 @@ impl<'a> Preparation<'a> {
             own: own.clone(),
             gifts: Vec::new(),
             joining: Joining::of(store, record)?,
-            connection: network::connection(&record.network)?,
             layers: layers(store, container)?,
             user: record.user.parse().context("read the container's user")?,
             groups: record.groups.iter().map(|group| group.parse()).collect::<Result<_>>()?,
             filters: filter::of(&container.dir, record)?,
             fuse: None,
             overlay: None,
-            pasta: None,
-            lines: Vec::new(),
-            sockets: published(container)?,
+            networks: Networks::of(store, container)?,
             cage: Cage::prepare(record)?,
         })
     }
@@ -162,7 +147,7 @@ impl<'a> Preparation<'a> {
 
     /// What has to stay beside the container.
     pub fn into_helpers(self) -> Helpers {
-        Helpers { cage: self.cage, lines: self.lines, _overlay: self.overlay, _pasta: self.pasta }
+        Helpers { cage: self.cage, networks: self.networks, _overlay: self.overlay }
     }
 
     fn plan(&mut self, fuse: bool) -> Result<(Plan, Option<Ends>)> {
@@ -208,7 +193,7 @@ impl<'a> Preparation<'a> {
                     false if self.layers.ephemeral => Way::AsNeeded,
                     false => Way::Append,
                 },
-                interfaces: self.interfaces(),
+                interfaces: self.networks.interfaces(record.id.as_str()),
                 joined: self.joining.kinds(),
                 memory: self.memory()?,
             },
@@ -226,13 +211,6 @@ impl<'a> Preparation<'a> {
 }
 
 impl Preparation<'_> {
-    fn interfaces(&self) -> Vec<Interface> {
-        match self.connection {
-            Connection::Private { .. } => vec![private::interface(self.container.record.id.as_str())],
-            _ => Vec::new(),
-        }
-    }
-
     /// The /dev/shm of the container whose memory this one shares.
     fn memory(&self) -> Result<Option<OwnedFd>> {
         let user = self.mapping.is_rootless().then(|| self.mapping.builder());
@@ -242,9 +220,7 @@ impl Preparation<'_> {
 
 impl launch::Preparation for Preparation<'_> {
     fn born(&mut self, child: &Child) -> Result<()> {
-        if let Connection::Private { host_loopback } = self.connection {
-            self.lines = vec![process::private(&private::settings(host_loopback))?];
-        }
+        self.networks.begin()?;
         self.cage.ask(child, &self.container.record)
     }
 
@@ -274,23 +250,12 @@ impl launch::Preparation for Preparation<'_> {
     }
 
     fn connect(&mut self, child: &Child) -> Result<()> {
-        if let Connection::Pasta(pasta) = &self.connection {
-            self.pasta = Some(Pasta::connect(
-                pasta,
-                child.pid,
-                self.mapping.is_rootless().then(|| self.mapping.builder()),
-                self.container.dir.path(),
-            )?);
-        }
-        Ok(())
+        let user = self.mapping.is_rootless().then(|| self.mapping.builder());
+        self.networks.connect(child, user, self.container.dir.path())
     }
 
     fn interface(&mut self, tap: OwnedFd) -> Result<()> {
-        let record = &self.container.record;
-        let (published, sockets) = mem::take(&mut self.sockets).into_iter().unzip();
-        let member = private::member(record.id.as_str(), vec![record.name.as_str().to_lowercase()]);
-        let line = self.lines.first().context("an interface without a network")?;
-        line.join(&Member { published, ..member }, tap, sockets)
+        self.networks.join(&self.container.record, tap)
     }
 
     fn identify(&mut self, child: &Child, root: BorrowedFd<'_>) -> Result<link::Identity> {
@@ -329,21 +294,6 @@ fn own_directory(record: &Record) -> bool {
 
 fn is_empty(directory: &Path) -> bool {
     fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
-}
-
-/// The sockets of its ports. Those that the host chose stay what they are at later starts.
-fn published(container: &Container) -> Result<Vec<(Published, OwnedFd)>> {
-    let mut ports = container.record.ports.clone();
-    let mut sockets = Vec::new();
-    for port in &mut ports {
-        let (number, bound) = port.bind()?;
-        port.host_port = number;
-        sockets.extend(bound.into_iter().map(|socket| (port.published(), socket)));
-    }
-    if ports != container.record.ports {
-        Record::change(&container.dir, |record| Ok(Record { ports, ..record }))?;
-    }
-    Ok(sockets)
 }
 
 fn layers(store: &Store, container: &Container) -> Result<Layers> {

@@ -4,6 +4,7 @@
 mod confine;
 pub mod device;
 pub mod engine;
+pub mod networks;
 mod pasta;
 pub mod ports;
 pub mod private;

@@ -1,0 +1,129 @@
+//! User networks as containers see them: found by name, and a place in them for a new container.
+
+use super::state;
+use crate::{
+    error::{Explain, OURS},
+    network::{
+        device::Interface,
+        networks::{Attachment, DEFAULT, Network, Wish},
+        wire::Member,
+    },
+    storage::{Name, Store},
+};
+use anyhow::{Context, Result, anyhow, ensure};
+use std::{collections::HashMap, net::IpAddr};
+
+/// The network called `given`, or whose id begins so.
+///
+/// # Errors
+/// There is none, with exit status 1 (podman-network-rm(1), "Exit Status").
+pub fn find(store: &Store, given: &str) -> Result<Network> {
+    if let Ok(name) = given.parse::<Name>()
+        && let Some(network) = read(store, &name)?
+    {
+        return Ok(network);
+    }
+    let by_id = |network: &Network| given.len() >= 4 && network.id.starts_with(given);
+    let shown: String = given.chars().take(80).collect();
+    list(store)?
+        .into_iter()
+        .find(by_id)
+        .ok_or_else(|| anyhow!("unable to find network with name or ID {shown}: network not found"))
+        .hint("`ctr network ls` lists all; `ctr network create NAME` makes one")
+        .status(1)
+}
+
+fn read(store: &Store, name: &Name) -> Result<Option<Network>> {
+    match store.network(name)? {
+        Some(json) => {
+            let network = serde_json::from_slice(&json);
+            network
+                .map(Some)
+                .with_context(|| format!("read network {name}"))
+                .hint(format!("ctr network rm -f {name}"))
+        }
+        None => Ok((name.as_str() == DEFAULT).then(Network::default_one)),
+    }
+}
+
+/// All networks by name, the default one among them.
+pub fn list(store: &Store) -> Result<Vec<Network>> {
+    let mut names = store.network_names()?;
+    names.extend(DEFAULT.parse().ok().filter(|default| !names.contains(default)));
+    names.sort();
+    names.iter().filter_map(|name| read(store, name).transpose()).collect()
+}
+
+/// Who is in which network.
+pub fn members(store: &Store) -> Result<HashMap<String, Vec<(String, Attachment)>>> {
+    let mut all: HashMap<String, Vec<(String, Attachment)>> = HashMap::new();
+    for container in state::list(store)?.0 {
+        for attachment in &container.record.networks {
+            let entry = (container.record.id.as_str().to_owned(), attachment.clone());
+            all.entry(attachment.network.clone()).or_default().push(entry);
+        }
+    }
+    Ok(all)
+}
+
+/// Places for the container `id` in the networks that it wishes to be in.
+///
+/// # Errors
+/// There is no such network, or no such place in it. The caller holds [`Store::lock_networks`].
+pub fn attach(store: &Store, id: &str, wishes: &[Wish]) -> Result<Vec<Attachment>> {
+    let members = members(store)?;
+    let mut attachments: Vec<Attachment> = Vec::new();
+    for (number, wish) in wishes.iter().enumerate() {
+        let network = find(store, &wish.network).status(OURS)?;
+        let taken: Vec<&Attachment> =
+            members.get(&network.name).into_iter().flatten().map(|(_, taken)| taken).collect();
+        let attachment = network
+            .attach(wish, id, number, &taken)
+            .hint("`ctr network inspect NAME` shows who has which address")?;
+        ensure!(
+            !attachments.iter().any(|one| one.network == attachment.network),
+            "network {} is named twice",
+            network.name
+        );
+        ensure!(
+            !attachments.iter().any(|one| one.interface == attachment.interface),
+            "interface {} is named twice",
+            attachment.interface
+        );
+        attachments.push(attachment);
+    }
+    Ok(attachments)
+}
+
+/// What the network's process is told of the container `id`, called `name`.
+pub fn member(attachment: &Attachment, id: &str, name: &str) -> Member {
+    let own = [name.to_lowercase(), id[..12].to_owned()];
+    Member {
+        id: id.to_owned(),
+        mac: attachment.mac,
+        v4: Some(attachment.v4),
+        v6: attachment.v6,
+        names: own.into_iter().chain(attachment.aliases.clone()).collect(),
+        published: Vec::new(),
+    }
+}
+
+/// The interface in the container; with `leads_out` what is nowhere near goes there.
+pub fn interface(attachment: &Attachment, network: &Network, leads_out: bool) -> Interface {
+    let settings = network.settings();
+    let v4 = settings.v4.map(|net| (attachment.v4, net.prefix, leads_out.then_some(net.gateway)));
+    let v6 =
+        attachment.v6.zip(settings.v6).map(|(own, net)| (own, net.prefix, leads_out.then_some(net.gateway)));
+    Interface { name: attachment.interface.clone(), mac: attachment.mac, mtu: network.mtu, v4, v6 }
+}
+
+/// Who answers for names in them.
+pub fn nameserver(store: &Store, attachments: &[Attachment]) -> Result<Option<IpAddr>> {
+    for attachment in attachments {
+        let network = find(store, &attachment.network)?;
+        if network.dns {
+            return Ok(Some(network.v4.gateway));
+        }
+    }
+    Ok(None)
+}
