@@ -69,9 +69,10 @@ impl Nameserver {
                     self.forward(world, question, 0);
                 } else if self.waiting.len() < MOST_WAITING {
                     if self.waiting.is_empty() {
+                        // One question to the monitor, however many there are to us.
                         world.timers.set(world.now + PATIENCE, Source::Query(0));
+                        world.wants_resolvers = Some(member);
                     }
-                    world.wants_resolvers = Some(member);
                     self.waiting.push(question);
                 }
             }

@@ -106,7 +106,7 @@ impl World {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             last: 0,
             free: sockets,
-            of_each: if shared { sockets / 2 } else { sockets },
+            of_each: if shared { sockets / 4 } else { sockets },
             held: HashMap::new(),
         })
     }
