@@ -203,6 +203,8 @@ impl Sweep<'_> {
                 self.trash(&view);
             }
         }
+        // Unless there are others: whoever makes one holds the store.
+        let _ = fs::remove_dir(&views);
         Ok(())
     }
 

@@ -92,6 +92,10 @@ pub const CASES: &[Case] = &[
     case("run --rm", "both", &["run", "--rm", "--network=none", "image", "touch"], Done::Nothing),
     case("run", "both", &["run", "--name=job", "--network=none", "image", "touch"], Done::Container("job"))
         .again(&["run", "--network=none", "image", "touch"]),
+    case("run from a copy", "both", &["run", "--storage-driver=plain", "--name=job", "--network=none", "image", "touch"], Done::Container("job"))
+        .again(&["run", "--storage-driver=plain", "--network=none", "image", "touch"]),
+    case("run with a view", "both", &["run", "--userns=keep-id", "--name=job", "--network=none", "image", "true"], Done::Container("job"))
+        .again(&["run", "--userns=keep-id", "--network=none", "image", "true"]),
     case("create", "both", &["create", "--name=job", "--network=none", "image", "touch"], Done::Container("job"))
         .again(&["create", "--network=none", "image", "touch"]),
     case("start", "made", &["start", "job"], Done::Container("job")).again(&["start", "-a", "job"]),
