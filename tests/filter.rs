@@ -110,6 +110,25 @@ fn expected(profile: &Value, capabilities: &[&str], call: Call) -> String {
     }
 }
 
+const PRETENDED: [&str; 16] = [
+    "chown",
+    "lchown",
+    "fchown",
+    "fchownat",
+    "setuid",
+    "setfsuid",
+    "setgid",
+    "setfsgid",
+    "setreuid",
+    "setregid",
+    "setresuid",
+    "setresgid",
+    "setgroups",
+    "mknod",
+    "mknodat",
+    "setgroups32",
+];
+
 #[test]
 fn every_call_is_as_the_profile_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/security/seccomp/default.json");
@@ -136,6 +155,10 @@ fn every_call_is_as_the_profile_says() {
             assert_eq!(answers.len(), calls.len());
             for (call, answer) in calls.iter().zip(answers) {
                 let name = Sysno::new(call.number as usize).map_or("", |call| call.name());
+                // A container of one id answers these with success, and does nothing.
+                if user == User::Single && answer == "errno 0" && PRETENDED.contains(&name) {
+                    continue;
+                }
                 assert_eq!(
                     answer,
                     expected(&profile, capabilities, *call),

@@ -76,10 +76,10 @@ fn no_tun_device() {
 
 #[test]
 fn no_pasta() {
+    // Nobody needs it; who asks for it by name is told.
     let (ctr, name) = ground(User::Rootless);
     let Some(output) = after(&ctr, &without("pasta"), &["run", "--rm", &name, "echo", "ran"]) else { return };
     let (code, stderr) = words(&output);
-    assert!(stderr.contains("hint: ") && stderr.contains("passt"), "{code:?}: {stderr}");
     assert_eq!((code, output.stdout), (Some(0), b"ran\n".to_vec()), "{stderr}");
 }
 

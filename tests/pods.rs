@@ -132,3 +132,15 @@ fn what_cannot_be() {
     assert_eq!(ctr.run(["pod", "ls", "-q"]).ok().lines().count(), 1);
     ctr.run(["pod", "rm", "p"]).ok();
 }
+
+#[test]
+fn a_pod_may_end_with_its_members() {
+    let ctr = Ctr::with_box(User::Rootless);
+    ctr.run(["pod", "create", "--exit-policy=stop", "p"]).ok();
+    for _ in 0..2 {
+        ctr.run(["run", "--rm", "--pod=p", "--network=none", "box", "true"]).ok();
+        assert_eq!(ctr.run(["wait", "p"]).ok(), "0");
+        assert_eq!(ctr.run(["pod", "ls", "--format", "{{.Status}}"]).ok(), "Exited");
+    }
+    ctr.run(["pod", "rm", "p"]).ok();
+}

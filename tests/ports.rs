@@ -97,7 +97,7 @@ fn what_cannot_be_published() {
     }
     let privileged =
         std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
-    if privileged.trim() != "0" && !ctr.user().ids().is_none_or(|(uid, _)| uid == 0) {
+    if privileged.trim() != "0" && ctr.user().ids().is_some_and(|(uid, _)| uid != 0) {
         run("127.0.0.1:81:80").exits(125).fails("127.0.0.1:81").hints("ip_unprivileged_port_start=81");
     }
     assert_eq!(ctr.store(), before, "nothing was made");

@@ -12,6 +12,7 @@ use crate::{
         user_mount::{Source, UserMount},
     },
     monitor::log,
+    network::{networks::Attachment, private},
     storage::ContainerDir,
 };
 use jiff::Timestamp;
@@ -317,18 +318,35 @@ const TRUTHS: &[&str] = &["OomKillDisable", "PublishAllPorts"];
 
 /// Published ports by the container's (Podman's `PortBindings`).
 fn bindings(record: &Record) -> Value {
-    let mut all = serde_json::Map::new();
+    let mut all = Map::new();
     for port in &record.ports {
         let place = json!({"HostIp": port.host_ip(), "HostPort": port.host_port.to_string()});
-        match all.entry(port.inside()).or_insert_with(|| json!([])) {
-            Value::Array(places) => places.push(place),
-            _ => {}
+        if let Value::Array(places) = all.entry(port.inside()).or_insert_with(|| json!([])) {
+            places.push(place);
         }
     }
     all.into()
 }
 
 fn network(record: &Record) -> Value {
+    let place = |place: &Attachment| {
+        json!({
+            "Aliases": place.aliases,
+            "Gateway": "",
+            "GlobalIPv6Address": place.v6.map(|v6| v6.to_string()).unwrap_or_default(),
+            "IPAddress": place.v4.to_string(),
+            "MacAddress": mac(&place.mac),
+            "NetworkID": place.network,
+        })
+    };
+    let networks: Map<String, Value> =
+        record.networks.iter().map(|one| (one.network.clone(), place(one))).collect();
+    let private = record.network.starts_with("private");
+    let own = match record.networks.first() {
+        Some(first) => (first.v4.to_string(), mac(&first.mac)),
+        None if private => (private::OWN.to_string(), mac(&private::mac(record.id.as_str()))),
+        None => Default::default(),
+    };
     json!({
         "Bridge": "",
         "EndpointID": "",
@@ -336,17 +354,21 @@ fn network(record: &Record) -> Value {
         "GlobalIPv6Address": "",
         "GlobalIPv6PrefixLen": 0,
         "HairpinMode": false,
-        "IPAddress": "",
+        "IPAddress": own.0,
         "IPPrefixLen": 0,
         "IPv6Gateway": "",
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
-        "MacAddress": "",
-        "Networks": {},
+        "MacAddress": own.1,
+        "Networks": networks,
         "Ports": bindings(record),
         "SandboxID": "",
         "SandboxKey": "",
     })
+}
+
+fn mac(bytes: &[u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn graph_driver(dir: &ContainerDir, record: &Record) -> Value {

@@ -27,12 +27,18 @@ pub struct Args {
     /// Name servers
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     dns: Vec<String>,
+    /// What becomes of it when its last member ends: continue or stop
+    #[arg(long, value_name = "POLICY", default_value = "continue", value_parser = ["continue", "stop"], hide_possible_values = true)]
+    exit_policy: String,
     /// Map group ids, as `ctr run` does
     #[arg(long, value_name = "CONTAINER:FROM:AMOUNT", conflicts_with = "userns")]
     gidmap: Vec<String>,
     /// Host name [default: the pod's name]
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
+    /// Write the process id of the pod's monitor to a file
+    #[arg(long, value_name = "FILE")]
+    infra_conmon_pidfile: Option<PathBuf>,
     /// Attach a label to the pod
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
@@ -80,6 +86,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
     let options = run_args::Args {
         add_host: args.add_host,
         cidfile: args.pod_id_file,
+        conmon_pidfile: args.infra_conmon_pidfile,
         dns: args.dns,
         gidmap: args.gidmap,
         hostname: args.hostname.or_else(|| name.clone()).filter(|_| share.contains(&Kind::Uts)),
@@ -99,7 +106,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
     {
         pod::remove_one(&store, &store.container(&id), true)?;
     }
-    request.part = Some(Part::Itself(Pod { share }));
+    request.part = Some(Part::Itself(Pod { share, ends_with_members: args.exit_policy == "stop" }));
     request.source = Source::Nothing;
     // Its only process is ours, and waits; a path is not searched for.
     request.command = vec!["/ctr-pod".to_owned()];

@@ -118,6 +118,6 @@ fn all_about(pod: &Container, members: &[Container]) -> Value {
         "SharedNamespaces": share.iter().map(|kind| kind.word()).collect::<Vec<_>>(),
         "NumContainers": members.len() + 1,
         "Containers": containers,
-        "ExitPolicy": "continue",
+        "ExitPolicy": if record.pod.as_ref().is_some_and(|pod| pod.ends_with_members) { "stop" } else { "continue" },
     })
 }

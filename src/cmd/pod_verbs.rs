@@ -8,7 +8,7 @@ use clap::Subcommand;
 #[command(defer = true)]
 pub enum PodVerb {
     /// Make a pod
-    Create(pod_create::Args),
+    Create(Box<pod_create::Args>),
     /// Whether there is such a pod: status 0 or 1
     Exists(pod::OneArgs),
     /// Show all about them as JSON
@@ -39,7 +39,7 @@ impl PodVerb {
     /// Do it; the exit status.
     pub fn run(self, globals: &Globals) -> Result<u8> {
         match self {
-            PodVerb::Create(args) => pod_create::run(args, globals),
+            PodVerb::Create(args) => pod_create::run(*args, globals),
             PodVerb::Exists(args) => pod::exists(&args, globals),
             PodVerb::Inspect(args) => pod_list::inspect(&args, globals),
             PodVerb::Kill(args) => pod::kill(&args, globals),

@@ -27,7 +27,10 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
     let mapping = Mapping::detect();
     let container = make(&store, globals, &mut request, &mapping)?;
     let (dir, record) = (container.dir.clone(), container.record.clone());
-    start::others(&store, &record)?;
+    // A pod is there for its members; any other has to run already (podman-run(1)).
+    if record.member_of.is_some() {
+        start::others(&store, &record)?;
+    }
     if detach {
         started(&store, &request, &dir, monitor::begin(&store, container, &mapping, Manner::BACKGROUND))?;
         warn_of_logout(&store);

@@ -357,9 +357,12 @@ mod tests {
 
     #[test]
     fn refused_by_name() {
-        for (line, named) in
-            [("--pod x a", "--pod"), ("--rm=maybe a", "maybe"), ("--timeout x a", "--timeout"), ("", "IMAGE")]
-        {
+        for (line, named) in [
+            ("--pids x a", "--pids"),
+            ("--rm=maybe a", "maybe"),
+            ("--timeout x a", "--timeout"),
+            ("", "IMAGE"),
+        ] {
             let error = parse(line).unwrap_err().to_string();
             assert!(error.contains(named), "{line}: {error}");
         }

@@ -10,7 +10,7 @@ use crate::{
     },
     storage::{Name, Store},
 };
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use std::{collections::HashMap, net::IpAddr};
 
 /// The network called `given`, or whose id begins so.
@@ -80,16 +80,16 @@ pub fn attach(store: &Store, id: &str, wishes: &[Wish]) -> Result<Vec<Attachment
         let attachment = network
             .attach(wish, id, number, &taken)
             .hint("`ctr network inspect NAME` shows who has which address")?;
-        ensure!(
-            !attachments.iter().any(|one| one.network == attachment.network),
-            "network {} is named twice",
-            network.name
-        );
-        ensure!(
-            !attachments.iter().any(|one| one.interface == attachment.interface),
-            "interface {} is named twice",
-            attachment.interface
-        );
+        let twice = attachments.iter().find_map(|one| {
+            let network = (one.network == attachment.network).then(|| format!("network {}", one.network));
+            network.or_else(|| {
+                (one.interface == attachment.interface).then(|| format!("interface {}", one.interface))
+            })
+        });
+        if let Some(twice) = twice {
+            return Err(anyhow!("{twice} is named twice"))
+                .hint("name each network once: --network a --network b");
+        }
         attachments.push(attachment);
     }
     Ok(attachments)

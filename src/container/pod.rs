@@ -3,12 +3,13 @@
 
 use super::{
     find,
+    record::Record,
     sharing::{Sharing, Whose},
     state::{self, Container, Status},
 };
 use crate::{
     error::Explain,
-    storage::{ContainerId, Store},
+    storage::{ContainerDir, ContainerId, Store},
 };
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ use serde::{Deserialize, Serialize};
 pub struct Pod {
     /// What its members have in common, unless they say otherwise.
     pub share: Vec<Kind>,
+    /// It ends with the last of its members.
+    #[serde(default)]
+    pub ends_with_members: bool,
 }
 
 /// A namespace of a pod. The user namespace always is in common, as the kernel wants it.
@@ -103,16 +107,17 @@ pub fn find(store: &Store, given: &str) -> Result<Container> {
         .status(1)
 }
 
-/// Every pod with its members, newest first.
-pub fn list(store: &Store) -> Result<(Vec<(Container, Vec<Container>)>, Vec<anyhow::Error>)> {
+/// A pod and its members.
+pub type Together = (Container, Vec<Container>);
+
+/// Every pod with its members, newest first; and what could not be read.
+pub fn list(store: &Store) -> Result<(Vec<Together>, Vec<anyhow::Error>)> {
     let (all, damaged) = state::list(store)?;
     let (pods, others): (Vec<Container>, Vec<Container>) =
         all.into_iter().partition(|container| container.record.pod.is_some());
     let mut pods: Vec<_> = pods.into_iter().map(|pod| (pod, Vec::new())).collect();
     for container in others {
-        let of = |(pod, _): &&mut (Container, Vec<Container>)| {
-            container.record.member_of.as_ref() == Some(&pod.record.id)
-        };
+        let of = |(pod, _): &&mut Together| container.record.member_of.as_ref() == Some(&pod.record.id);
         if let Some((_, members)) = pods.iter_mut().find(of) {
             members.push(container);
         }
@@ -124,6 +129,16 @@ pub fn list(store: &Store) -> Result<(Vec<(Container, Vec<Container>)>, Vec<anyh
 pub fn members(store: &Store, id: &ContainerId) -> Result<Vec<Container>> {
     let (all, _) = state::list(store)?;
     Ok(all.into_iter().filter(|container| container.record.member_of.as_ref() == Some(id)).collect())
+}
+
+/// The pod `id`, if it is to end because none of its members runs any more.
+pub fn left_alone(store: &Store, id: &ContainerId) -> Option<ContainerDir> {
+    let dir = store.container(id);
+    let ends = Record::read(&dir).ok()??.pod?.ends_with_members;
+    let lives = |member: &Container| {
+        member.status.process().is_some() || matches!(member.status, Status::Restarting(_))
+    };
+    (ends && !members(store, id).ok()?.iter().any(lives)).then_some(dir)
 }
 
 /// Let a new container have what `pod` shares, where `sharing` is nobody's choice: `chosen` says of which kinds it is.

@@ -6,6 +6,7 @@ use super::{
     ended::Ended,
     event::{Event, Subject},
     health::{Supervision, Verdict},
+    orders,
     preparation::Preparation,
     pump::leave_streams,
     watch::Watch,
@@ -16,6 +17,7 @@ use crate::{
         create::Container,
         events,
         health::OnFailure,
+        pod,
         record::{LogDriver, Record, Restart},
         remove,
         state::{Exit, Process, Status},
@@ -308,13 +310,15 @@ impl Life<'_> {
         }
     }
 
-    /// Let go of the container, then of its readers.
+    /// Let go of the container, of its readers, and of its pod where that is to end with its members.
     fn close(self) -> i32 {
-        let Life { container, watch, .. } = self;
+        let Life { store, container, watch, .. } = self;
         container.dir.remove_socket_file();
+        let pod = container.record.member_of.clone();
         drop(container);
         watch.flush();
-        0
+        pod.and_then(|pod| pod::left_alone(store, &pod))
+            .map_or(0, |dir| i32::from(orders::stop(&dir, None, None).is_err()))
     }
 }
 

@@ -252,7 +252,7 @@ mod tests {
                 &[("p.pod", "[Pod]\nPublishPort=80:80\nExitPolicy=continue\n")],
                 "ExecStartPre",
                 "/bin/ctr pod create --infra-conmon-pidfile=%t/%N.pid --replace --exit-policy=continue --publish=80:80 \
-                 --infra-name=systemd-p-infra --name=systemd-p"
+                 --name=systemd-p"
                     .into(),
             ),
             (

@@ -12,7 +12,6 @@ pub fn build(draft: &mut Draft) -> Result<()> {
     words.extend(draft.options()?);
     words.extend(draft.networks()?);
     words.extend(draft.volumes()?);
-    words.push(of("PodName", format!("--infra-name={name}-infra")));
     words.push(of("PodName", format!("--name={name}")));
     words.extend(draft.extra()?);
     let seconds = draft.value("StopTimeout").unwrap_or("10");
