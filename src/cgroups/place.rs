@@ -55,6 +55,10 @@ pub fn find(choice: Choice, parent: Option<&str>) -> Result<Place> {
     if choice == Choice::Split || (is_ours(&own) && parent.is_none()) {
         return Ok(Place::Below(own));
     }
+    if parent.is_none() && own.service().is_some() {
+        // The unit's limits, and what stops it, are meant for what it starts.
+        return Ok(Place::Nowhere("the unit that it is part of has no Delegate=yes"));
+    }
     Ok(scope::bus()
         .map_or(Place::Nowhere("no group is delegated to you, and no systemd is there to ask"), Place::Scope))
 }

@@ -112,6 +112,8 @@ pub fn attached(container: &Container, request: &Request, detach_keys: Option<&s
         foreground: true,
         keys,
         monitor: Some(begun.monitor),
+        service: false,
+        manager: None,
     };
     match monitor::attend(attendance, &readiness)? {
         // It was in the container's control group, whose processes were all killed.

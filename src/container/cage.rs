@@ -35,9 +35,13 @@ impl Cage {
         let mut cage = Cage { limits, state: State::Nowhere };
         match cgroups::find(record.cgroups, record.cgroup_parent.as_deref())? {
             Place::Nowhere(why) => {
+                if record.systemd_always {
+                    return Err(anyhow!("--systemd=always: there is no control group for it: {why}"))
+                        .hint("`ctr info` shows what this host has; a unit of systemd's needs Delegate=yes");
+                }
                 if let Some(setting) = cage.limits.settings().first() {
                     return Err(anyhow!("limit {}: there is no control group to do so: {why}", setting.controller()))
-                        .hint("`ctr info` shows what this host has; run it below systemd with control groups of version 2");
+                        .hint("`ctr info` shows what this host has; it takes control groups of version 2 and a systemd, and in a unit of its Delegate=yes");
                 }
             }
             Place::Below(above) => {

@@ -42,6 +42,7 @@ pub mod remove;
 pub mod request;
 pub mod rootfs;
 pub mod secrets;
+pub mod service;
 pub mod signal;
 mod single;
 pub mod spec;

@@ -3,9 +3,10 @@
 use super::{
     control::{Channel, Tell},
     life::{self, Beginning},
+    notify::Manager,
 };
 use crate::{
-    container::create::Container,
+    container::{create::Container, service::{Notify, Service}},
     namespaces::Mapping,
     storage::Store,
     sys::{
@@ -30,6 +31,10 @@ pub struct Begun {
     pub line: Channel,
     /// The monitor, a child of ours.
     pub monitor: Pid,
+    /// A service manager started us and waits for our end.
+    pub service: bool,
+    /// It wants to hear of the container.
+    pub manager: Option<Manager>,
 }
 
 /// How the client goes on.
@@ -63,6 +68,8 @@ impl Manner {
 pub fn begin(store: &Store, container: Container, mapping: &Mapping, manner: Manner) -> Result<Begun> {
     let (line, theirs) = Channel::pair()?;
     let title = CommandLine::of_this_process().ok();
+    let (service, manager) = (Service::of_this_process(), Manager::of(&container.record));
+    let (is_main, notify) = (service.is_main, container.record.sdnotify);
     let monitor = fork::fork(|| {
         // Who am I: the monitor, a copy of the client with its privileges and in its namespaces, but in a session of my own.
         // I hold its standard streams (until nobody needs them), the container's lock and the line.
@@ -70,15 +77,23 @@ pub fn begin(store: &Store, container: Container, mapping: &Mapping, manner: Man
         let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
         let [stdin, stdout, stderr] = streams;
         let kept = [stdin, stdout, stderr, container.lock.as_fd(), theirs.as_fd()];
-        close_descriptors_except(&kept, container.record.preserve_fds);
+        close_descriptors_except(&kept, container.record.preserve_fds.max(service.sockets));
         let _ = rustix::thread::set_name(c"ctr-monitor");
         if let Some(title) = title {
             title.replace("ctr-monitor");
         }
-        life::live(store, container, mapping, Beginning { line: theirs, manner })
+        life::live(store, container, mapping, Beginning { line: theirs, manner, service })
     })
     .context("fork the monitor")?;
-    Begun::hear(line, monitor)
+    if let (Some(manager), false) = (&manager, manner.foreground) {
+        // Before it hears of the container: it believes its main process alone.
+        manager.say(&format!("MAINPID={}", monitor.as_raw_pid()));
+    }
+    let begun = Begun::hear(line, monitor)?;
+    if let (Some(manager), Notify::Conmon) = (&manager, notify) {
+        manager.say("READY=1");
+    }
+    Ok(Begun { service: is_main, manager, ..begun })
 }
 
 impl Begun {
@@ -88,7 +103,7 @@ impl Begun {
             Some((Tell::Started { pid }, descriptors)) => {
                 let mut descriptors = descriptors.into_iter();
                 let pidfd = descriptors.next().ok_or_else(|| anyhow!("the monitor sent no pidfd"))?;
-                Ok(Begun { pid, pidfd, input: descriptors.next(), line, monitor })
+                Ok(Begun { pid, pidfd, input: descriptors.next(), line, monitor, service: false, manager: None })
             }
             Some((Tell::Failed(told), _)) => Err(told.into_error()),
             Some((other, _)) => {

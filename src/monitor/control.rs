@@ -83,6 +83,8 @@ pub enum Tell {
     },
     /// Its health changed.
     Health(String),
+    /// For the service manager, which believes the one alone who started it.
+    Notify(String),
 }
 
 /// An error on its way to the one who reports it.
@@ -275,7 +277,7 @@ fn make() -> Result<OwnedFd> {
 }
 
 /// A socket's address holds 107 bytes; by the descriptor of its directory it is always short enough.
-fn by_directory(
+pub(super) fn by_directory(
     file: &Path,
     act: impl FnOnce(&SocketAddrUnix) -> rustix::io::Result<()>,
 ) -> rustix::io::Result<()> {

@@ -25,6 +25,8 @@ pub enum Event {
     Go,
     /// The record was changed.
     Reload,
+    /// The payload has something for the service manager.
+    Notice(String),
 }
 
 /// A container's first process, as far as it is watched.
@@ -53,6 +55,8 @@ pub struct Ready {
     pub ended: bool,
     /// The health check has ended.
     pub checked: bool,
+    /// The payload has a notice.
+    pub noticed: bool,
     /// Streams, in order: something has come, or a reader takes more.
     pub streams: Vec<bool>,
 }

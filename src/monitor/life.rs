@@ -6,6 +6,7 @@ use super::{
     ended::Ended,
     event::{Event, Subject},
     health::{Supervision, Verdict},
+    notify::{Listener, Manager},
     preparation::Preparation,
     pump::leave_streams,
     watch::Watch,
@@ -15,9 +16,10 @@ use crate::{
         cage,
         create::Container,
         events,
-        health::OnFailure,
+        health::{self, OnFailure},
         record::{LogDriver, Record, Restart},
         remove,
+        service::{Notify, Service},
         state::{Exit, Process, Status},
     },
     error::Explain,
@@ -35,7 +37,7 @@ use std::{
     fs,
     io::Write,
     os::fd::{AsFd, BorrowedFd},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -46,9 +48,11 @@ pub struct Beginning {
     pub line: Channel,
     /// How it goes on.
     pub manner: Manner,
+    /// What a service manager gave to it.
+    pub service: Service,
 }
 
-/// Live it; the process's exit status, which nobody reads.
+/// Live it; the process's exit status: that of the container, for a service manager that was told of us.
 pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: Beginning) -> i32 {
     let Container { dir, record, .. } = &container;
     let mut watch = match write_own_pid(record).and_then(|()| Watch::new(dir, record)) {
@@ -58,7 +62,21 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
             return 1;
         }
     };
-    let Beginning { line, manner } = beginning;
+    let Beginning { line, manner, service } = beginning;
+    let manager = Manager::of(record);
+    let mut notify = None;
+    if let (Some(_), Notify::Container) = (&manager, record.sdnotify) {
+        match Listener::open(dir.path()) {
+            Ok(listener) => {
+                notify = Some(listener.path().to_owned());
+                watch.listen(listener);
+            }
+            Err(failure) => {
+                let _ = line.say(&Tell::Failed(Told::of(&failure)), &[]);
+                return 1;
+            }
+        }
+    }
     if !manner.foreground && record.log.driver != LogDriver::Passthrough {
         // Nobody is to wait for the end of our caller's streams because of the container.
         leave_streams();
@@ -73,6 +91,11 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
         count: 0,
         renew: false,
         reload: false,
+        service,
+        notify,
+        manager,
+        teller: manner.foreground.then_some(client),
+        status: 0,
     };
     loop {
         let started = Timestamp::now();
@@ -109,6 +132,16 @@ struct Life<'a> {
     renew: bool,
     /// The record was changed.
     reload: bool,
+    /// What a service manager gave to the one who started us.
+    service: Service,
+    /// The socket where the payload talks to it.
+    notify: Option<PathBuf>,
+    /// It, …
+    manager: Option<Manager>,
+    /// … and the client that it listens to, if that stays.
+    teller: Option<u64>,
+    /// Ours, which a service manager sees that was told of us: that of the container.
+    status: u8,
 }
 
 enum After {
@@ -119,7 +152,7 @@ enum After {
 impl Life<'_> {
     /// One start and its end; `None` when it was stopped before its command ran.
     fn once(&mut self, started: Timestamp) -> Result<Option<Ended>> {
-        let Life { store, container, mapping, watch, first, count, renew, .. } = self;
+        let Life { store, container, mapping, watch, first, count, renew, service, notify, .. } = self;
         let Container { dir, record, .. } = &*container;
         // What a monitor left that was killed.
         cage::forget(dir);
@@ -135,6 +168,7 @@ impl Life<'_> {
             Exit::foresee(dir, started, *count)
         };
         let mut preparation = Preparation::new(store, container, mapping, Box::new(gate))?;
+        preparation.serve(service, notify.as_deref());
         let begun = preparation.start();
         let helpers = preparation.into_helpers();
         let (mut begun, ends, driver) = match begun {
@@ -176,6 +210,9 @@ impl Life<'_> {
                     if let Some(verdict) = health.finish() {
                         if let Some(status) = verdict.changed {
                             events::health(store, record, &status.to_string());
+                            if (status, record.sdnotify) == (health::Status::Healthy, Notify::Healthy) {
+                                notify_manager(&self.manager, self.teller, watch, "READY=1");
+                            }
                         }
                         *renew |= act(watch, subject, &verdict);
                     }
@@ -186,6 +223,7 @@ impl Life<'_> {
                         health.change(changed.health);
                     }
                 }
+                Event::Notice(text) => notify_manager(&self.manager, self.teller, watch, &text),
                 Event::Stop | Event::Go => {}
             }
         }
@@ -214,6 +252,10 @@ impl Life<'_> {
         // What can't be recorded was recorded as the worst; what is removed now needs no record.
         if restarts || !record.auto_remove {
             let _ = exit.write(dir);
+        }
+        self.status = ended.code;
+        if ended.oom {
+            events::record(self.store, "oom", record);
         }
         events::died(self.store, record, ended.code);
         if !restarts {
@@ -249,6 +291,7 @@ impl Life<'_> {
         };
         let restarts = matches!(after, After::Again(_));
         let exit = Exit { restarts, restart_count: self.count, ..Exit::failed(failure, started) };
+        self.status = crate::error::status(failure);
         let _ = exit.write(&self.container.dir);
         if let Some((client, _)) = first {
             self.watch.tell(client, &Tell::Failed(Told::of(failure)), &[]);
@@ -311,11 +354,20 @@ impl Life<'_> {
 
     /// Let go of the container, then of its readers.
     fn close(self) -> i32 {
-        let Life { container, watch, .. } = self;
+        let Life { container, watch, status, .. } = self;
         container.dir.remove_socket_file();
         drop(container);
         watch.flush();
-        0
+        status.into()
+    }
+}
+
+/// Tell the service manager, by the client that it listens to if there is one.
+fn notify_manager(manager: &Option<Manager>, teller: Option<u64>, watch: &mut Watch, text: &str) {
+    match (manager, teller) {
+        (Some(_), Some(client)) if !text.is_empty() => watch.tell(client, &Tell::Notify(text.to_owned()), &[]),
+        (Some(manager), None) if !text.is_empty() => manager.say(text),
+        _ => {}
     }
 }
 
@@ -351,7 +403,7 @@ fn hold(
         match watch.until(Some(subject), None)? {
             Event::Go => return Ok(true),
             Event::Ended(_) => return Ok(false),
-            Event::Due | Event::Stop | Event::Checked | Event::Reload => {}
+            Event::Due | Event::Stop | Event::Checked | Event::Reload | Event::Notice(_) => {}
         }
     }
 }

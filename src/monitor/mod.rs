@@ -19,6 +19,7 @@ pub mod log;
 pub mod log_follow;
 pub mod log_line;
 pub mod log_reader;
+mod notify;
 mod orders;
 mod preparation;
 mod pump;

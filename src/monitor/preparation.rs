@@ -17,6 +17,7 @@ use crate::{
         record::{LogDriver, Record, Restart},
         rootfs::{self, Layers},
         secrets,
+        service::Service,
         state::Status,
         userns::Join,
         users::{self, UserSpec, Who},
@@ -37,7 +38,7 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::PermissionsExt,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// What happens once everything is set up, before the payload takes over.
@@ -63,6 +64,8 @@ pub struct Preparation<'a> {
     overlay: Option<FuseOverlay>,
     pasta: Option<Pasta>,
     cage: Cage,
+    service: Service,
+    notify: Option<PathBuf>,
 }
 
 /// What has to stay beside the container. Dropped, it ends.
@@ -100,7 +103,14 @@ impl<'a> Preparation<'a> {
             overlay: None,
             pasta: None,
             cage: Cage::prepare(record)?,
+            service: Service::default(),
+            notify: None,
         })
+    }
+
+    /// Hand on what a service manager gave, and the socket `notify` as the way to it.
+    pub fn serve(&mut self, service: &Service, notify: Option<&Path>) {
+        (self.service, self.notify) = (service.clone(), notify.map(Path::to_owned));
     }
 
     /// Start it, with the driver that was asked for; without one, with native overlay, and where the kernel refuses that,
@@ -157,6 +167,10 @@ impl<'a> Preparation<'a> {
         if !record.secrets.is_empty() {
             secrets::reveal(spec.to_mut(), &self.container.dir, &record.secrets)?;
         }
+        if self.notify.is_some() || self.service.sockets > 0 {
+            let pid = if record.init { 2 } else { 1 };
+            self.service.pass_on(spec.to_mut(), pid, self.notify.as_deref());
+        }
         let mut plan = Plan::new(
             &spec,
             Circumstances {
@@ -169,7 +183,7 @@ impl<'a> Preparation<'a> {
                 directories: record.volumes.clone(),
                 devices: record.devices.clone(),
                 capabilities_of_others: added.fold(CapSet::EMPTY, CapSet::union),
-                preserved: record.preserve_fds,
+                preserved: record.preserve_fds.max(self.service.sockets),
                 cgroup: self.cage.descriptor()?,
                 late_cgroup: self.cage.is_late(),
                 keep_groups: record.keep_groups,
@@ -194,6 +208,10 @@ impl<'a> Preparation<'a> {
 
 impl launch::Preparation for Preparation<'_> {
     fn born(&mut self, child: &Child) -> Result<()> {
+        let process = self.container.spec.process().as_ref();
+        if let Some(score) = process.and_then(|process| process.oom_score_adj()) {
+            oom_score(child, score)?;
+        }
         self.cage.ask(child, &self.container.record)
     }
 
@@ -266,6 +284,21 @@ impl launch::Preparation for Preparation<'_> {
 /// Its root is a directory of the user's, which stays as it is.
 fn own_directory(record: &Record) -> bool {
     record.rootfs.is_some() && !record.rootfs_overlay
+}
+
+/// proc_pid_oom_score_adj(5). Without the privilege to go below one's own that is as low as it gets, as with Podman.
+fn oom_score(child: &Child, score: i32) -> Result<()> {
+    let file = format!("/proc/{}/oom_score_adj", child.pid.as_raw_pid());
+    let doing = || format!("set the container's {file} to {score}");
+    let written = match fs::write(&file, score.to_string()) {
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            let own = fs::read_to_string(&file).with_context(doing)?;
+            let own: i32 = own.trim().parse().with_context(doing)?;
+            fs::write(&file, score.max(own).to_string())
+        }
+        written => written,
+    };
+    written.with_context(doing)
 }
 
 const OVERLAY: &str = "overlay";

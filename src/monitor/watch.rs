@@ -8,6 +8,7 @@ use super::{
     event::{self, ENDING, Event, Ready, Subject, remaining},
     log::Log,
     log_line::Kind,
+    notify::Listener,
     pump::Ends,
     streams::{Flow, Stream},
 };
@@ -35,6 +36,8 @@ pub struct Watch {
     clients: Clients,
     streams: Vec<Stream>,
     log: Log,
+    /// Where the payload talks to the service manager.
+    listener: Option<Listener>,
     /// The way to stdin, for clients: a pipe's end or the terminal.
     input: Option<OwnedFd>,
     user_side: Option<OwnedFd>,
@@ -62,6 +65,7 @@ impl Watch {
             clients: Clients::default(),
             streams: Vec::new(),
             log: Log::open(dir, record),
+            listener: None,
             input: None,
             user_side: None,
             tty: record.tty,
@@ -83,6 +87,11 @@ impl Watch {
     /// Take in a client; its number.
     pub fn admit(&mut self, channel: Channel, foreground: bool) -> u64 {
         self.clients.admit(channel, foreground)
+    }
+
+    /// Hear what the payload has for the service manager.
+    pub fn listen(&mut self, listener: Listener) {
+        self.listener = Some(listener);
     }
 
     /// Carry what comes from the new terminal `master`.
@@ -193,6 +202,9 @@ impl Watch {
             if ready.checked {
                 return Ok(Event::Checked);
             }
+            if let (Some(listener), true) = (&self.listener, ready.noticed) {
+                return Ok(Event::Notice(listener.hear()));
+            }
             if due.is_some_and(|due| due <= Instant::now()) {
                 return Ok(Event::Due);
             }
@@ -232,6 +244,7 @@ impl Watch {
         fds.extend(subject.iter().map(|s| PollFd::from_borrowed_fd(s.pidfd, PollFlags::IN)));
         let check = subject.and_then(|subject| subject.check);
         fds.extend(check.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        fds.extend(self.listener.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
         let first = fds.len();
         let waits: Vec<Vec<_>> = self.streams.iter().map(|stream| stream.waits_for().collect()).collect();
         fds.extend(waits.iter().flatten().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
@@ -249,6 +262,7 @@ impl Watch {
             clients: (2..clients).map(ready).collect(),
             ended: subject.is_some() && ready(clients),
             checked: check.is_some() && ready(clients + 1),
+            noticed: self.listener.is_some() && ready(first - 1),
             streams: waits
                 .iter()
                 .map(|of| each.by_ref().take(of.len()).filter(|ready| *ready).count() > 0)
