@@ -61,6 +61,11 @@ impl Group {
         &self.path
     }
 
+    /// The last part of its path.
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
     /// A group below this one.
     pub fn below(&self, name: &str) -> Group {
         Group { path: format!("{}/{name}", self.path) }
@@ -70,7 +75,7 @@ impl Group {
     pub fn service(&self) -> Option<Group> {
         let mut group = Some(self.clone());
         while let Some(at) = group {
-            let name = at.path.rsplit('/').next().unwrap_or_default();
+            let name = at.name();
             if name.ends_with(".service") {
                 return (!name.starts_with("user@")).then(|| at.clone());
             }
@@ -162,7 +167,7 @@ impl Group {
         match self.service() {
             // Of the system's manager, which has them all to give.
             Some(unit) if !unit.path.contains("/user@") => {
-                let name = unit.path.rsplit('/').next().unwrap_or_default();
+                let name = unit.name();
                 format!("sudo systemctl edit {name}: [Service] Delegate=yes; then restart it {missing}")
             }
             _ => format!(

@@ -1,12 +1,12 @@
 //! From a client to a monitor: the fork, seen from the client, who waits until the payload runs or can't.
 
 use super::{
-    control::{Channel, Tell},
+    control::{Ask, Channel, Tell},
     life::{self, Beginning},
     notify::Manager,
 };
 use crate::{
-    container::{create::Container, service::{Notify, Service}},
+    container::{create::Container, service::Service},
     namespaces::Mapping,
     storage::Store,
     sys::{
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::process::{Pid, setsid};
+use rustix::process::{Pid, WaitOptions, setsid, waitpid};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A container whose payload runs, and the line to its monitor.
@@ -69,10 +69,15 @@ pub fn begin(store: &Store, container: Container, mapping: &Mapping, manner: Man
     let (line, theirs) = Channel::pair()?;
     let title = CommandLine::of_this_process().ok();
     let (service, manager) = (Service::of_this_process(), Manager::of(&container.record));
-    let (is_main, notify) = (service.is_main, container.record.sdnotify);
+    let is_main = service.is_main;
+    let announced = manager.is_some() && !manner.foreground;
     let monitor = fork::fork(|| {
         // Who am I: the monitor, a copy of the client with its privileges and in its namespaces, but in a session of my own.
         // I hold its standard streams (until nobody needs them), the container's lock and the line.
+        // A manager notices the end of its own children alone: I am its, once my parent is gone.
+        if announced && fork::split().is_ok_and(|child| child.is_some()) {
+            return 0;
+        }
         let _ = setsid();
         let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
         let [stdin, stdout, stderr] = streams;
@@ -82,18 +87,23 @@ pub fn begin(store: &Store, container: Container, mapping: &Mapping, manner: Man
         if let Some(title) = title {
             title.replace("ctr-monitor");
         }
+        if announced {
+            // It believes the client until it knows me, who must not speak before.
+            let own = rustix::process::getpid().as_raw_pid();
+            let _ = theirs.say(&Tell::Notify(format!("MAINPID={own}")), &[]);
+            let _ = theirs.hear::<Ask>();
+        }
         life::live(store, container, mapping, Beginning { line: theirs, manner, service })
     })
     .context("fork the monitor")?;
-    if let (Some(manager), false) = (&manager, manner.foreground) {
-        // Before it hears of the container: it believes its main process alone.
-        manager.say(&format!("MAINPID={}", monitor.as_raw_pid()));
+    if let (Some(manager), true) = (&manager, announced) {
+        let _ = waitpid(Some(monitor), WaitOptions::empty());
+        if let Some((Tell::Notify(text), _)) = line.hear()? {
+            manager.say(&text);
+            line.say(&Ask::Go { foreground: false }, &[])?;
+        }
     }
-    let begun = Begun::hear(line, monitor)?;
-    if let (Some(manager), Notify::Conmon) = (&manager, notify) {
-        manager.say("READY=1");
-    }
-    Ok(Begun { service: is_main, manager, ..begun })
+    Ok(Begun { service: is_main, manager, ..Begun::hear(line, monitor)? })
 }
 
 impl Begun {

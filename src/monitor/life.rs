@@ -201,6 +201,9 @@ impl Life<'_> {
             Some((client, manner)) => introduce(watch, client, manner, record.tty, subject)?,
             None => watch.introduce(None, subject),
         }
+        if record.sdnotify == Notify::Conmon {
+            notify_manager(&self.manager, self.teller, watch, "READY=1");
+        }
         loop {
             let event = watch.until(Some(Subject { check: health.event(), ..subject }), health.due())?;
             match event {
