@@ -286,7 +286,10 @@ mod tests {
             ("/system.slice/web.service", Some("/system.slice/web.service")),
             ("/system.slice/web.service/ctr-supervisor", Some("/system.slice/web.service")),
             ("/user.slice/user-1.slice/user@1.service", None),
-            ("/user.slice/user-1.slice/user@1.service/app.slice/a.service", Some("/user.slice/user-1.slice/user@1.service/app.slice/a.service")),
+            (
+                "/user.slice/user-1.slice/user@1.service/app.slice/a.service",
+                Some("/user.slice/user-1.slice/user@1.service/app.slice/a.service"),
+            ),
             ("/user.slice/user-1.slice/user@1.service/app.slice/vte.scope", None),
             ("/user.slice/user-1.slice/session-1.scope", None),
             ("/init.scope", None),

@@ -141,12 +141,17 @@ impl Args {
                 [] => preserved(self.preserve_fds)?,
                 listed => preserved_alone(listed)?,
             },
-            sdnotify: one("--sdnotify", &self.sdnotify, "--sdnotify container, conmon, healthy or ignore", |text| {
-                [Notify::Container, Notify::Conmon, Notify::Healthy, Notify::Ignore]
-                    .into_iter()
-                    .find(|notify| notify.word() == text)
-                    .context("nobody of that name")
-            })?
+            sdnotify: one(
+                "--sdnotify",
+                &self.sdnotify,
+                "--sdnotify container, conmon, healthy or ignore",
+                |text| {
+                    [Notify::Container, Notify::Conmon, Notify::Healthy, Notify::Ignore]
+                        .into_iter()
+                        .find(|notify| notify.word() == text)
+                        .context("nobody of that name")
+                },
+            )?
             .unwrap_or_default(),
             systemd: one("--systemd", &self.systemd, "--systemd=true, false or always", |text| match text {
                 "true" => Ok(Systemd::True),

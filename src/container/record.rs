@@ -1,6 +1,8 @@
 //! `container.json`: what was asked for, and all that a later start needs beside the specification.
 
-use super::{entries::Entries, health::Checks, secrets::Given, service::Notify, user_mount::UserMount, userns::Join};
+use super::{
+    entries::Entries, health::Checks, secrets::Given, service::Notify, user_mount::UserMount, userns::Join,
+};
 use crate::{
     cgroups::{self, Limits},
     error::Explain,

@@ -49,7 +49,11 @@ impl Service {
         let own = rustix::process::getpid().as_raw_pid().to_string();
         let is_ours = |name: &str| var(name).is_ok_and(|pid| pid == own);
         let sockets = match is_ours("LISTEN_PID") {
-            true => var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).filter(|n| *n <= MOST).unwrap_or(0),
+            true => var("LISTEN_FDS")
+                .ok()
+                .and_then(|count| count.parse().ok())
+                .filter(|n| *n <= MOST)
+                .unwrap_or(0),
             false => 0,
         };
         Service {

@@ -113,7 +113,15 @@ impl Begun {
             Some((Tell::Started { pid }, descriptors)) => {
                 let mut descriptors = descriptors.into_iter();
                 let pidfd = descriptors.next().ok_or_else(|| anyhow!("the monitor sent no pidfd"))?;
-                Ok(Begun { pid, pidfd, input: descriptors.next(), line, monitor, service: false, manager: None })
+                Ok(Begun {
+                    pid,
+                    pidfd,
+                    input: descriptors.next(),
+                    line,
+                    monitor,
+                    service: false,
+                    manager: None,
+                })
             }
             Some((Tell::Failed(told), _)) => Err(told.into_error()),
             Some((other, _)) => {

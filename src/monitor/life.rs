@@ -368,7 +368,9 @@ impl Life<'_> {
 /// Tell the service manager, by the client that it listens to if there is one.
 fn notify_manager(manager: &Option<Manager>, teller: Option<u64>, watch: &mut Watch, text: &str) {
     match (manager, teller) {
-        (Some(_), Some(client)) if !text.is_empty() => watch.tell(client, &Tell::Notify(text.to_owned()), &[]),
+        (Some(_), Some(client)) if !text.is_empty() => {
+            watch.tell(client, &Tell::Notify(text.to_owned()), &[])
+        }
         (Some(manager), None) if !text.is_empty() => manager.say(text),
         _ => {}
     }
