@@ -138,7 +138,10 @@ impl Drop for Cage {
 /// Whoever comes from a login session may not do so itself.
 pub fn join(id: &ContainerId, process: &Process) -> Result<()> {
     let Some(path) = &process.cgroup else { return Ok(()) };
-    let (group, pid) = (Group::at(path), own_id());
+    let pid = own_id();
+    // A first process that divides its group, as systemd does, has left it: nobody may be in it any more.
+    let first = Group::of(&process.pid.to_string()).ok().filter(|first| first.path().starts_with(path));
+    let group = first.unwrap_or_else(|| Group::at(path));
     match group.take_in(pid) {
         Err(e) if e.kind() == ErrorKind::PermissionDenied => cgroups::attach(&unit(id), &group, pid),
         moved => moved.with_context(|| format!("join control group {path}")),
