@@ -6,7 +6,7 @@ use super::{
     ended::Ended,
     event::{Event, Subject},
     health::{Supervision, Verdict},
-    notify::{Listener, Manager},
+    notify::Herald,
     preparation::Preparation,
     pump::leave_streams,
     watch::Watch,
@@ -37,7 +37,7 @@ use std::{
     fs,
     io::Write,
     os::fd::{AsFd, BorrowedFd},
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -63,25 +63,12 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
         }
     };
     let Beginning { line, manner, service } = beginning;
-    let manager = Manager::of(record);
-    let mut notify = None;
-    if let (Some(_), Notify::Container) = (&manager, record.sdnotify) {
-        match Listener::open(dir.path()) {
-            Ok(listener) => {
-                notify = Some(listener.path().to_owned());
-                watch.listen(listener);
-            }
-            Err(failure) => {
-                let _ = line.say(&Tell::Failed(Told::of(&failure)), &[]);
-                return 1;
-            }
-        }
-    }
     if !manner.foreground && record.log.driver != LogDriver::Passthrough {
         // Nobody is to wait for the end of our caller's streams because of the container.
         leave_streams();
     }
     let client = watch.admit(line, manner.foreground);
+    let herald = Herald::new(record, manner.foreground.then_some(client));
     let mut life = Life {
         store,
         container,
@@ -92,9 +79,7 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
         renew: false,
         reload: false,
         service,
-        notify,
-        manager,
-        teller: manner.foreground.then_some(client),
+        herald,
         status: 0,
     };
     loop {
@@ -134,12 +119,8 @@ struct Life<'a> {
     reload: bool,
     /// What a service manager gave to the one who started us.
     service: Service,
-    /// The socket where the payload talks to it.
-    notify: Option<PathBuf>,
-    /// It, …
-    manager: Option<Manager>,
-    /// … and the client that it listens to, if that stays.
-    teller: Option<u64>,
+    /// The way to it.
+    herald: Option<Herald>,
     /// Ours, which a service manager sees that was told of us: that of the container.
     status: u8,
 }
@@ -152,11 +133,12 @@ enum After {
 impl Life<'_> {
     /// One start and its end; `None` when it was stopped before its command ran.
     fn once(&mut self, started: Timestamp) -> Result<Option<Ended>> {
-        let Life { store, container, mapping, watch, first, count, renew, service, notify, .. } = self;
+        let Life { store, container, mapping, watch, first, count, renew, service, herald, .. } = self;
         let Container { dir, record, .. } = &*container;
         // What a monitor left that was killed.
         cage::forget(dir);
         let pidfile = record.pidfile.as_deref().map(create_pidfile).transpose()?;
+        let notify = watch.notify_socket().map(Path::to_owned);
         let mut goes = true;
         let gate = |child: &Child| {
             if first.as_ref().is_some_and(|(_, manner)| manner.hold) {
@@ -201,9 +183,7 @@ impl Life<'_> {
             Some((client, manner)) => introduce(watch, client, manner, record.tty, subject)?,
             None => watch.introduce(None, subject),
         }
-        if record.sdnotify == Notify::Conmon {
-            notify_manager(&self.manager, self.teller, watch, "READY=1");
-        }
+        herald.iter().for_each(|herald| herald.ready(watch, Notify::Conmon));
         loop {
             let event = watch.until(Some(Subject { check: health.event(), ..subject }), health.due())?;
             match event {
@@ -213,8 +193,8 @@ impl Life<'_> {
                     if let Some(verdict) = health.finish() {
                         if let Some(status) = verdict.changed {
                             events::health(store, record, &status.to_string());
-                            if (status, record.sdnotify) == (health::Status::Healthy, Notify::Healthy) {
-                                notify_manager(&self.manager, self.teller, watch, "READY=1");
+                            if status == health::Status::Healthy {
+                                herald.iter().for_each(|herald| herald.ready(watch, Notify::Healthy));
                             }
                         }
                         *renew |= act(watch, subject, &verdict);
@@ -226,7 +206,7 @@ impl Life<'_> {
                         health.change(changed.health);
                     }
                 }
-                Event::Notice(text) => notify_manager(&self.manager, self.teller, watch, &text),
+                Event::Notice(text) => herald.iter().for_each(|herald| herald.tell(watch, &text)),
                 Event::Stop | Event::Go => {}
             }
         }
@@ -362,17 +342,6 @@ impl Life<'_> {
         drop(container);
         watch.flush();
         status.into()
-    }
-}
-
-/// Tell the service manager, by the client that it listens to if there is one.
-fn notify_manager(manager: &Option<Manager>, teller: Option<u64>, watch: &mut Watch, text: &str) {
-    match (manager, teller) {
-        (Some(_), Some(client)) if !text.is_empty() => {
-            watch.tell(client, &Tell::Notify(text.to_owned()), &[])
-        }
-        (Some(manager), None) if !text.is_empty() => manager.say(text),
-        _ => {}
     }
 }
 

@@ -1,7 +1,10 @@
 //! Between a service manager and a payload: datagrams of sd_notify(3). A payload talks to a socket of ours, and what it says
 //! of itself is passed on line by line; what only the host can know (MAINPID) or lead elsewhere (descriptors) is not.
 
-use super::control::by_directory;
+use super::{
+    control::{Tell, by_directory},
+    watch::Watch,
+};
 use crate::container::{record::Record, service::Notify};
 use anyhow::{Context, Result};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
@@ -41,6 +44,38 @@ impl Manager {
     }
 }
 
+/// The monitor's way to the service manager.
+#[derive(Debug)]
+pub struct Herald {
+    manager: Manager,
+    /// The client that it listens to, if that stays.
+    teller: Option<u64>,
+    ready: Notify,
+}
+
+impl Herald {
+    /// For the container of `record`; `None` when nobody waits for news.
+    pub fn new(record: &Record, teller: Option<u64>) -> Option<Herald> {
+        Some(Herald { manager: Manager::of(record)?, teller, ready: record.sdnotify })
+    }
+
+    /// The container is ready, for those who asked for `when`.
+    pub fn ready(&self, watch: &mut Watch, when: Notify) {
+        if self.ready == when {
+            self.tell(watch, "READY=1");
+        }
+    }
+
+    /// Tell the manager.
+    pub fn tell(&self, watch: &mut Watch, text: &str) {
+        match self.teller {
+            _ if text.is_empty() => {}
+            Some(client) => watch.tell(client, &Tell::Notify(text.to_owned()), &[]),
+            None => self.manager.say(text),
+        }
+    }
+}
+
 /// The socket that the payload talks to.
 #[derive(Debug)]
 pub struct Listener {
@@ -49,8 +84,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// In the container's directory `dir`.
-    pub fn open(dir: &Path) -> Result<Listener> {
+    /// In the container's directory `dir`, if the payload of `record` is to say that it is ready and somebody waits for that.
+    pub fn wanted(dir: &Path, record: &Record) -> Result<Option<Listener>> {
+        let wanted = record.sdnotify == Notify::Container && Manager::of(record).is_some();
+        wanted.then(|| Listener::open(dir)).transpose()
+    }
+
+    fn open(dir: &Path) -> Result<Listener> {
         let path = dir.join("notify");
         // Of an earlier start.
         let _ = fs::remove_file(&path);

@@ -25,6 +25,7 @@ use rustix::{
 };
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -65,7 +66,7 @@ impl Watch {
             clients: Clients::default(),
             streams: Vec::new(),
             log: Log::open(dir, record),
-            listener: None,
+            listener: Listener::wanted(dir.path(), record)?,
             input: None,
             user_side: None,
             tty: record.tty,
@@ -89,9 +90,9 @@ impl Watch {
         self.clients.admit(channel, foreground)
     }
 
-    /// Hear what the payload has for the service manager.
-    pub fn listen(&mut self, listener: Listener) {
-        self.listener = Some(listener);
+    /// Where the payload talks to the service manager, if there is one.
+    pub fn notify_socket(&self) -> Option<&Path> {
+        self.listener.as_ref().map(Listener::path)
     }
 
     /// Carry what comes from the new terminal `master`.
