@@ -53,6 +53,7 @@ mod run_request;
 mod save;
 mod search;
 mod secret;
+mod service_args;
 mod start;
 mod stats;
 mod stop;

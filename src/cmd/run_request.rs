@@ -10,10 +10,8 @@ use crate::{
         grammar::{self, SecurityOption},
         limits,
         record::Restart,
-        request::{self, NetworkMode, Pull, Request, Rootfs, SeccompChoice, Source, Systemd},
-        secrets,
-        service::Notify,
-        sysctl, timezone,
+        request::{self, NetworkMode, Pull, Request, Rootfs, SeccompChoice, Source},
+        secrets, sysctl, timezone,
         userns::{self, Userns},
         users::Who,
         volume_option,
@@ -21,13 +19,11 @@ use crate::{
     error::Explain,
     namespaces::idmap,
     security::{apparmor, capabilities},
-    sys::fork::{close_on_exec, is_open},
 };
 use anyhow::{Context, Result, anyhow, bail};
 use std::{
     fs::File,
     io::Read,
-    os::fd::IntoRawFd,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -137,36 +133,10 @@ impl Args {
             health: self.health.options()?,
             limits: self.limits()?,
             control_group: self.groups.request()?,
-            preserve_fds: match &self.preserve_fd[..] {
-                [] => preserved(self.preserve_fds)?,
-                listed => preserved_alone(listed)?,
-            },
-            sdnotify: one(
-                "--sdnotify",
-                &self.sdnotify,
-                "--sdnotify container, conmon, healthy or ignore",
-                |text| {
-                    [Notify::Container, Notify::Conmon, Notify::Healthy, Notify::Ignore]
-                        .into_iter()
-                        .find(|notify| notify.word() == text)
-                        .context("nobody of that name")
-                },
-            )?
-            .unwrap_or_default(),
-            systemd: one("--systemd", &self.systemd, "--systemd=true, false or always", |text| match text {
-                "true" => Ok(Systemd::True),
-                "false" => Ok(Systemd::False),
-                "always" => Ok(Systemd::Always),
-                _ => bail!("no such mode"),
-            })?
-            .unwrap_or_default(),
-            oom_score_adj: match self.oom_score_adj {
-                Some(score) if !(-1000..=1000).contains(&score) => {
-                    return Err(anyhow!("--oom-score-adj {score}: not between -1000 and 1000"))
-                        .hint("write it as --oom-score-adj 500");
-                }
-                score => score,
-            },
+            preserve_fds: self.descriptors()?,
+            sdnotify: self.notify()?,
+            systemd: self.systemd_mode()?,
+            oom_score_adj: self.oom_score()?,
         })
     }
 
@@ -412,35 +382,6 @@ pub fn read_bounded(option: &str, path: &Path, limit: u64) -> Result<Vec<u8>> {
         bail!("{option} {}: larger than {limit} bytes", path.display());
     }
     Ok(text)
-}
-
-/// `--preserve-fds`: they have to be open, or others would be taken for them.
-pub fn preserved(count: u8) -> Result<u8> {
-    match (3..3 + u32::from(count)).find(|number| !is_open(*number)) {
-        None => Ok(count),
-        Some(missing) => Err(anyhow!("--preserve-fds {count}: descriptor {missing} is not open"))
-            .hint(format!("open it, as in ctr run --preserve-fds {count} … {missing}<FILE")),
-    }
-}
-
-/// `--preserve-fd`: all up to the highest, of which the others end at the payload's start.
-fn preserved_alone(listed: &[u8]) -> Result<u8> {
-    for number in listed {
-        if *number < 3 || !is_open((*number).into()) {
-            return Err(anyhow!("--preserve-fd {number}: it is not open, or one of 0, 1 and 2"))
-                .hint("open it, as in ctr run --preserve-fd 5 … 5<FILE");
-        }
-    }
-    let last = listed.iter().copied().max().unwrap_or(2);
-    for number in (3..last).filter(|number| !listed.contains(number)) {
-        if is_open(number.into()) {
-            close_on_exec(number.into());
-        } else {
-            // So that none of ours takes the place. The lowest free number is taken: this one.
-            let _ = File::open("/dev/null").map(IntoRawFd::into_raw_fd);
-        }
-    }
-    Ok(last - 2)
 }
 
 #[cfg(test)]

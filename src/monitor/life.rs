@@ -9,6 +9,7 @@ use super::{
     notify::Herald,
     preparation::Preparation,
     pump::leave_streams,
+    restarts::{After, again},
     watch::Watch,
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
         create::Container,
         events,
         health::{self, OnFailure},
-        record::{LogDriver, Record, Restart},
+        record::{LogDriver, Record},
         remove,
         service::{Notify, Service},
         state::{Exit, Process, Status},
@@ -123,11 +124,6 @@ struct Life<'a> {
     herald: Option<Herald>,
     /// Ours, which a service manager sees that was told of us: that of the container.
     status: u8,
-}
-
-enum After {
-    End,
-    Again(Duration),
 }
 
 impl Life<'_> {
@@ -397,25 +393,6 @@ fn introduce(watch: &mut Watch, client: u64, manner: Manner, tty: bool, subject:
     }
     Ok(())
 }
-
-/// podman-run(1), `--restart`; the pauses are Docker's.
-fn again(policy: Restart, code: u8, count: u32, ran: Duration) -> After {
-    let wanted = match policy {
-        Restart::No => false,
-        Restart::OnFailure(limit) => code != 0 && (limit == 0 || count < limit),
-        Restart::Always | Restart::UnlessStopped => true,
-    };
-    if !wanted {
-        return After::End;
-    }
-    let doubled = if ran > LONG { 0 } else { count.min(10) };
-    After::Again((SHORTEST * (1 << doubled)).min(LONGEST))
-}
-
-/// Who ran so long has not failed at the start.
-const LONG: Duration = Duration::from_secs(10);
-const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(60);
 
 fn create_pidfile(path: &Path) -> Result<fs::File> {
     let creating = || format!("write the process id to {}", path.display());

@@ -23,6 +23,7 @@ mod notify;
 mod orders;
 mod preparation;
 mod pump;
+mod restarts;
 mod streams;
 mod terminal;
 mod watch;

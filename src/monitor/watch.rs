@@ -1,16 +1,17 @@
 //! Beside a running container: its output, its clients, signals and deadlines, in one poll(2), until something happens
 //! that [`super::life`] has to decide about.
 
+mod output;
+
 use super::{
     clients::{Client, Clients, duplicate},
     control::{Ask, Channel, Door, KNOCK, Tell},
-    ended::{BROKEN_PIPE, Ended, leaves_broken_pipes_to_the_kernel, reap},
     event::{self, ENDING, Event, Ready, Subject, remaining},
     log::Log,
     log_line::Kind,
     notify::Listener,
     pump::Ends,
-    streams::{Flow, Stream},
+    streams::Stream,
 };
 use crate::{
     container::{pause, record::Record, signal},
@@ -375,40 +376,5 @@ impl Watch {
             }
         }
         None
-    }
-
-    fn move_output(&mut self, ready: &[bool], subject: Option<Subject<'_>>) {
-        let mut lagging = Vec::new();
-        let Watch { log, lost, broken, buffer, .. } = self;
-        let mut at = 0;
-        self.streams.retain_mut(|stream| {
-            at += 1;
-            if ready.get(at - 1) != Some(&true) {
-                return true;
-            }
-            let flow = stream.step(log, buffer, &mut lagging);
-            // Asked before the payload hears of it: afterwards it may be gone.
-            *broken |=
-                flow == Flow::Lost && subject.is_some_and(|s| leaves_broken_pipes_to_the_kernel(s.pid));
-            *lost = lost.or(flow.failure());
-            flow == Flow::Open
-        });
-        for id in lagging {
-            self.tell(id, &Tell::LetGo, &[]);
-            self.clients.dismiss(id, &mut self.streams);
-        }
-    }
-
-    fn end(&mut self, subject: Subject<'_>) -> Result<Ended> {
-        let oom = subject.group.is_some_and(|group| group.oom_kills() > 0);
-        let ended = Ended { oom, ..reap(subject.pidfd)? };
-        for stream in &mut self.streams {
-            stream.drain(&mut self.log, &mut self.buffer);
-            self.lost = self.lost.or(stream.fate().and_then(|flow| flow.failure()));
-        }
-        let broken = std::mem::take(&mut self.broken) && ended.code != 0;
-        (self.kill_at, self.input) = (None, None);
-        self.stopped |= self.sent.take().is_some_and(|number| i32::from(ended.code) == 128 + number);
-        Ok(Ended { lost: self.lost.take(), ..if broken { BROKEN_PIPE } else { ended } })
     }
 }
