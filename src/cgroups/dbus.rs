@@ -45,7 +45,7 @@ pub struct Message {
     pub reply_to: u32,
     /// The name of the signal or of the error.
     pub name: String,
-    /// The strings among its arguments, in order; only from signatures of `s`, `o` and `u`.
+    /// The strings among its arguments, in order; only from signatures of `s`, `o`, `u`, and a truth in a variant.
     pub texts: Vec<String>,
 }
 
@@ -253,6 +253,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Message, usize)>> {
         match kind {
             's' | 'o' => message.texts.push(reader.text()?),
             'u' => drop(reader.number()?),
+            'v' if reader.signature()? == "b" => message.texts.push((reader.number()? == 1).to_string()),
             _ => break,
         }
     }

@@ -61,9 +61,30 @@ impl Group {
         &self.path
     }
 
+    /// The last part of its path.
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
     /// A group below this one.
     pub fn below(&self, name: &str) -> Group {
         Group { path: format!("{}/{name}", self.path) }
+    }
+
+    /// The unit of systemd's that it lies in, if that is a service; a user's manager is none.
+    pub fn service(&self) -> Option<Group> {
+        let mut group = Some(self.clone());
+        while let Some(at) = group {
+            let name = at.name();
+            if name.ends_with(".service") {
+                return (!name.starts_with("user@")).then(|| at.clone());
+            }
+            if name.is_empty() || name.ends_with(".scope") || name.ends_with(".slice") {
+                return None;
+            }
+            group = at.parent();
+        }
+        None
     }
 
     /// The one above.
@@ -131,17 +152,29 @@ impl Group {
                 Err(e) if e.kind() == ErrorKind::NotFound && file == "memory.swap.max" => {}
                 Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
                     return Err(anyhow!("{}: the controller {controller} is not delegated to you", doing()))
-                        .hint(format!(
-                            "printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | sudo tee \
-                             /etc/systemd/system/user@.service.d/delegate.conf; then log in again ({controller} is \
-                             missing in {ROOT}{}/cgroup.controllers)",
-                            self.parent().map_or_else(String::new, |parent| parent.path)
-                        ));
+                        .hint(self.delegation(controller));
                 }
                 written => written.with_context(doing).hint("look at the limit that was asked for")?,
             }
         }
         Ok(())
+    }
+
+    /// What delegates `controller` to us.
+    fn delegation(&self, controller: &str) -> String {
+        let above = self.parent().map_or_else(String::new, |parent| parent.path);
+        let missing = format!("({controller} is missing in {ROOT}{above}/cgroup.controllers)");
+        match self.service() {
+            // Of the system's manager, which has them all to give.
+            Some(unit) if !unit.path.contains("/user@") => {
+                let name = unit.name();
+                format!("sudo systemctl edit {name}: [Service] Delegate=yes; then restart it {missing}")
+            }
+            _ => format!(
+                "printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | sudo tee \
+                 /etc/systemd/system/user@.service.d/delegate.conf; sudo systemctl daemon-reload; then log in again {missing}"
+            ),
+        }
     }
 
     /// Stop all its processes, or let them go on; returns when that is so.
@@ -249,6 +282,21 @@ mod tests {
         assert_eq!(group.parent(), Some(Group::at("/a")));
         assert_eq!(Group::at("/").path(), "");
         assert_eq!(Group::at("/").directory(), Path::new("/sys/fs/cgroup/"));
+        for (path, service) in [
+            ("/system.slice/web.service", Some("/system.slice/web.service")),
+            ("/system.slice/web.service/ctr-supervisor", Some("/system.slice/web.service")),
+            ("/user.slice/user-1.slice/user@1.service", None),
+            (
+                "/user.slice/user-1.slice/user@1.service/app.slice/a.service",
+                Some("/user.slice/user-1.slice/user@1.service/app.slice/a.service"),
+            ),
+            ("/user.slice/user-1.slice/user@1.service/app.slice/vte.scope", None),
+            ("/user.slice/user-1.slice/session-1.scope", None),
+            ("/init.scope", None),
+            ("/", None),
+        ] {
+            assert_eq!(Group::at(path).service(), service.map(Group::at), "{path}");
+        }
         assert_eq!(keyed("oom 1\noom_kill 2\n", "oom_kill"), Some(2));
         assert_eq!(keyed("oom_kill x\n", "oom_kill"), None);
     }

@@ -5,7 +5,7 @@ use super::{group::Group, scope};
 use anyhow::{Context, Result};
 use rustix::{
     fs::{Access, access, getxattr, statfs},
-    process::getppid,
+    process::{geteuid, getppid},
 };
 use std::path::{Path, PathBuf};
 
@@ -55,6 +55,14 @@ pub fn find(choice: Choice, parent: Option<&str>) -> Result<Place> {
     if choice == Choice::Split || (is_ours(&own) && parent.is_none()) {
         return Ok(Place::Below(own));
     }
+    if let (None, Some(unit)) = (parent, own.service()) {
+        // A user's systemd marks nothing, but says so.
+        if unit == own && is_writable(&own) && !geteuid().is_root() && scope::is_delegated(unit.name()) {
+            return Ok(Place::Below(own));
+        }
+        // The unit's limits, and what stops it, are meant for what it starts.
+        return Ok(Place::Nowhere("the unit that it is part of has no Delegate=yes"));
+    }
     Ok(scope::bus()
         .map_or(Place::Nowhere("no group is delegated to you, and no systemd is there to ask"), Place::Scope))
 }
@@ -92,12 +100,17 @@ pub fn is_version_2() -> bool {
     statfs(super::group::ROOT).is_ok_and(|stat| stat.f_type == CGROUP2_SUPER_MAGIC)
 }
 
+fn is_writable(group: &Group) -> bool {
+    let dir = group.directory();
+    let writable = |file: &str| access(dir.join(file), Access::WRITE_OK).is_ok();
+    writable("") && writable("cgroup.procs") && writable("cgroup.subtree_control")
+}
+
 /// Whether it was delegated to us: systemd marks what it delegates (systemd.exec(5), "Delegate="); where no systemd runs, what
 /// we may write is ours.
 fn is_ours(group: &Group) -> bool {
     let dir = group.directory();
-    let writable = |file: &str| access(dir.join(file), Access::WRITE_OK).is_ok();
-    if !(writable("") && writable("cgroup.procs") && writable("cgroup.subtree_control")) {
+    if !is_writable(group) {
         return false;
     }
     if !Path::new("/run/systemd/system").is_dir() {

@@ -96,6 +96,28 @@ impl Scope {
     }
 }
 
+/// Whether the unit `name`, a service, has `Delegate=yes`. When nobody says so it has not.
+pub fn is_delegated(name: &str) -> bool {
+    let escaped: String = name
+        .bytes()
+        .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("_{b:02x}") })
+        .collect();
+    let ask = || -> Result<bool> {
+        let mut bus = Bus::connect(&bus().ok_or_else(|| anyhow!("there is no systemd to ask"))?)?;
+        let path = format!("/org/freedesktop/systemd1/unit/{escaped}");
+        let arguments = [Value::Text("org.freedesktop.systemd1.Service"), Value::Text("Delegate")];
+        let call = bus.call(SYSTEMD.0, &path, "org.freedesktop.DBus.Properties", "Get", &arguments)?;
+        let due = Instant::now() + PATIENCE;
+        loop {
+            let message = bus.next(due)?;
+            if message.reply_to == call {
+                return Ok(message.texts.first().is_some_and(|text| text == "true"));
+            }
+        }
+    };
+    ask().unwrap_or(false)
+}
+
 /// Have systemd move process `pid` into `group`, which lies in the scope `unit`: who starts it may not.
 pub fn attach(unit: &str, group: &Group, pid: u32) -> Result<()> {
     let socket = bus().ok_or_else(|| anyhow!("there is no systemd to ask"))?;

@@ -80,6 +80,8 @@ pub fn to(store: &Store, container: &Container, manner: Manner, keys: Keys) -> R
         foreground: start,
         keys,
         monitor: None,
+        service: false,
+        manager: None,
     };
     match monitor::attend(attendance, &readiness)? {
         Outcome::Untold => ended(container),

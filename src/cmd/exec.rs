@@ -1,6 +1,6 @@
 //! `ctr exec`: one more process in a running container.
 
-use super::{Globals, foreground, output, run_request, targets};
+use super::{Globals, foreground, output, run_request, service_args, targets};
 use crate::{
     container::{
         events,
@@ -85,7 +85,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
         interactive: args.interactive,
         privileged: args.privileged,
         detached: args.detach,
-        preserve_fds: run_request::preserved(args.preserve_fds)?,
+        preserve_fds: service_args::preserved(args.preserve_fds)?,
     };
     events::record(&store, "exec", &container.record);
     if args.detach {
@@ -112,6 +112,8 @@ pub fn attached(container: &Container, request: &Request, detach_keys: Option<&s
         foreground: true,
         keys,
         monitor: Some(begun.monitor),
+        service: false,
+        manager: None,
     };
     match monitor::attend(attendance, &readiness)? {
         // It was in the container's control group, whose processes were all killed.

@@ -26,6 +26,8 @@ pub fn attend(
         foreground: true,
         keys: keys(record.detach_keys.as_deref())?,
         monitor: Some(begun.monitor),
+        service: begun.service,
+        manager: begun.manager,
     };
     status(monitor::attend(attendance, readiness)?)
 }

@@ -3,6 +3,7 @@
 
 use super::ps::Life;
 use crate::{
+    cgroups::Group,
     container::{
         cage::PIDS,
         health::Health,
@@ -129,6 +130,7 @@ fn state(status: &Status, health: Option<&Health>) -> Value {
     let life = Life::of(status);
     let exit = status.exit();
     let word = status.word();
+    let group = status.process().and_then(|process| process.cgroup.as_deref()).map(Group::at);
     json!({
         "OciVersion": oci_spec::runtime::VERSION,
         "Status": word,
@@ -136,6 +138,8 @@ fn state(status: &Status, health: Option<&Health>) -> Value {
         "Paused": word == "paused",
         "Restarting": word == "restarting",
         "OOMKilled": exit.is_some_and(|exit| exit.oom),
+        "MemoryPressure": group.and_then(|group| group.read("memory.pressure").ok()).map(|text| pressure(&text)),
+        "CgroupPath": status.process().and_then(|process| process.cgroup.as_deref()).unwrap_or_default(),
         "Dead": false,
         "Pid": life.pid,
         "ConmonPid": status.monitor(),
@@ -147,6 +151,16 @@ fn state(status: &Status, health: Option<&Health>) -> Value {
         "Health": health,
         "StoppedByUser": exit.is_some_and(|exit| exit.stopped),
     })
+}
+
+/// Lines as `some avg10=0.00 avg60=0.00 avg300=0.00 total=0` (accounting/psi.rst).
+fn pressure(text: &str) -> Value {
+    let numbers = |words: &str| -> Value {
+        let pairs = words.split_ascii_whitespace().filter_map(|word| word.split_once('='));
+        pairs.map(|(key, value)| (key.to_owned(), Value::from(value.parse::<f64>().unwrap_or(0.0)))).collect()
+    };
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.map(|(kind, words)| (kind.to_owned(), numbers(words))).collect()
 }
 
 fn config(record: &Record) -> Value {
@@ -178,7 +192,8 @@ fn config(record: &Record) -> Value {
         "HealthcheckOnFailureAction": checks.map(|checks| checks.on_failure).unwrap_or_default(),
         "ExposedPorts": {},
         "CreateCommand": record.command_line,
-        "SystemdMode": false,
+        "SystemdMode": record.systemd,
+        "sdNotifyMode": record.sdnotify.word(),
         "Secrets": secrets(record),
         "Umask": "",
         "Timezone": "",

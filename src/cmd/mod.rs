@@ -64,6 +64,7 @@ mod run_users;
 mod save;
 mod search;
 mod secret;
+mod service_args;
 mod start;
 mod stats;
 mod stop;

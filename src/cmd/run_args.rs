@@ -143,6 +143,12 @@ pub struct Args {
     /// Choose the image for this platform
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
+    /// How gladly the kernel kills the container when memory is used up, -1000 to 1000
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub oom_score_adj: Option<i32>,
+    /// Hand these descriptors to the container's first process
+    #[arg(long, value_name = "FD[,FD]", value_delimiter = ',', conflicts_with = "preserve_fds")]
+    pub preserve_fd: Vec<u8>,
     /// Hand so many descriptors from 3 on to the container's first process
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub preserve_fds: u8,
@@ -176,6 +182,9 @@ pub struct Args {
     /// IMAGE is a directory to run in; with :O changes to it are thrown away
     #[arg(long)]
     pub rootfs: bool,
+    /// Who tells systemd that the service is ready: container, conmon, healthy or ignore [default: container]
+    #[arg(long, value_name = "WHO")]
+    pub sdnotify: Option<String>,
     /// Hand a secret in: as the file /run/secrets/NAME, or with type=env as a variable
     #[arg(long, value_name = "NAME[,type=mount|env,target=,uid=,gid=,mode=]")]
     pub secret: Vec<String>,
@@ -236,6 +245,9 @@ pub struct Args {
     /// Set a kernel parameter of the container's own namespaces
     #[arg(long, value_name = "NAME=VALUE")]
     pub sysctl: Vec<String>,
+    /// Whether systemd is its first process: true (if the command looks so), false or always [default: true]
+    #[arg(long, value_name = "MODE", require_equals = true, num_args = 0..=1, default_missing_value = "true")]
+    pub systemd: Option<String>,
     /// Kill the container after so many seconds; 0 for never
     #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
     pub timeout: u32,

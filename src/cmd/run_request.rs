@@ -16,7 +16,6 @@ use crate::{
     error::Explain,
     network::ports::{self, Port},
     security::{apparmor, capabilities},
-    sys::fork::is_open,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use std::{
@@ -146,7 +145,10 @@ impl Args {
             health: self.health.options()?,
             limits: self.limits()?,
             control_group: self.groups.request()?,
-            preserve_fds: preserved(self.preserve_fds)?,
+            preserve_fds: self.descriptors()?,
+            sdnotify: self.notify()?,
+            systemd: self.systemd_mode()?,
+            oom_score_adj: self.oom_score()?,
         })
     }
 
@@ -327,15 +329,6 @@ pub fn read_bounded(option: &str, path: &Path, limit: u64) -> Result<Vec<u8>> {
         bail!("{option} {}: larger than {limit} bytes", path.display());
     }
     Ok(text)
-}
-
-/// `--preserve-fds`: they have to be open, or others would be taken for them.
-pub fn preserved(count: u8) -> Result<u8> {
-    match (3..3 + u32::from(count)).find(|number| !is_open(*number)) {
-        None => Ok(count),
-        Some(missing) => Err(anyhow!("--preserve-fds {count}: descriptor {missing} is not open"))
-            .hint(format!("open it, as in ctr run --preserve-fds {count} … {missing}<FILE")),
-    }
 }
 
 #[cfg(test)]

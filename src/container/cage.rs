@@ -35,9 +35,13 @@ impl Cage {
         let mut cage = Cage { limits, state: State::Nowhere };
         match cgroups::find(record.cgroups, record.cgroup_parent.as_deref())? {
             Place::Nowhere(why) => {
+                if record.systemd_always {
+                    return Err(anyhow!("--systemd=always: there is no control group for it: {why}"))
+                        .hint("`ctr info` shows what this host has; a unit of systemd's needs Delegate=yes");
+                }
                 if let Some(setting) = cage.limits.settings().first() {
                     return Err(anyhow!("limit {}: there is no control group to do so: {why}", setting.controller()))
-                        .hint("`ctr info` shows what this host has; run it below systemd with control groups of version 2");
+                        .hint("`ctr info` shows what this host has; it takes control groups of version 2 and a systemd, and in a unit of its Delegate=yes");
                 }
             }
             Place::Below(above) => {
@@ -134,7 +138,10 @@ impl Drop for Cage {
 /// Whoever comes from a login session may not do so itself.
 pub fn join(id: &ContainerId, process: &Process) -> Result<()> {
     let Some(path) = &process.cgroup else { return Ok(()) };
-    let (group, pid) = (Group::at(path), own_id());
+    let pid = own_id();
+    // A first process that divides its group, as systemd does, has left it: nobody may be in it any more.
+    let first = Group::of(&process.pid.to_string()).ok().filter(|first| first.path().starts_with(path));
+    let group = first.unwrap_or_else(|| Group::at(path));
     match group.take_in(pid) {
         Err(e) if e.kind() == ErrorKind::PermissionDenied => cgroups::attach(&unit(id), &group, pid),
         moved => moved.with_context(|| format!("join control group {path}")),

@@ -46,6 +46,7 @@ pub mod remove;
 pub mod request;
 pub mod rootfs;
 pub mod secrets;
+pub mod service;
 pub mod sharing;
 pub mod signal;
 mod single;

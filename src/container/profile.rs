@@ -115,6 +115,21 @@ pub fn mounts(request: &Request, etc: &Path, volumes: &[Mount], memory: &[Tmpfs]
     mounts
 }
 
+/// What systemd as first process writes in: its control groups, and directories that are empty at each start. What the user
+/// mounts there stays.
+pub fn for_systemd(mounts: &mut Vec<Mount>) {
+    for target in ["/run", "/run/lock", "/tmp", "/var/log/journal"] {
+        if !mounts.iter().any(|mount| mount.destination() == Path::new(target)) {
+            mounts.push(self::mount(target, "tmpfs", "tmpfs", &DEFAULT_OPTIONS));
+        }
+    }
+    let is_cgroup = |mount: &&mut Mount| mount.destination() == Path::new("/sys/fs/cgroup");
+    if let Some(options) = mounts.iter_mut().find(is_cgroup).and_then(|mount| mount.options_mut().as_mut()) {
+        options.iter_mut().filter(|option| *option == "ro").for_each(|option| *option = "rw".to_owned());
+    }
+    mounts.sort_by_key(|mount| mount.destination().components().count());
+}
+
 /// Dotted names and values; a user's replaces ours.
 pub fn sysctls(request: &Request, mapping: &Mapping) -> HashMap<String, String> {
     let mut sysctls: HashMap<_, _> =

@@ -1,8 +1,8 @@
 //! `container.json`: what was asked for, and all that a later start needs beside the specification.
 
 use super::{
-    entries::Entries, health::Checks, pod::Pod, secrets::Given, sharing::Sharing, user_mount::UserMount,
-    userns::Join,
+    entries::Entries, health::Checks, pod::Pod, secrets::Given, service::Notify, sharing::Sharing,
+    user_mount::UserMount, userns::Join,
 };
 use crate::{
     cgroups::{self, Limits},
@@ -205,6 +205,15 @@ pub struct Record {
     /// Descriptors from 3 on that its first process inherits.
     #[serde(default)]
     pub preserve_fds: u8,
+    /// Who tells a service manager that it is ready.
+    #[serde(default)]
+    pub sdnotify: Notify,
+    /// systemd is its first process.
+    #[serde(default)]
+    pub systemd: bool,
+    /// That was asked for, and can't be without a control group.
+    #[serde(default)]
+    pub systemd_always: bool,
 }
 
 /// The system call filter of a container.
@@ -336,6 +345,9 @@ impl Record {
             remove_image: false,
             health: None,
             preserve_fds: 0,
+            sdnotify: Notify::default(),
+            systemd: false,
+            systemd_always: false,
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
     pod::Part,
     record::{LogConfig, Restart},
     secrets::Given,
+    service::Notify,
     sharing::Sharing,
     signal::Signal,
     timezone::Timezone,
@@ -159,6 +160,24 @@ pub struct Request {
     pub control_group: ControlGroup,
     /// Descriptors from 3 on that its first process inherits.
     pub preserve_fds: u8,
+    /// Who tells a service manager that it is ready.
+    pub sdnotify: Notify,
+    /// Whether systemd is its first process.
+    pub systemd: Systemd,
+    /// How gladly the kernel kills it when memory is used up, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// `--systemd`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Systemd {
+    /// If its command looks so.
+    #[default]
+    True,
+    /// No.
+    False,
+    /// Yes.
+    Always,
 }
 
 /// Where the root file system comes from.
@@ -348,6 +367,9 @@ pub mod tests {
             limits: Limits::default(),
             control_group: ControlGroup::default(),
             preserve_fds: 0,
+            sdnotify: Notify::default(),
+            systemd: Systemd::default(),
+            oom_score_adj: None,
         }
     }
 }

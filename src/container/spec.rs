@@ -5,7 +5,7 @@ use super::{
     image_defaults::ImageDefaults,
     limits::Ulimit,
     profile,
-    request::Request,
+    request::{Request, Systemd},
     signal::Signal,
     single,
     tmpfs::Tmpfs,
@@ -53,6 +53,9 @@ pub fn build(request: &Request, image: &ImageDefaults<'_>, placement: &Placement
         false => request.annotations.clone(),
     };
     let mut mounts = profile::mounts(request, placement.etc, placement.volumes, placement.memory);
+    if runs_systemd(request, image) {
+        profile::for_systemd(&mut mounts);
+    }
     if single::is_single(placement.mapping) {
         mounts.push(single::mount(placement.etc));
     }
@@ -83,10 +86,25 @@ pub fn user(request: &Request, image: &ImageDefaults<'_>) -> Result<UserSpec> {
 pub fn stop_signal(request: &Request, image: &ImageDefaults<'_>) -> Result<Signal> {
     match (request.stop_signal, image.stop_signal) {
         (Some(signal), _) => Ok(signal),
+        (None, "") if runs_systemd(request, image) => "SIGRTMIN+3".parse(),
         (None, "") => Ok(Signal::TERM),
         (None, text) => {
             text.parse().context("read the image's stop signal").hint("choose one with --stop-signal")
         }
+    }
+}
+
+/// Whether the first process is systemd, which wants some places to write in (systemd's CONTAINER_INTERFACE) and stops on a
+/// signal of its own.
+pub fn runs_systemd(request: &Request, image: &ImageDefaults<'_>) -> bool {
+    let command = || arguments(request, image).ok()?.into_iter().next();
+    match request.systemd {
+        Systemd::Always => true,
+        Systemd::False => false,
+        Systemd::True => command().is_some_and(|command| {
+            ["/sbin/init", "/usr/sbin/init", "/usr/local/sbin/init"].contains(&command.as_str())
+                || command.rsplit('/').next() == Some("systemd")
+        }),
     }
 }
 
@@ -110,6 +128,7 @@ fn process(request: &Request, image: &ImageDefaults<'_>, hostname: &str) -> Resu
         .set_cwd(working_directory(request, image))
         .set_capabilities(Some(capabilities(request.capabilities)))
         .set_rlimits(Some(rlimits(request)?))
+        .set_oom_score_adj(request.oom_score_adj)
         .set_apparmor_profile(request.apparmor.profile()?)
         .set_no_new_privileges(Some(request.no_new_privileges));
     Ok(process)

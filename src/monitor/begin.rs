@@ -1,11 +1,12 @@
 //! From a client to a monitor: the fork, seen from the client, who waits until the payload runs or can't.
 
 use super::{
-    control::{Channel, Tell},
+    control::{Ask, Channel, Tell},
     life::{self, Beginning},
+    notify::Manager,
 };
 use crate::{
-    container::create::Container,
+    container::{create::Container, service::Service},
     namespaces::Mapping,
     storage::Store,
     sys::{
@@ -14,7 +15,7 @@ use crate::{
     },
 };
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::process::{Pid, setsid};
+use rustix::process::{Pid, WaitOptions, setsid, waitpid};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A container whose payload runs, and the line to its monitor.
@@ -30,6 +31,10 @@ pub struct Begun {
     pub line: Channel,
     /// The monitor, a child of ours.
     pub monitor: Pid,
+    /// A service manager started us and waits for our end.
+    pub service: bool,
+    /// It wants to hear of the container.
+    pub manager: Option<Manager>,
 }
 
 /// How the client goes on.
@@ -63,22 +68,42 @@ impl Manner {
 pub fn begin(store: &Store, container: Container, mapping: &Mapping, manner: Manner) -> Result<Begun> {
     let (line, theirs) = Channel::pair()?;
     let title = CommandLine::of_this_process().ok();
+    let (service, manager) = (Service::of_this_process(), Manager::of(&container.record));
+    let is_main = service.is_main;
+    let announced = manager.is_some() && !manner.foreground;
     let monitor = fork::fork(|| {
         // Who am I: the monitor, a copy of the client with its privileges and in its namespaces, but in a session of my own.
         // I hold its standard streams (until nobody needs them), the container's lock and the line.
+        // A manager notices the end of its own children alone: I am its, once my parent is gone.
+        if announced && fork::split().is_ok_and(|child| child.is_some()) {
+            return 0;
+        }
         let _ = setsid();
         let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
         let [stdin, stdout, stderr] = streams;
         let kept = [stdin, stdout, stderr, container.lock.as_fd(), theirs.as_fd()];
-        close_descriptors_except(&kept, container.record.preserve_fds);
+        close_descriptors_except(&kept, container.record.preserve_fds.max(service.sockets));
         let _ = rustix::thread::set_name(c"ctr-monitor");
         if let Some(title) = title {
             title.replace("ctr-monitor");
         }
-        life::live(store, container, mapping, Beginning { line: theirs, manner })
+        if announced {
+            // It believes the client until it knows me, who must not speak before.
+            let own = rustix::process::getpid().as_raw_pid();
+            let _ = theirs.say(&Tell::Notify(format!("MAINPID={own}")), &[]);
+            let _ = theirs.hear::<Ask>();
+        }
+        life::live(store, container, mapping, Beginning { line: theirs, manner, service })
     })
     .context("fork the monitor")?;
-    Begun::hear(line, monitor)
+    if let (Some(manager), true) = (&manager, announced) {
+        let _ = waitpid(Some(monitor), WaitOptions::empty());
+        if let Some((Tell::Notify(text), _)) = line.hear()? {
+            manager.say(&text);
+            line.say(&Ask::Go { foreground: false }, &[])?;
+        }
+    }
+    Ok(Begun { service: is_main, manager, ..Begun::hear(line, monitor)? })
 }
 
 impl Begun {
@@ -88,7 +113,15 @@ impl Begun {
             Some((Tell::Started { pid }, descriptors)) => {
                 let mut descriptors = descriptors.into_iter();
                 let pidfd = descriptors.next().ok_or_else(|| anyhow!("the monitor sent no pidfd"))?;
-                Ok(Begun { pid, pidfd, input: descriptors.next(), line, monitor })
+                Ok(Begun {
+                    pid,
+                    pidfd,
+                    input: descriptors.next(),
+                    line,
+                    monitor,
+                    service: false,
+                    manager: None,
+                })
             }
             Some((Tell::Failed(told), _)) => Err(told.into_error()),
             Some((other, _)) => {

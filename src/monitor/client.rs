@@ -5,6 +5,7 @@ use super::{
     control::{Ask, Channel, Tell},
     input::Input,
     keys::Keys,
+    notify::Manager,
     terminal::{self, Raw},
 };
 use crate::{error::Explain, sys::signal::is_ignored};
@@ -85,12 +86,16 @@ pub struct Attendance {
     pub keys: Keys,
     /// The monitor, when it is our child.
     pub monitor: Option<Pid>,
+    /// A service manager waits for us.
+    pub service: bool,
+    /// It wants to hear of the container.
+    pub manager: Option<Manager>,
 }
 
 /// Stay until the container ends for good or the user leaves.
 pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> {
-    let Attendance { line, mut pidfd, input: way, tty, stdin, sig_proxy, foreground, keys, monitor } =
-        attendance;
+    let Attendance { line, mut pidfd, input: way, tty, stdin, sig_proxy, foreground, keys, .. } = attendance;
+    let Attendance { monitor, service, manager, .. } = attendance;
     let mut input = Input::new(tty, stdin, keys);
     input.connect(way)?;
     let mut outcome = None;
@@ -110,7 +115,8 @@ pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> 
             return Ok(Outcome::Detached);
         }
         if ready[1] {
-            let ends = take(&readiness.signals, &line, &input, sig_proxy, foreground && outcome.is_none())?;
+            let lasting = foreground && outcome.is_none();
+            let ends = take(&readiness.signals, &line, &input, sig_proxy, lasting, service)?;
             // Who closed it would wait for nothing more, and the container doesn't outlive us.
             if let (Some(code), true, true) = (ends, foreground, terminal::is_gone()) {
                 return Ok(Outcome::Exited { code, lost: None });
@@ -131,6 +137,7 @@ pub fn attend(attendance: Attendance, readiness: &Readiness) -> Result<Outcome> 
                     (pidfd, failure) = (descriptors.next(), None);
                     input.connect(descriptors.next())?;
                 }
+                Some((Tell::Notify(text), _)) => manager.iter().for_each(|manager| manager.say(&text)),
                 Some((Tell::Exited { restarts: true, .. }, _)) => input.disconnect(),
                 Some((Tell::Exited { code, lost, .. }, _)) => {
                     outcome = Some(Outcome::Exited { code, lost: lost.map(Errno::from_raw_os_error) });
@@ -165,6 +172,7 @@ fn take(
     input: &Input,
     sig_proxy: bool,
     foreground: bool,
+    service: bool,
 ) -> Result<Option<u8>> {
     let mut ends = None;
     while let Some(info) = signals.read_signal().context("read a signal")? {
@@ -173,6 +181,10 @@ fn take(
         // A monitor that doesn't hear is gone, which its line tells.
         let _ = match number {
             libc::SIGWINCH if input.fits() => Ok(()),
+            // `systemctl stop` means what `ctr stop` does.
+            libc::SIGTERM if service && foreground => {
+                line.say(&Ask::Stop { signal: None, milliseconds: None }, &[])
+            }
             _ if sig_proxy => line.say(&Ask::Signal(number), &[]),
             // The container doesn't see our signals, but it doesn't outlive us either.
             _ if ends_us(number) && foreground => {

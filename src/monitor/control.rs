@@ -71,6 +71,8 @@ pub enum Tell {
     },
     /// Its health changed.
     Health(String),
+    /// For the service manager, which believes the one alone who started it.
+    Notify(String),
 }
 
 /// An error on its way to the one who reports it.

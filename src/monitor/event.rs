@@ -28,6 +28,8 @@ pub enum Event {
     Go,
     /// The record was changed.
     Reload,
+    /// The payload has something for the service manager.
+    Notice(String),
 }
 
 /// A container's first process, as far as it is watched.
@@ -67,6 +69,8 @@ pub struct Ready {
     pub checked: bool,
     /// Lines to networks that live, in order.
     pub lines: Vec<bool>,
+    /// The payload has a notice.
+    pub noticed: bool,
     /// Streams, in order: something has come, or a reader takes more.
     pub streams: Vec<bool>,
 }

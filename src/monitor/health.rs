@@ -1,7 +1,7 @@
 //! Health checks beside a running container: when the next one is due, the one that runs, and what came of it. Each is a
 //! process of ours that lets another join the container, and says at its end what it saw.
 
-use super::{ended::reap, exec, launch::Started};
+use super::{control::Tell, ended::reap, event::Subject, exec, launch::Started, watch::Watch};
 use crate::{
     container::{
         exec::{self as joining, Plan, Request},
@@ -279,3 +279,19 @@ fn watch(started: &Started, printed: OwnedFd, end: Instant) -> Result<(i32, Stri
 const OUTPUT: usize = 500;
 /// Bytes of what a check's process says: those, escaped.
 const LONGEST: u64 = 16 << 10;
+
+/// What is done about a container's health; whether it is to be started again.
+pub fn act(watch: &mut Watch, subject: Subject<'_>, verdict: &Verdict) -> bool {
+    if let Some(status) = verdict.changed {
+        watch.announce(&Tell::Health(status.to_string()));
+    }
+    match verdict.action {
+        OnFailure::None => {}
+        OnFailure::Kill => {
+            let _ = crate::sys::signal::send(subject.pidfd, libc::SIGKILL);
+        }
+        OnFailure::Stop => watch.begin_stop(Some(subject), None, None),
+        OnFailure::Restart => watch.begin_end(Some(subject), None, None),
+    }
+    verdict.action == OnFailure::Restart
+}

@@ -5,21 +5,22 @@ use super::{
     control::{Channel, Tell, Told},
     ended::Ended,
     event::{Event, Subject},
-    health::{Supervision, Verdict},
+    health::Supervision,
+    notify::Herald,
     orders,
     preparation::Preparation,
     pump::leave_streams,
+    restarts::{After, again},
     watch::Watch,
 };
 use crate::{
     container::{
         cage,
         create::Container,
-        events,
-        health::OnFailure,
-        pod,
-        record::{LogDriver, Record, Restart},
+        events, health, pod,
+        record::{LogDriver, Record},
         remove,
+        service::{Notify, Service},
         state::{Exit, Process, Status},
     },
     error::Explain,
@@ -48,9 +49,11 @@ pub struct Beginning {
     pub line: Channel,
     /// How it goes on.
     pub manner: Manner,
+    /// What a service manager gave to it.
+    pub service: Service,
 }
 
-/// Live it; the process's exit status, which nobody reads.
+/// Live it; the process's exit status: that of the container, for a service manager that was told of us.
 pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: Beginning) -> i32 {
     let Container { dir, record, .. } = &container;
     let mut watch = match write_own_pid(record).and_then(|()| Watch::new(dir, record)) {
@@ -60,12 +63,13 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
             return 1;
         }
     };
-    let Beginning { line, manner } = beginning;
+    let Beginning { line, manner, service } = beginning;
     if !manner.foreground && record.log.driver != LogDriver::Passthrough {
         // Nobody is to wait for the end of our caller's streams because of the container.
         leave_streams();
     }
     let client = watch.admit(line, manner.foreground);
+    let herald = Herald::new(record, manner.foreground.then_some(client));
     let mut life = Life {
         store,
         container,
@@ -75,6 +79,9 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
         count: 0,
         renew: false,
         reload: false,
+        service,
+        herald,
+        status: 0,
     };
     loop {
         let started = Timestamp::now();
@@ -111,21 +118,23 @@ struct Life<'a> {
     renew: bool,
     /// The record was changed.
     reload: bool,
-}
-
-enum After {
-    End,
-    Again(Duration),
+    /// What a service manager gave to the one who started us.
+    service: Service,
+    /// The way to it.
+    herald: Option<Herald>,
+    /// Ours, which a service manager sees that was told of us: that of the container.
+    status: u8,
 }
 
 impl Life<'_> {
     /// One start and its end; `None` when it was stopped before its command ran.
     fn once(&mut self, started: Timestamp) -> Result<Option<Ended>> {
-        let Life { store, container, mapping, watch, first, count, renew, .. } = self;
+        let Life { store, container, mapping, watch, first, count, renew, service, herald, .. } = self;
         let Container { dir, record, .. } = &*container;
         // What a monitor left that was killed.
         cage::forget(dir);
         let pidfile = record.pidfile.as_deref().map(create_pidfile).transpose()?;
+        let notify = watch.notify_socket().map(Path::to_owned);
         let mut goes = true;
         let gate = |child: &Child| {
             if first.as_ref().is_some_and(|(_, manner)| manner.hold) {
@@ -137,6 +146,7 @@ impl Life<'_> {
             Exit::foresee(dir, started, *count)
         };
         let mut preparation = Preparation::new(store, container, mapping, Box::new(gate))?;
+        preparation.serve(service, notify.as_deref());
         let begun = preparation.start();
         let helpers = preparation.into_helpers();
         let (mut begun, ends, driver) = match begun {
@@ -168,6 +178,7 @@ impl Life<'_> {
             Some((client, manner)) => introduce(watch, client, manner, record.tty, subject)?,
             None => watch.introduce(None, subject),
         }
+        herald.iter().for_each(|herald| herald.ready(watch, Notify::Conmon));
         loop {
             let event = watch.until(Some(Subject { check: health.event(), ..subject }), health.due())?;
             match event {
@@ -177,8 +188,11 @@ impl Life<'_> {
                     if let Some(verdict) = health.finish() {
                         if let Some(status) = verdict.changed {
                             events::health(store, record, &status.to_string());
+                            if status == health::Status::Healthy {
+                                herald.iter().for_each(|herald| herald.ready(watch, Notify::Healthy));
+                            }
                         }
-                        *renew |= act(watch, subject, &verdict);
+                        *renew |= super::health::act(watch, subject, &verdict);
                     }
                 }
                 Event::Reload => {
@@ -187,6 +201,7 @@ impl Life<'_> {
                         health.change(changed.health);
                     }
                 }
+                Event::Notice(text) => herald.iter().for_each(|herald| herald.tell(watch, &text)),
                 Event::Stop | Event::Go => {}
             }
         }
@@ -215,6 +230,10 @@ impl Life<'_> {
         // What can't be recorded was recorded as the worst; what is removed now needs no record.
         if restarts || !record.auto_remove {
             let _ = exit.write(dir);
+        }
+        self.status = ended.code;
+        if ended.oom {
+            events::record(self.store, "oom", record);
         }
         events::died(self.store, record, ended.code);
         if !restarts {
@@ -250,6 +269,7 @@ impl Life<'_> {
         };
         let restarts = matches!(after, After::Again(_));
         let exit = Exit { restarts, restart_count: self.count, ..Exit::failed(failure, started) };
+        self.status = crate::error::status(failure);
         let _ = exit.write(&self.container.dir);
         if let Some((client, _)) = first {
             self.watch.tell(client, &Tell::Failed(Told::of(failure)), &[]);
@@ -312,30 +332,16 @@ impl Life<'_> {
 
     /// Let go of the container, of its readers, and of its pod where that is to end with its members.
     fn close(self) -> i32 {
-        let Life { store, container, watch, .. } = self;
+        let Life { store, container, watch, status, .. } = self;
         container.dir.remove_socket_file();
         let pod = container.record.member_of.clone();
         drop(container);
         watch.flush();
-        pod.and_then(|pod| pod::left_alone(store, &pod))
-            .map_or(0, |dir| i32::from(orders::stop(&dir, None, None).is_err()))
-    }
-}
-
-/// What is done about a container's health; whether it is to be started again.
-fn act(watch: &mut Watch, subject: Subject<'_>, verdict: &Verdict) -> bool {
-    if let Some(status) = verdict.changed {
-        watch.announce(&Tell::Health(status.to_string()));
-    }
-    match verdict.action {
-        OnFailure::None => {}
-        OnFailure::Kill => {
-            let _ = crate::sys::signal::send(subject.pidfd, libc::SIGKILL);
+        if let Some(dir) = pod.and_then(|pod| pod::left_alone(store, &pod)) {
+            let _ = orders::stop(&dir, None, None);
         }
-        OnFailure::Stop => watch.begin_stop(Some(subject), None, None),
-        OnFailure::Restart => watch.begin_end(Some(subject), None, None),
+        status.into()
     }
-    verdict.action == OnFailure::Restart
 }
 
 /// With `init` this is where the payload waits for `start`; its client is told that all is well so far. Whether it may go
@@ -354,7 +360,7 @@ fn hold(
         match watch.until(Some(subject), None)? {
             Event::Go => return Ok(true),
             Event::Ended(_) => return Ok(false),
-            Event::Due | Event::Stop | Event::Checked | Event::Reload => {}
+            Event::Due | Event::Stop | Event::Checked | Event::Reload | Event::Notice(_) => {}
         }
     }
 }
@@ -374,25 +380,6 @@ fn introduce(watch: &mut Watch, client: u64, manner: Manner, tty: bool, subject:
     }
     Ok(())
 }
-
-/// podman-run(1), `--restart`; the pauses are Docker's.
-fn again(policy: Restart, code: u8, count: u32, ran: Duration) -> After {
-    let wanted = match policy {
-        Restart::No => false,
-        Restart::OnFailure(limit) => code != 0 && (limit == 0 || count < limit),
-        Restart::Always | Restart::UnlessStopped => true,
-    };
-    if !wanted {
-        return After::End;
-    }
-    let doubled = if ran > LONG { 0 } else { count.min(10) };
-    After::Again((SHORTEST * (1 << doubled)).min(LONGEST))
-}
-
-/// Who ran so long has not failed at the start.
-const LONG: Duration = Duration::from_secs(10);
-const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(60);
 
 fn create_pidfile(path: &Path) -> Result<fs::File> {
     let creating = || format!("write the process id to {}", path.display());

@@ -18,6 +18,7 @@ use crate::{
         record::{LogDriver, Record, Restart},
         rootfs::{self, FUSE, Layers, OVERLAY, PLAIN},
         secrets,
+        service::Service,
         sharing::{self, Joining},
         users::{self, UserSpec, Who},
     },
@@ -61,6 +62,8 @@ pub struct Preparation<'a> {
     overlay: Option<FuseOverlay>,
     networks: Networks,
     cage: Cage,
+    service: Service,
+    notify: Option<PathBuf>,
 }
 
 /// What has to stay beside the container. Dropped, it ends.
@@ -98,7 +101,14 @@ impl<'a> Preparation<'a> {
             overlay: None,
             networks: Networks::of(store, container)?,
             cage: Cage::prepare(record)?,
+            service: Service::default(),
+            notify: None,
         })
+    }
+
+    /// Hand on what a service manager gave, and the socket `notify` as the way to it.
+    pub fn serve(&mut self, service: &Service, notify: Option<&Path>) {
+        (self.service, self.notify) = (service.clone(), notify.map(Path::to_owned));
     }
 
     /// Start it, with the driver that was asked for; without one, with native overlay, where the kernel refuses that with
@@ -171,6 +181,10 @@ impl<'a> Preparation<'a> {
         if !record.secrets.is_empty() {
             secrets::reveal(spec.to_mut(), &self.container.dir, &record.secrets)?;
         }
+        if self.notify.is_some() || self.service.sockets > 0 {
+            let pid = if record.init { 2 } else { 1 };
+            self.service.pass_on(spec.to_mut(), pid, self.notify.as_deref());
+        }
         let mut plan = Plan::new(
             &spec,
             Circumstances {
@@ -184,7 +198,7 @@ impl<'a> Preparation<'a> {
                 directories: record.volumes.clone(),
                 devices: record.devices.clone(),
                 capabilities_of_others: added.fold(CapSet::EMPTY, CapSet::union),
-                preserved: record.preserve_fds,
+                preserved: record.preserve_fds.max(self.service.sockets),
                 cgroup: self.cage.descriptor()?,
                 late_cgroup: self.cage.is_late(),
                 keep_groups: record.keep_groups,
@@ -221,6 +235,10 @@ impl Preparation<'_> {
 impl launch::Preparation for Preparation<'_> {
     fn born(&mut self, child: &Child) -> Result<()> {
         self.networks.begin()?;
+        let process = self.container.spec.process().as_ref();
+        if let Some(score) = process.and_then(|process| process.oom_score_adj()) {
+            oom_score(child, score)?;
+        }
         self.cage.ask(child, &self.container.record)
     }
 
@@ -294,6 +312,21 @@ fn own_directory(record: &Record) -> bool {
 
 fn is_empty(directory: &Path) -> bool {
     fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// proc_pid_oom_score_adj(5). Without the privilege to go below one's own that is as low as it gets, as with Podman.
+fn oom_score(child: &Child, score: i32) -> Result<()> {
+    let file = format!("/proc/{}/oom_score_adj", child.pid.as_raw_pid());
+    let doing = || format!("set the container's {file} to {score}");
+    let written = match fs::write(&file, score.to_string()) {
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            let own = fs::read_to_string(&file).with_context(doing)?;
+            let own: i32 = own.trim().parse().with_context(doing)?;
+            fs::write(&file, score.max(own).to_string())
+        }
+        written => written,
+    };
+    written.with_context(doing)
 }
 
 fn layers(store: &Store, container: &Container) -> Result<Layers> {

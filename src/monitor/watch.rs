@@ -1,15 +1,17 @@
 //! Beside a running container: its output, its clients, signals and deadlines, in one poll(2), until something happens
 //! that [`super::life`] has to decide about.
 
+mod output;
+
 use super::{
     clients::{Client, Clients, duplicate},
     control::{Ask, Channel, Door, KNOCK, Tell, open_door, open_second_door},
-    ended::{BROKEN_PIPE, Ended, leaves_broken_pipes_to_the_kernel, reap},
     event::{self, ENDING, Event, Ready, Subject, remaining},
     log::Log,
     log_line::Kind,
+    notify::Listener,
     pump::Ends,
-    streams::{Flow, Stream},
+    streams::Stream,
 };
 use crate::{
     container::{pause, record::Record, signal},
@@ -24,6 +26,7 @@ use rustix::{
 };
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -35,6 +38,8 @@ pub struct Watch {
     clients: Clients,
     streams: Vec<Stream>,
     log: Log,
+    /// Where the payload talks to the service manager.
+    listener: Option<Listener>,
     /// The way to stdin, for clients: a pipe's end or the terminal.
     input: Option<OwnedFd>,
     user_side: Option<OwnedFd>,
@@ -62,6 +67,7 @@ impl Watch {
             clients: Clients::default(),
             streams: Vec::new(),
             log: Log::open(dir, record),
+            listener: Listener::wanted(dir.path(), record)?,
             input: None,
             user_side: None,
             tty: record.tty,
@@ -80,6 +86,11 @@ impl Watch {
     /// Take in a client; its number.
     pub fn admit(&mut self, channel: Channel, foreground: bool) -> u64 {
         self.clients.admit(channel, foreground)
+    }
+
+    /// Where the payload talks to the service manager, if there is one.
+    pub fn notify_socket(&self) -> Option<&Path> {
+        self.listener.as_ref().map(Listener::path)
     }
 
     /// Carry what comes from the new terminal `master`.
@@ -188,6 +199,9 @@ impl Watch {
             if let (Some(subject), true) = (subject, ready.ended) {
                 return Ok(Event::Ended(self.end(subject)?));
             }
+            if let (Some(listener), true) = (&self.listener, ready.noticed) {
+                return Ok(Event::Notice(listener.hear()));
+            }
             let due = due.is_some_and(|due| due <= Instant::now()).then_some(Event::Due);
             if let Some(event) = ready.checked.then_some(Event::Checked).or(due) {
                 return Ok(event);
@@ -228,6 +242,8 @@ impl Watch {
         fds.extend(subject.iter().map(|s| PollFd::from_borrowed_fd(s.pidfd, PollFlags::IN)));
         let check = subject.and_then(|subject| subject.check);
         fds.extend(check.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        let listener = fds.len();
+        fds.extend(self.listener.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
         let lines = fds.len();
         let alive = subject.into_iter().flat_map(|subject| subject.lines).filter(|line| line.is_alive());
         fds.extend(alive.map(|line| PollFd::new(line, PollFlags::IN)));
@@ -248,6 +264,7 @@ impl Watch {
             clients: (2..clients).map(ready).collect(),
             ended: subject.is_some() && ready(clients),
             checked: check.is_some() && ready(clients + 1),
+            noticed: self.listener.is_some() && ready(listener),
             lines: (lines..first).map(ready).collect(),
             streams: waits
                 .iter()
@@ -360,40 +377,5 @@ impl Watch {
             }
         }
         None
-    }
-
-    fn move_output(&mut self, ready: &[bool], subject: Option<Subject<'_>>) {
-        let mut lagging = Vec::new();
-        let Watch { log, lost, broken, buffer, .. } = self;
-        let mut at = 0;
-        self.streams.retain_mut(|stream| {
-            at += 1;
-            if ready.get(at - 1) != Some(&true) {
-                return true;
-            }
-            let flow = stream.step(log, buffer, &mut lagging);
-            // Asked before the payload hears of it: afterwards it may be gone.
-            *broken |=
-                flow == Flow::Lost && subject.is_some_and(|s| leaves_broken_pipes_to_the_kernel(s.pid));
-            *lost = lost.or(flow.failure());
-            flow == Flow::Open
-        });
-        for id in lagging {
-            self.tell(id, &Tell::LetGo, &[]);
-            self.clients.dismiss(id, &mut self.streams);
-        }
-    }
-
-    fn end(&mut self, subject: Subject<'_>) -> Result<Ended> {
-        let oom = subject.group.is_some_and(|group| group.oom_kills() > 0);
-        let ended = Ended { oom, ..reap(subject.pidfd)? };
-        for stream in &mut self.streams {
-            stream.drain(&mut self.log, &mut self.buffer);
-            self.lost = self.lost.or(stream.fate().and_then(|flow| flow.failure()));
-        }
-        let broken = std::mem::take(&mut self.broken) && ended.code != 0;
-        (self.kill_at, self.input) = (None, None);
-        self.stopped |= self.sent.take().is_some_and(|number| i32::from(ended.code) == 128 + number);
-        Ok(Ended { lost: self.lost.take(), ..if broken { BROKEN_PIPE } else { ended } })
     }
 }

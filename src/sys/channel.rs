@@ -128,8 +128,8 @@ fn make() -> Result<OwnedFd> {
     made.context("make a socket")
 }
 
-/// A socket's address holds 107 bytes; by the descriptor of its directory it is always short enough.
-fn by_directory(
+/// [`act`] with the address of `file`. A socket's address holds 107 bytes; by the descriptor of its directory it is always short enough.
+pub fn by_directory(
     file: &Path,
     act: impl FnOnce(&SocketAddrUnix) -> rustix::io::Result<()>,
 ) -> rustix::io::Result<()> {

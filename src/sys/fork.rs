@@ -120,6 +120,12 @@ pub fn is_open(number: u32) -> bool {
     unsafe { libc::fcntl(number as i32, libc::F_GETFD) >= 0 }
 }
 
+/// Let descriptor `number`, which nobody here owns, end at the next execution.
+pub fn close_on_exec(number: u32) {
+    // SAFETY: F_SETFD changes a flag of the descriptor alone; whether it is open is the kernel's to say.
+    unsafe { libc::fcntl(number as i32, libc::F_SETFD, libc::FD_CLOEXEC) };
+}
+
 /// Close every descriptor but `kept` and `preserved` ones from 3 on, for a copy of a process whose other owners of
 /// descriptors never run again.
 pub fn close_descriptors_except(kept: &[BorrowedFd<'_>], preserved: u8) {
