@@ -1,7 +1,7 @@
 //! What `ctr inspect` says of a container: every field that Docker's and Podman's scripts ask for, with its zero where we
 //! have nothing behind it.
 
-use super::ps::Life;
+use super::{inspect_network, ps::Life};
 use crate::{
     cgroups::Group,
     container::{
@@ -13,7 +13,6 @@ use crate::{
         user_mount::{Source, UserMount},
     },
     monitor::log,
-    network::{networks::Attachment, private},
     storage::ContainerDir,
 };
 use jiff::Timestamp;
@@ -58,7 +57,7 @@ pub fn value(container: &Container) -> Value {
         "ExecIDs": [],
         "Mounts": mounts(record).collect::<Vec<_>>(),
         "Dependencies": [],
-        "NetworkSettings": network(record),
+        "NetworkSettings": inspect_network::network(record),
         "Namespace": "",
         "IsInfra": false,
         "IsService": false,
@@ -217,7 +216,7 @@ fn host_config(dir: &ContainerDir, record: &Record) -> Value {
         "AutoRemove": record.auto_remove,
         "Init": record.init,
         "NetworkMode": record.network,
-        "PortBindings": bindings(record),
+        "PortBindings": inspect_network::bindings(record),
         "Privileged": record.privileged,
         "ReadonlyRootfs": record.read_only,
         "UsernsMode": record.userns,
@@ -330,61 +329,6 @@ const LISTS: &[&str] = &[
 ];
 const MAPS: &[&str] = &["Sysctls", "Tmpfs"];
 const TRUTHS: &[&str] = &["OomKillDisable", "PublishAllPorts"];
-
-/// Published ports by the container's (Podman's `PortBindings`).
-fn bindings(record: &Record) -> Value {
-    let mut all = Map::new();
-    for port in &record.ports {
-        let place = json!({"HostIp": port.host_ip(), "HostPort": port.host_port.to_string()});
-        if let Value::Array(places) = all.entry(port.inside()).or_insert_with(|| json!([])) {
-            places.push(place);
-        }
-    }
-    all.into()
-}
-
-fn network(record: &Record) -> Value {
-    let place = |place: &Attachment| {
-        json!({
-            "Aliases": place.aliases,
-            "Gateway": "",
-            "GlobalIPv6Address": place.v6.map(|v6| v6.to_string()).unwrap_or_default(),
-            "IPAddress": place.v4.to_string(),
-            "MacAddress": mac(&place.mac),
-            "NetworkID": place.network,
-        })
-    };
-    let networks: Map<String, Value> =
-        record.networks.iter().map(|one| (one.network.clone(), place(one))).collect();
-    let private = record.network.starts_with("private");
-    let own = match record.networks.first() {
-        Some(first) => (first.v4.to_string(), mac(&first.mac)),
-        None if private => (private::OWN.to_string(), mac(&private::mac(record.id.as_str()))),
-        None => Default::default(),
-    };
-    json!({
-        "Bridge": "",
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "HairpinMode": false,
-        "IPAddress": own.0,
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "LinkLocalIPv6Address": "",
-        "LinkLocalIPv6PrefixLen": 0,
-        "MacAddress": own.1,
-        "Networks": networks,
-        "Ports": bindings(record),
-        "SandboxID": "",
-        "SandboxKey": "",
-    })
-}
-
-fn mac(bytes: &[u8; 6]) -> String {
-    bytes.map(|byte| format!("{byte:02x}")).join(":")
-}
 
 fn graph_driver(dir: &ContainerDir, record: &Record) -> Value {
     if record.rootfs.is_some() {

@@ -26,6 +26,7 @@ mod info;
 mod inspect;
 mod inspect_container;
 mod inspect_image;
+mod inspect_network;
 mod interrupt;
 mod kill;
 mod limit_args;

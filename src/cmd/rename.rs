@@ -2,7 +2,7 @@
 
 use super::Globals;
 use crate::{
-    container::{events, find, record::Record},
+    container::{events, find, rename},
     error::Explain,
     monitor,
     storage::Name,
@@ -28,7 +28,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         .parse()
         .with_context(|| format!("rename to {:?}", args.name))
         .hint("names are letters, digits, `_`, `.` and `-`")?;
-    Record::rename(&store, &dir, &name)?;
+    rename::rename(&store, &dir, &name)?;
     events::of(&store, "rename", &dir);
     monitor::reload(&dir)?;
     Ok(0)

@@ -43,6 +43,7 @@ pub mod program;
 mod reaper;
 pub mod record;
 pub mod remove;
+pub mod rename;
 pub mod request;
 pub mod rootfs;
 pub mod secrets;

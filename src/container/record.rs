@@ -6,10 +6,9 @@ use super::{
 };
 use crate::{
     cgroups::{self, Limits},
-    error::Explain,
     namespaces::{IdMaps, Mapping},
     network::{networks::Attachment, ports::Port},
-    storage::{ContainerDir, ContainerId, Digest, Name, Store},
+    storage::{ContainerDir, ContainerId, Digest, Name},
 };
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
@@ -381,25 +380,7 @@ impl Record {
         change(Record::finished(dir)?)?.write(dir)
     }
 
-    /// Give it `name`; its old one is free.
-    ///
-    /// # Errors
-    /// The name is another's, or it has it already; then nothing has changed.
-    pub fn rename(store: &Store, dir: &ContainerDir, name: &Name) -> Result<()> {
-        let _lock = dir.lock_changes()?;
-        let before = Record::finished(dir)?;
-        if before.name == *name {
-            return Err(anyhow!("container {} has the name {name} already", dir.id().short()))
-                .hint("choose another name");
-        }
-        store.claim_name(name, dir.id())?;
-        let renamed = Record { name: name.clone(), ..before.clone() }
-            .write(dir)
-            .and_then(|()| store.release_names_but(name, dir.id()).inspect_err(|_| drop(before.write(dir))));
-        renamed.inspect_err(|_| drop(store.release_name(name, dir.id())))
-    }
-
-    fn finished(dir: &ContainerDir) -> Result<Record> {
+    pub(super) fn finished(dir: &ContainerDir) -> Result<Record> {
         Record::read(dir)?.ok_or_else(|| anyhow!("container {} was never finished", dir.id().short()))
     }
 }
