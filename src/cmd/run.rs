@@ -69,7 +69,8 @@ pub fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &M
     super::pod_create::enter(store, request)?;
     let base = base(store, request)?;
     connection(request)?;
-    let reachable = request.own_network() && request.network != NetworkMode::None;
+    let ours = !matches!(request.network, NetworkMode::None | NetworkMode::Pasta);
+    let reachable = request.own_network() && ours;
     if !reachable && (!request.ports.is_empty() || request.publish_all) {
         super::hint("ports can't be published without a network of the container's own, so none are");
     }
@@ -118,7 +119,7 @@ fn connection(request: &mut Request) -> Result<()> {
         _ if !request.sharing.network.is_own() => return Ok(()),
         NetworkMode::Private { explicit } => *explicit,
         NetworkMode::Networks(_) => true,
-        NetworkMode::None | NetworkMode::Host => return Ok(()),
+        NetworkMode::None | NetworkMode::Host | NetworkMode::Pasta => return Ok(()),
     };
     if let Some(missing) = network::fallback(explicit)? {
         super::hint(&missing);

@@ -76,6 +76,7 @@ pub fn record(
             NetworkMode::None => "none",
             NetworkMode::Host => "host",
             NetworkMode::Private { .. } => "private",
+            NetworkMode::Pasta => "pasta",
             NetworkMode::Networks(_) => "bridge",
         }),
         storage_driver: request.storage_driver.clone().unwrap_or_else(|| OVERLAY.to_owned()),

@@ -32,6 +32,8 @@ pub fn parse_network(text: &str) -> Result<NetworkMode> {
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Host),
         "private" => Ok(NetworkMode::Private { explicit: true }),
+        "pasta" => Ok(NetworkMode::Pasta),
+        _ if text.starts_with("pasta:") => bail!("options of pasta are not built yet"),
         "slirp4netns" => bail!("slirp4netns is not used: a process of our own connects containers"),
         // Podman's words for its default network.
         "bridge" | "" => {
@@ -185,7 +187,7 @@ mod tests {
     fn words() {
         assert_eq!(parse_network("none").unwrap(), NetworkMode::None);
         assert_eq!(parse_network("private").unwrap(), NetworkMode::Private { explicit: true });
-        for bad in ["slirp4netns", "../x", "a b", "web:what=1", ":ip=1.2.3.4"] {
+        for bad in ["slirp4netns", "pasta:-T,80", "../x", "a b", "web:what=1", ":ip=1.2.3.4"] {
             assert!(parse_network(bad).is_err(), "{bad}");
         }
         assert!(parse_pull_policy("sometimes").is_err());

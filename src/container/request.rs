@@ -255,6 +255,8 @@ pub enum NetworkMode {
         /// Asked for by name: without it, to fall back to `None` is worth a hint only.
         explicit: bool,
     },
+    /// Its own, connected by pasta(1).
+    Pasta,
     /// Its own, connected to these networks.
     Networks(Vec<Wish>),
 }
