@@ -16,7 +16,6 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use std::{
-    mem,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
@@ -77,6 +76,8 @@ impl Networks {
 
     /// Let the networks' processes be there, while the container goes on.
     pub fn begin(&mut self) -> Result<()> {
+        // There may have been a try before, with another storage driver.
+        (self.lines, self.joined) = (Vec::new(), 0);
         if let Connection::Private { host_loopback } = self.connection {
             self.lines = vec![process::private(&private::settings(host_loopback))?];
         }
@@ -89,7 +90,10 @@ impl Networks {
     /// The container of `record` has made the next of [`Networks::interfaces`]. What is published leads to the first.
     pub fn join(&mut self, record: &Record, tap: OwnedFd) -> Result<()> {
         let (id, name) = (record.id.as_str(), record.name.as_str());
-        let (published, sockets) = mem::take(&mut self.sockets).into_iter().unzip();
+        let own = |(leads, socket): &(Published, OwnedFd)| Ok((*leads, socket.try_clone()?));
+        let first = self.sockets.iter().filter(|_| self.joined == 0);
+        let sockets = first.map(own).collect::<std::io::Result<Vec<_>>>().context("share a socket")?;
+        let (published, sockets) = sockets.into_iter().unzip();
         let member = match self.places.get(self.joined) {
             Some(place) => networks::member(&place.attachment, id, name),
             None => private::member(id, vec![name.to_lowercase()]),
@@ -106,6 +110,12 @@ impl Networks {
             self._pasta = Some(Pasta::connect(pasta, child.pid, user, scratch)?);
         }
         Ok(())
+    }
+
+    /// It has started: its ports are its networks' alone.
+    pub fn settled(mut self) -> Networks {
+        self.sockets.clear();
+        self
     }
 
     /// To the processes of the networks.

@@ -157,7 +157,7 @@ impl<'a> Preparation<'a> {
 
     /// What has to stay beside the container.
     pub fn into_helpers(self) -> Helpers {
-        Helpers { cage: self.cage, networks: self.networks, _overlay: self.overlay }
+        Helpers { cage: self.cage, networks: self.networks.settled(), _overlay: self.overlay }
     }
 
     fn plan(&mut self, fuse: bool) -> Result<(Plan, Option<Ends>)> {
