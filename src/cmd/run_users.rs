@@ -70,8 +70,8 @@ impl Args {
             pid: of("--pid", &self.pid, sharing::parse)?,
             ipc: of("--ipc", &self.ipc, sharing::parse_ipc)?,
             uts: of("--uts", &self.uts, sharing::parse)?,
-            network: match self.network.as_slice() {
-                [text] if text.starts_with("container:") || text.starts_with("ns:") => {
+            network: match self.network.last() {
+                Some(text) if text.starts_with("container:") || text.starts_with("ns:") => {
                     of("--network", &Some(text.clone()), sharing::parse)?
                 }
                 _ => Whose::Private,
@@ -87,22 +87,17 @@ impl Args {
     /// `--network`, and what else is said of one.
     pub fn networks(&self) -> Result<NetworkMode> {
         let example = "--network private, none, host, container:NAME or a network of `ctr network ls`";
-        let mut modes: Vec<NetworkMode> = each("--network", &self.network, example, grammar::parse_network)?;
-        let mut mode = match modes.len() {
-            0 => NetworkMode::Private { explicit: false },
-            1 => modes.remove(0),
-            _ => {
-                let wishes = modes.into_iter().map(|mode| match mode {
-                    NetworkMode::Networks(wishes) => Ok(wishes),
-                    _ => Err(anyhow!(
-                        "--network {}: only networks can be joined together",
-                        self.network.join(" --network ")
-                    ))
-                    .hint("name one mode, or networks of `ctr network ls`"),
-                });
-                NetworkMode::Networks(wishes.collect::<Result<Vec<_>>>()?.concat())
+        let shared = |text: &&String| text.starts_with("container:") || text.starts_with("ns:");
+        let asked: Vec<String> = self.network.iter().filter(|text| !shared(text)).cloned().collect();
+        let modes: Vec<NetworkMode> = each("--network", &asked, example, grammar::parse_network)?;
+        // Networks add to each other; any other mode is that of the last word, as with all options.
+        let last = modes.into_iter().fold(None, |before, mode| match (before, mode) {
+            (Some(NetworkMode::Networks(all)), NetworkMode::Networks(more)) => {
+                Some(NetworkMode::Networks([all, more].concat()))
             }
-        };
+            (_, mode) => Some(mode),
+        });
+        let mut mode = last.unwrap_or(NetworkMode::Private { explicit: false });
         let mac =
             one("--mac-address", &self.mac_address, "--mac-address 92:d0:c6:0a:29:33", networks::parse_mac)?;
         let aliases: Vec<String> =
