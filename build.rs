@@ -28,18 +28,22 @@ fn main() -> Result<()> {
     let target = env::var("CARGO_CFG_TARGET_ARCH")?;
     let abi = abi::Abi::of_target(&target).context("ctr runs on x86_64 and aarch64")?;
     let json = fs::read("src/security/seccomp/default.json")?;
-    let profile = profile::parse(&json)?;
-    // The default profile asks for no kernel version: it is one program wherever the binary runs.
-    let environment = profile::Environment { abi, caps: CapSet::DEFAULT, kernel: (0, 0) };
-    let filter = compile::compile(&profile, &environment)?;
-
     let mut source = format!("pub const GATES: u64 = {:#x};\n", gates(&json)?.bits());
-    writeln!(source, "pub static DEFAULT: [Instruction; {}] = [", filter.len())?;
+    program(&mut source, "DEFAULT", &json, abi, CapSet::DEFAULT)?;
+    program(&mut source, "NETWORK", &fs::read("src/security/seccomp/network.json")?, abi, CapSet::EMPTY)?;
+    Ok(fs::write(Path::new(&env::var("OUT_DIR")?).join("filters.rs"), source)?)
+}
+
+/// Neither of our profiles asks for a kernel version: each is one program wherever the binary runs.
+fn program(source: &mut String, name: &str, json: &[u8], abi: abi::Abi, caps: CapSet) -> Result<()> {
+    let filter =
+        compile::compile(&profile::parse(json)?, &profile::Environment { abi, caps, kernel: (0, 0) })?;
+    writeln!(source, "pub static {name}: [Instruction; {}] = [", filter.len())?;
     for bpf::Instruction { code, jt, jf, k } in filter {
         writeln!(source, "    Instruction {{ code: {code:#04x}, jt: {jt}, jf: {jf}, k: {k:#x} }},")?;
     }
     source.push_str("];\n");
-    Ok(fs::write(Path::new(&env::var("OUT_DIR")?).join("default_filter.rs"), source)?)
+    Ok(())
 }
 
 /// Some 16,000 addresses of the static binary are filled in at each of its starts: packed they are 5 KB to read, not 400.

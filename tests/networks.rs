@@ -133,7 +133,10 @@ fn an_internal_network_leads_nowhere() {
         "ip route | grep -c default; cat /etc/hosts | grep -c host.containers.internal; true",
     ]);
     assert_eq!(said.ok(), "0\n0");
-    ctr.run(["network", "prune", "-f"]).ok();
+    let deleted = ctr.run(["system", "prune", "-f"]).ok();
+    assert!(deleted.starts_with("Deleted Networks\ninner"), "{deleted}");
+    ctr.run(["network", "create", "left"]).ok();
+    assert_eq!(ctr.run(["network", "prune", "-f"]).ok(), "left");
     assert_eq!(ctr.run(["network", "ls", "-q"]).ok(), "podman");
 }
 

@@ -49,11 +49,6 @@ fn made(ctr: &Ctr) -> Vec<String> {
     names
 }
 
-/// Whether `ctr run` can tell systemd that a container is ready.
-fn notifies(ctr: &Ctr) -> bool {
-    ctr.run(["run", "--help"]).ok().contains("--sdnotify")
-}
-
 #[test]
 fn a_container_and_what_it_needs() {
     let ctr = ground(&[
@@ -116,12 +111,6 @@ registry.example/app:1 serve --title \"a b\" --port 80
 ExecStop=@ctr@ stop --ignore systemd-web
 ExecStopPost=-@ctr@ rm --force --ignore --volumes systemd-web
 ";
-    let expected = match notifies(&ctr) {
-        true => expected.to_owned(),
-        false => {
-            expected.replace("Type=notify\nNotifyAccess=all", "Type=exec").replace("--sdnotify=conmon ", "")
-        }
-    };
     assert_eq!(service(&ctr, "web.service"), expected);
     assert_eq!(
         service(&ctr, "data-volume.service"),

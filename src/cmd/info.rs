@@ -60,7 +60,7 @@ fn host(mapping: &Mapping) -> Value {
             "newuidmap": helper("newuidmap", "uidmap", "containers have one user id"),
             "newgidmap": helper("newgidmap", "uidmap", "containers have one group id"),
             "fuse-overlayfs": helper("fuse-overlayfs", "fuse-overlayfs", "needed only where the kernel refuses overlay"),
-            "pasta": helper("pasta", "passt", "containers have no network but the host's"),
+            "pasta": helper("pasta", "passt", "needed only for --network=pasta"),
         },
     })
 }

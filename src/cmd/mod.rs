@@ -30,6 +30,7 @@ mod inspect_network;
 mod interrupt;
 mod kill;
 mod limit_args;
+mod list_args;
 mod load;
 mod log_options;
 mod login;

@@ -1,7 +1,9 @@
 //! `ctr network`: networks that containers join by name (podman-network(1)).
 
 use super::{
-    Globals, each, output, rm,
+    Globals, each,
+    list_args::ListArgs,
+    output, rm, rmi,
     run_args::takes_a_truth_value,
     stop::grace,
     template::{Columns, Format},
@@ -11,8 +13,9 @@ use crate::{
     error::Explain,
     monitor,
     network::{
-        networks::{Attachment, DEFAULT, Network, Prefix, Subnet, free_subnet, own_subnet},
+        networks::{Attachment, DEFAULT, Network},
         private,
+        subnet::{Prefix, Subnet, free_subnet, own_subnet},
     },
     storage::{ContainerId, Name, Store},
 };
@@ -160,18 +163,8 @@ pub struct LsArgs {
     /// Only those with KEY=VALUE: name, id, label, driver
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
-    /// `json`, a Go template, or `table` and a template
-    #[arg(long)]
-    format: Option<Format>,
-    /// No line of headings
-    #[arg(short, long)]
-    noheading: bool,
-    /// Whole ids
-    #[arg(long)]
-    no_trunc: bool,
-    /// Nothing but names
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    list: ListArgs,
 }
 
 /// Print the list.
@@ -196,7 +189,7 @@ pub fn ls(args: &LsArgs, globals: &Globals) -> Result<u8> {
             _ => return Err(anyhow!("--filter {filter}: there is no such filter")).hint(hint),
         }
     }
-    if args.quiet && args.format.is_none() {
+    if args.list.quiet && args.list.format.is_none() {
         output::print(&shown.iter().map(|network| format!("{}\n", network.name)).collect::<String>())?;
         return Ok(0);
     }
@@ -205,7 +198,8 @@ pub fn ls(args: &LsArgs, globals: &Globals) -> Result<u8> {
         .iter()
         .map(|network| {
             let mut row = about(network, members.get(&network.name).map_or(&[], Vec::as_slice));
-            row["ID"] = if args.no_trunc { network.id.clone() } else { network.id[..12].to_owned() }.into();
+            row["ID"] =
+                if args.list.no_trunc { network.id.clone() } else { network.id[..12].to_owned() }.into();
             row["Name"] = network.name.clone().into();
             row["Driver"] = "bridge".into();
             row
@@ -214,9 +208,9 @@ pub fn ls(args: &LsArgs, globals: &Globals) -> Result<u8> {
     let columns = Columns {
         row: r"{{.ID}}\t{{.Name}}\t{{.Driver}}",
         headings: &[("ID", "NETWORK ID")],
-        noheading: args.noheading,
+        noheading: args.list.noheading,
     };
-    args.format.clone().unwrap_or_default().print(&rows, &columns)?;
+    args.list.format.clone().unwrap_or_default().print(&rows, &columns)?;
     Ok(0)
 }
 
@@ -315,15 +309,8 @@ pub fn remove(args: &RmArgs, globals: &Globals) -> Result<u8> {
             return Err(anyhow!("default network {DEFAULT} cannot be removed"))
                 .hint("it takes no space and no process");
         }
-        for (id, _) in networks::members(&store)?.remove(&network.name).unwrap_or_default() {
-            if !args.force {
-                return Err(anyhow!(
-                    "network {} has associated containers with it: network is being used",
-                    network.name
-                ))
-                .hint(format!("`ctr network rm -f {}` removes them, too", network.name))
-                .status(2);
-            }
+        let members = if args.force { networks::members(&store)?.remove(&network.name) } else { None };
+        for (id, _) in members.unwrap_or_default() {
             let dir = store.container(&id.parse::<ContainerId>().context("a container's id")?);
             monitor::stop(&dir, None, grace(args.time))?;
             rm::remove(&store, &dir, true, true)?;
@@ -333,9 +320,15 @@ pub fn remove(args: &RmArgs, globals: &Globals) -> Result<u8> {
     }))
 }
 
+/// Remove it unless somebody is in it; nobody comes in meanwhile.
 fn forget(store: &Store, network: &Network) -> Result<()> {
     let name: Name = network.name.parse().context("the network's name")?;
     let lock = store.lock_networks()?;
+    if networks::members(store)?.contains_key(&network.name) {
+        return Err(anyhow!("network {name} has associated containers with it: network is being used"))
+            .hint(format!("`ctr network rm -f {name}` removes them, too"))
+            .status(2);
+    }
     store.remove_network(&name, &lock).map(drop)
 }
 
@@ -352,12 +345,26 @@ pub fn prune(args: &PruneArgs, globals: &Globals) -> Result<u8> {
         return Ok(0);
     }
     let store = globals.store()?;
-    let members = networks::members(&store)?;
-    let unused = networks::list(&store)?
-        .into_iter()
-        .filter(|network| network.name != DEFAULT && !members.contains_key(&network.name));
-    Ok(each(unused, |network| {
+    Ok(each(unused(&store)?, |network| {
         forget(&store, &network)?;
         output::line(&network.name)
     }))
+}
+
+fn unused(store: &Store) -> Result<Vec<Network>> {
+    let members = networks::members(store)?;
+    let mut networks = networks::list(store)?;
+    networks.retain(|network| network.name != DEFAULT && !members.contains_key(&network.name));
+    Ok(networks)
+}
+
+/// Remove all that no container is in; their names.
+pub fn remove_unused(store: &Store, failures: &mut rmi::Status) -> Result<Vec<String>> {
+    let mut gone = Vec::new();
+    for network in unused(store)? {
+        let forgotten = forget(store, &network);
+        gone.extend(forgotten.is_ok().then_some(network.name));
+        failures.note(forgotten);
+    }
+    Ok(gone)
 }

@@ -1,7 +1,9 @@
 //! `ctr pod ls` and `ctr pod inspect` (podman-pod-ps(1), podman-pod-inspect(1)).
 
 use super::{
-    Globals, each, output,
+    Globals, each,
+    list_args::ListArgs,
+    output,
     run_args::takes_a_truth_value,
     template::{Columns, Format},
     warn,
@@ -19,18 +21,8 @@ pub struct LsArgs {
     /// Names of the containers, too
     #[arg(long)]
     ctr_names: bool,
-    /// `json`, a Go template, or `table` and a template
-    #[arg(long)]
-    format: Option<Format>,
-    /// No line of headings
-    #[arg(short, long)]
-    noheading: bool,
-    /// Whole ids
-    #[arg(long)]
-    no_trunc: bool,
-    /// Nothing but ids
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    list: ListArgs,
 }
 
 /// Print the list.
@@ -38,9 +30,9 @@ pub fn ls(args: &LsArgs, globals: &Globals) -> Result<u8> {
     let (pods, damaged) = pod::list(&globals.store()?)?;
     damaged.iter().for_each(warn);
     let id = |pod: &Container| {
-        if args.no_trunc { pod.record.id.as_str() } else { pod.record.id.short() }.to_owned()
+        if args.list.no_trunc { pod.record.id.as_str() } else { pod.record.id.short() }.to_owned()
     };
-    if args.quiet && args.format.is_none() {
+    if args.list.quiet && args.list.format.is_none() {
         output::print(&pods.iter().map(|(pod, _)| id(pod) + "\n").collect::<String>())?;
         return Ok(0);
     }
@@ -51,10 +43,11 @@ pub fn ls(args: &LsArgs, globals: &Globals) -> Result<u8> {
     );
     let headings =
         &[("Id", "POD ID"), ("NumberOfContainers", "# OF CONTAINERS"), ("ContainerNames", "CONTAINER NAMES")];
-    args.format
+    args.list
+        .format
         .clone()
         .unwrap_or_default()
-        .print(&rows, &Columns { row: &row, headings, noheading: args.noheading })?;
+        .print(&rows, &Columns { row: &row, headings, noheading: args.list.noheading })?;
     Ok(0)
 }
 

@@ -69,11 +69,7 @@ pub fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &M
     super::pod_create::enter(store, request)?;
     let base = base(store, request)?;
     connection(request)?;
-    let ours = !matches!(request.network, NetworkMode::None | NetworkMode::Pasta);
-    let reachable = request.own_network() && ours;
-    if !reachable && (!request.ports.is_empty() || request.publish_all) {
-        super::hint("ports can't be published without a network of the container's own, so none are");
-    }
+    note_unreachable_ports(request);
     if let (true, Some(name)) = (request.replace, &request.name)
         && let Some(id) = store.named(name)?
     {
@@ -83,6 +79,15 @@ pub fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &M
     request.hostname = request.sharing.hostname(store)?.or(request.hostname.take());
     let ids = request.userns.settle(store, &base, request.user.as_ref(), mapping.clone())?;
     create::create(store, request, &base, &ids, log_options::fill_tag)
+}
+
+/// As Podman does: who shares the host's network has its ports anyway.
+fn note_unreachable_ports(request: &Request) {
+    let ours = !matches!(request.network, NetworkMode::None | NetworkMode::Pasta);
+    let wanted = !request.ports.is_empty() || request.publish_all;
+    if wanted && !(request.own_network() && ours) {
+        super::hint("ports can't be published without a network of the container's own, so none are");
+    }
 }
 
 /// What `--device` can't do.

@@ -77,6 +77,9 @@ pub struct Args {
     /// Read variables from a file, one a line
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
+    /// A port that --publish-all publishes, beside the image's
+    #[arg(long, value_name = "PORT[-PORT][/PROTOCOL]")]
+    pub expose: Vec<String>,
     /// Map group ids, as --uidmap
     #[arg(long, value_name = "CONTAINER:FROM:AMOUNT", conflicts_with = "userns")]
     pub gidmap: Vec<String>,
@@ -113,6 +116,15 @@ pub struct Args {
     /// Keep stdin open
     #[arg(short, long)]
     pub interactive: bool,
+    /// The address in its network
+    #[arg(long, value_name = "IP")]
+    pub ip: Option<Ipv4Addr>,
+    /// The same of IPv6
+    #[arg(long, value_name = "IP")]
+    pub ip6: Option<Ipv6Addr>,
+    /// Shared memory and queues: private, shareable, none, host, container:NAME or ns:PATH
+    #[arg(long, value_name = "MODE")]
+    pub ipc: Option<String>,
     /// Attach a label to the container
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub label: Vec<String>,
@@ -122,27 +134,39 @@ pub struct Args {
     /// max-size=SIZE of the log until a new one is begun, path=FILE of the log, tag=TEXT of a journal entry
     #[arg(long, value_name = "NAME=VALUE")]
     pub log_opt: Vec<String>,
+    /// The Ethernet address in its network
+    #[arg(long, value_name = "MAC")]
+    pub mac_address: Option<String>,
     /// Mount type=bind, volume, tmpfs, image, glob, devpts or ramfs: src=, dst=, ro, U, idmap, subpath= …
     #[arg(long, value_name = "type=TYPE,KEY=VALUE")]
     pub mount: Vec<String>,
     /// Name of the container
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Network: none, host or private
+    /// Network: private, none, host, pasta, container:NAME, ns:PATH or NAME[:ip=IP,ip6=IP,mac=MAC,alias=NAME,interface_name=NAME], several of them
     #[arg(long, alias = "net", value_name = "MODE")]
     pub network: Vec<String>,
+    /// A name that other containers of its networks find it by
+    #[arg(long, value_name = "NAME")]
+    pub network_alias: Vec<String>,
     /// Add the user to /etc/passwd and /etc/group where it isn't there [default: true]
     #[arg(long, default_value = "true", hide_default_value = true)]
     pub passwd: bool,
     /// Line for /etc/passwd, with $USERNAME, $UID, $GID, $NAME and $HOME
     #[arg(long, value_name = "LINE")]
     pub passwd_entry: Option<String>,
+    /// Processes: private, host, container:NAME or ns:PATH
+    #[arg(long, value_name = "MODE")]
+    pub pid: Option<String>,
     /// Write the process id of the container's first process to a file
     #[arg(long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
     /// Choose the image for this platform
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
+    /// The pod that it is to belong to
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
     /// How gladly the kernel kills the container when memory is used up, -1000 to 1000
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub oom_score_adj: Option<i32>,
@@ -155,6 +179,12 @@ pub struct Args {
     /// Give all capabilities and devices this user has; lift masks and the system call filter
     #[arg(long)]
     pub privileged: bool,
+    /// Offer a port of the container at one of the host
+    #[arg(short, long, value_name = "[[IP:][HOST]:]PORT[/PROTOCOL]")]
+    pub publish: Vec<String>,
+    /// Offer all ports that the image names at free ones of the host
+    #[arg(short = 'P', long)]
+    pub publish_all: bool,
     /// When to pull the image: always, missing, never or newer
     #[arg(long, value_name = "POLICY")]
     pub pull: Option<String>,
@@ -209,39 +239,6 @@ pub struct Args {
     /// Map the ranges that this name has in /etc/subuid
     #[arg(long, value_name = "NAME", conflicts_with_all = ["userns", "uidmap", "gidmap"])]
     pub subuidname: Option<String>,
-    /// The address in its network
-    #[arg(long, value_name = "IP")]
-    pub ip: Option<Ipv4Addr>,
-    /// The same of IPv6
-    #[arg(long, value_name = "IP")]
-    pub ip6: Option<Ipv6Addr>,
-    /// The Ethernet address in its network
-    #[arg(long, value_name = "MAC")]
-    pub mac_address: Option<String>,
-    /// A name that other containers of its networks find it by
-    #[arg(long, value_name = "NAME")]
-    pub network_alias: Vec<String>,
-    /// A port that --publish-all publishes, beside the image's
-    #[arg(long, value_name = "PORT[-PORT][/PROTOCOL]")]
-    pub expose: Vec<String>,
-    /// Offer a port of the container at one of the host
-    #[arg(short, long, value_name = "[[IP:][HOST]:]PORT[/PROTOCOL]")]
-    pub publish: Vec<String>,
-    /// Offer all ports that the image names at free ones of the host
-    #[arg(short = 'P', long)]
-    pub publish_all: bool,
-    /// Shared memory and queues: private, shareable, none, host, container:NAME or ns:PATH
-    #[arg(long, value_name = "MODE")]
-    pub ipc: Option<String>,
-    /// The pod that it is to belong to
-    #[arg(long, value_name = "POD")]
-    pub pod: Option<String>,
-    /// Processes: private, host, container:NAME or ns:PATH
-    #[arg(long, value_name = "MODE")]
-    pub pid: Option<String>,
-    /// Host name: private, host, container:NAME or ns:PATH
-    #[arg(long, value_name = "MODE")]
-    pub uts: Option<String>,
     /// Set a kernel parameter of the container's own namespaces
     #[arg(long, value_name = "NAME=VALUE")]
     pub sysctl: Vec<String>,
@@ -278,6 +275,9 @@ pub struct Args {
     /// User and group to run as
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
+    /// Host name: private, host, container:NAME or ns:PATH
+    #[arg(long, value_name = "MODE")]
+    pub uts: Option<String>,
     /// Mount a directory or file of the host, or a volume: ro, z, Z, U, O, [no]copy, [no]dev, [no]suid, [no]exec, [r]bind,
     /// [r]shared, [r]slave, [r]private, idmap
     #[arg(short, long, value_name = "[SOURCE:]DIR[:OPTIONS]")]

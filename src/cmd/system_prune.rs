@@ -4,7 +4,7 @@ use super::{
     Globals, answer,
     container_filter::{self, Filter as ContainerFilter},
     image_filter::Filter as ImageFilter,
-    image_prune, output, rm, rmi,
+    image_prune, network, output, rm, rmi,
     run_args::takes_a_truth_value,
     volume,
     volume_filter::Filter as VolumeFilter,
@@ -50,6 +50,9 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     list("Deleted Containers", containers(&store, &args.filter, &mut failures)?)?;
     if args.volumes {
         list("Deleted Volumes", volumes(&store, &args.filter, &mut failures)?)?;
+    }
+    if args.filter.is_empty() {
+        list("Deleted Networks", network::remove_unused(&store, &mut failures)?)?;
     }
     let filters: Vec<_> = args.filter.iter().map(|both| both.image.clone()).collect();
     let images = image_prune::prune(&store, args.all, &filters, &mut failures)?;

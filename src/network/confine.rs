@@ -2,7 +2,7 @@
 
 use crate::{
     namespaces::{root, unshare},
-    security::{capabilities::CapSet, seccomp},
+    security::seccomp,
     sys,
 };
 use anyhow::{Context, Result};
@@ -94,8 +94,7 @@ fn become_nobody() {
 }
 
 fn filter() -> Result<()> {
-    let program = seccomp::from_profile(include_bytes!("calls.json"), CapSet::EMPTY)?;
     let to_kernel = |i: &seccomp::Instruction| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
-    let program: Vec<_> = program.iter().map(to_kernel).collect();
+    let program: Vec<_> = seccomp::network_filter().iter().map(to_kernel).collect();
     sys::seccomp::install(&program).context("filter system calls")
 }

@@ -10,6 +10,7 @@ pub mod ports;
 pub mod private;
 pub mod process;
 mod resolvers;
+pub mod subnet;
 pub mod wire;
 
 pub use pasta::Pasta;

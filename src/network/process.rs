@@ -19,6 +19,7 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{FlockOperation, Mode, OFlags, flock, open},
     io::Errno,
+    net::{Shutdown, shutdown},
     process::{
         Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
         setsid, waitpid,
@@ -184,6 +185,22 @@ impl Line {
 impl AsFd for Line {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
+    }
+}
+
+impl Drop for Line {
+    /// Returns when what the container published is free for others.
+    fn drop(&mut self) {
+        if !self.is_alive() || shutdown(&self.channel, Shutdown::Write).is_err() {
+            return;
+        }
+        let wait = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let mut line = [PollFd::new(&self.channel, PollFlags::IN)];
+        while matches!(rustix::io::retry_on_intr(|| poll(&mut line, Some(&wait))), Ok(1..)) {
+            if !matches!(self.channel.hear::<Tell>(), Ok(Some(_))) {
+                return;
+            }
+        }
     }
 }
 

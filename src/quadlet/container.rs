@@ -56,10 +56,8 @@ fn kill_mode(draft: &mut Draft) -> Result<()> {
     Ok(())
 }
 
-/// `Type=`, and who tells systemd that it has started: without --sdnotify it has when it is executed.
+/// `Type=`, and who tells systemd that it has started.
 fn readiness(draft: &mut Draft) -> Result<Option<Word>> {
-    let notifies = (draft.settings.accepts)(&["run", "--sdnotify=conmon", "-"].map(str::to_owned)).is_ok();
-    let usual = if notifies { "notify" } else { "exec" };
     let who = match draft.value("Notify") {
         Some("healthy") => "healthy",
         _ if draft.truth("Notify")? == Some(true) => "container",
@@ -70,13 +68,11 @@ fn readiness(draft: &mut Draft) -> Result<Option<Word>> {
             ensure!(who == "conmon", "Notify= and Type=oneshot can't be used together");
             return Ok(None);
         }
-        None => draft.unit.add("Service", "Type", usual),
-        Some(own) => ensure!(own == usual, "Type={own}: a container needs {usual} or oneshot"),
+        None => draft.unit.add("Service", "Type", "notify"),
+        Some(own) => ensure!(own == "notify", "Type={own}: a container needs notify or oneshot"),
     }
-    if notifies {
-        draft.unit.add_default("Service", "NotifyAccess", "all");
-    }
-    Ok((notifies || who != "conmon").then(|| of("Notify", format!("--sdnotify={who}"))))
+    draft.unit.add_default("Service", "NotifyAccess", "all");
+    Ok(Some(of("Notify", format!("--sdnotify={who}"))))
 }
 
 /// The journal has what the service prints. A driver that was chosen has it instead.

@@ -4,13 +4,10 @@
 use super::{Name, Store, disk::ByErrno, small_file, store::sync_directory};
 use crate::error::Explain;
 use anyhow::{Context, Result, anyhow};
-use rustix::{
-    fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, fsync, open, renameat_with},
-    io::Errno,
-};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use std::{
-    fs::{self, DirBuilder, File},
-    io::{ErrorKind, Write},
+    fs::{self, DirBuilder},
+    io::ErrorKind,
     os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::PathBuf,
 };
@@ -36,22 +33,11 @@ impl Store {
     /// # Errors
     /// There is one of that name.
     pub fn create_network(&self, name: &Name, network: &[u8], _lock: &NetworksLock) -> Result<()> {
-        let place = self.network_path(name);
-        let _hold = self.hold()?;
-        let draft = self.draft_path()?;
-        let write = || -> Result<()> {
-            let mut file = File::create_new(&draft)?;
-            file.write_all(network)?;
-            fsync(&file)?;
-            match renameat_with(CWD, &draft, CWD, &place, RenameFlags::NOREPLACE) {
-                Err(Errno::EXIST) => Err(anyhow!("network already exists"))
-                    .hint(format!("--ignore takes it as it is; `ctr network rm {name}` removes it")),
-                moved => Ok(moved?),
-            }
-        };
-        let written = write().with_context(|| format!("make network {name}")).hint_by_errno();
-        written.inspect_err(|_| drop(fs::remove_file(&draft)))?;
-        sync_directory(&self.directory(NETWORKS))
+        match self.put_record(NETWORKS, name, network, false)? {
+            true => Ok(()),
+            false => Err(anyhow!("network {name}: network already exists"))
+                .hint(format!("--ignore takes it as it is; `ctr network rm {name}` removes it")),
+        }
     }
 
     /// What is kept under `name`.
@@ -61,15 +47,7 @@ impl Store {
 
     /// Their names.
     pub fn network_names(&self) -> Result<Vec<Name>> {
-        let path = self.directory(NETWORKS);
-        let entries = match fs::read_dir(&path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.with_context(|| format!("list {}", path.display()))?,
-        };
-        let mut names: Vec<Name> =
-            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-        names.sort();
-        Ok(names)
+        self.record_names(NETWORKS)
     }
 
     /// Remove it; false: there is none.
@@ -79,6 +57,8 @@ impl Store {
             removed => removed.with_context(|| format!("remove network {name}"))?,
         }
         sync_directory(&self.directory(NETWORKS))?;
+        // Its process has ended with the last of its members.
+        let _ = fs::remove_dir_all(self.dirs().runtime.join(NETWORKS).join(name.as_str()));
         Ok(true)
     }
 

@@ -1,23 +1,14 @@
 //! Secrets: `secrets/<name>`, one file of mode 0600 with all there is to know about one, so that it is there or not, and
 //! replaced as a whole.
 
-use super::{Name, Store, disk::ByErrno, small_file};
+use super::{Name, Store, small_file};
 use crate::error::Explain;
 use anyhow::{Context, Result, anyhow, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
-use rustix::{
-    fs::{CWD, Mode, OFlags, RenameFlags, open, renameat_with},
-    io::Errno,
-    rand::{GetRandomFlags, getrandom},
-};
+use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    fmt, fs,
-    io::{ErrorKind, Write},
-    os::unix::fs::DirBuilderExt,
-};
+use std::{collections::BTreeMap, fmt, fs, io::ErrorKind};
 
 /// Bytes that a secret has less than (podman-secret-create(1)).
 pub const SECRET_LIMIT: usize = 512_000;
@@ -71,29 +62,12 @@ impl Secret {
 impl Store {
     /// Keep `secret`. With `replace` it takes the place of one of its name; else that one is in the way.
     pub fn create_secret(&self, secret: &Secret, replace: bool) -> Result<()> {
-        let place = self.secret_path(&secret.name);
-        let doing = || format!("keep secret {}", secret.name);
-        match fs::DirBuilder::new().mode(0o700).create(self.directory("secrets")) {
-            Err(e) if e.kind() != ErrorKind::AlreadyExists => {
-                return Err(e).with_context(doing).hint_by_errno();
-            }
-            _ => {}
+        let json = serde_json::to_vec(secret).context("encode a secret")?;
+        match self.put_record(SECRETS, &secret.name, &json, replace)? {
+            true => Ok(()),
+            false => Err(anyhow!("{}: secret name in use", secret.name))
+                .hint(format!("`ctr secret create --replace {}` replaces it", secret.name)),
         }
-        let _hold = self.hold()?;
-        let draft = self.draft_path()?;
-        let write = || -> Result<()> {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            let file = open(&draft, flags, Mode::RUSR | Mode::WUSR)?;
-            fs::File::from(file).write_all(&serde_json::to_vec(secret)?)?;
-            let how = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-            match renameat_with(CWD, &draft, CWD, &place, how) {
-                Err(Errno::EXIST) => Err(anyhow!("{}: secret name in use", secret.name))
-                    .hint(format!("`ctr secret create --replace {}` replaces it", secret.name)),
-                moved => Ok(moved?),
-            }
-        };
-        let written = write().with_context(doing).hint_by_errno();
-        written.inspect_err(|_| drop(fs::remove_file(&draft)))
     }
 
     /// The secret that `given` names: its name, its id, or the beginning of its id.
@@ -118,14 +92,7 @@ impl Store {
 
     /// All secrets by name.
     pub fn secrets(&self) -> Result<Vec<Secret>> {
-        let path = self.directory("secrets");
-        let entries = match fs::read_dir(&path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.with_context(|| format!("list {}", path.display()))?,
-        };
-        let mut names: Vec<Name> =
-            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-        names.sort();
+        let names = self.record_names(SECRETS)?;
         names.iter().filter_map(|name| self.secret(name).transpose()).collect()
     }
 
@@ -148,9 +115,11 @@ impl Store {
     }
 
     fn secret_path(&self, name: &Name) -> std::path::PathBuf {
-        self.directory("secrets").join(name.as_str())
+        self.directory(SECRETS).join(name.as_str())
     }
 }
+
+const SECRETS: &str = "secrets";
 
 #[cfg(test)]
 mod tests {

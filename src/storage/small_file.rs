@@ -1,15 +1,17 @@
 //! Small files of our own: read with a bound, replaced as a whole.
 
-use super::disk::ByErrno;
+use super::{Name, Store, disk::ByErrno, store::sync_directory};
 use crate::weakened;
 use anyhow::{Context, Result, bail};
 use rustix::{
-    fs::{CWD, Mode, OFlags, open},
+    fs::{CWD, Mode, OFlags, RenameFlags, fsync, open, renameat_with},
     io::Errno,
 };
 use std::{
     fs,
-    io::{Read, Write},
+    fs::DirBuilder,
+    io::{ErrorKind, Read, Write},
+    os::unix::fs::DirBuilderExt,
     path::Path,
 };
 
@@ -29,6 +31,57 @@ pub fn replace(path: &Path, contents: &[u8]) -> Result<()> {
         fs::rename(&draft, path)
     };
     write().with_context(|| format!("write {}", path.display())).hint_by_errno()
+}
+
+impl Store {
+    /// Write the file `name` of `directory`, which is made when it isn't there, as a whole and durable. False: there is one of that
+    /// name, and it was not to be replaced.
+    pub(super) fn put_record(
+        &self,
+        directory: &str,
+        name: &Name,
+        contents: &[u8],
+        replace: bool,
+    ) -> Result<bool> {
+        let directory = self.directory(directory);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+        made.with_context(|| format!("make directory {}", directory.display())).hint_by_errno()?;
+        let _hold = self.hold()?;
+        let draft = self.draft_path()?;
+        let write = || -> Result<bool> {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            let mut file = fs::File::from(open(&draft, flags, Mode::RUSR | Mode::WUSR)?);
+            file.write_all(contents)?;
+            fsync(&file)?;
+            let how = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+            match renameat_with(CWD, &draft, CWD, directory.join(name.as_str()), how) {
+                Err(Errno::EXIST) => Ok(false),
+                moved => Ok(moved.map(|()| true)?),
+            }
+        };
+        let written = write()
+            .with_context(|| format!("write {}", directory.join(name.as_str()).display()))
+            .hint_by_errno();
+        if !matches!(written, Ok(true)) {
+            let _ = fs::remove_file(&draft);
+            return written;
+        }
+        sync_directory(&directory)?;
+        Ok(true)
+    }
+
+    /// The names of the files in `directory`, sorted; none without it.
+    pub(super) fn record_names(&self, directory: &str) -> Result<Vec<Name>> {
+        let path = self.directory(directory);
+        let entries = match fs::read_dir(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(|| format!("list {}", path.display()))?,
+        };
+        let mut names: Vec<Name> =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        names.sort();
+        Ok(names)
+    }
 }
 
 /// Our own small files; the limit keeps a damaged one from filling memory.

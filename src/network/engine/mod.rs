@@ -222,22 +222,24 @@ impl Engine {
         });
         if result.is_err() {
             self.forget(number);
+            self.world.set_tap(number, None);
         }
         result
     }
 
     fn leave(&mut self, number: u64) {
-        self.lines.remove(&number);
         self.forget(number);
+        // Its monitor waits for this: what is published is free now.
+        self.lines.remove(&number);
+        self.world.set_tap(number, None);
     }
 
-    /// Whatever there is of member `number`.
+    /// Whatever there is of member `number`, but its device.
     fn forget(&mut self, number: u64) {
         self.ports.leave(&self.world, number);
         self.connections.leave(&mut self.world, number);
         self.datagrams.leave(&mut self.world, number);
         self.nameserver.leave(&mut self.world, number);
-        self.world.set_tap(number, None);
         self.world.network.remove(number);
     }
 

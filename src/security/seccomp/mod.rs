@@ -30,6 +30,11 @@ pub fn default_filter(caps: CapSet) -> Cow<'static, [Instruction]> {
     }
 }
 
+/// The filter of a network's process: `network.json`.
+pub fn network_filter() -> &'static [Instruction] {
+    &built::NETWORK
+}
+
 /// The filter that a profile of Docker's or Podman's JSON format asks for, on this machine and kernel, for a container
 /// with the bounding set `caps`.
 ///
@@ -44,10 +49,10 @@ pub fn from_profile(json: &[u8], caps: CapSet) -> Result<Vec<Instruction>> {
         .hint("`--security-opt seccomp=unconfined` runs without a filter; the format is that of containers-seccomp.json(5)")
 }
 
-/// `static DEFAULT: [Instruction; _]` and `const GATES: u64`, the capabilities that make a difference to it.
+/// `static DEFAULT` and `NETWORK: [Instruction; _]`, and `const GATES: u64`, the capabilities that make a difference to the first.
 mod built {
     use super::bpf::Instruction;
-    include!(concat!(env!("OUT_DIR"), "/default_filter.rs"));
+    include!(concat!(env!("OUT_DIR"), "/filters.rs"));
 }
 
 const DEFAULT_PROFILE: &[u8] = include_bytes!("default.json");
