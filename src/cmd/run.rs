@@ -10,7 +10,7 @@ use crate::{
     },
     error::Explain,
     monitor::{self, Begun, Manner, Readiness},
-    namespaces::{Mapping, probe},
+    namespaces::{Ahead, Mapping, probe},
     network,
     registry::{self, Fetch},
     storage::{ContainerDir, Store},
@@ -25,6 +25,10 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
     let mut request = args.into_request()?;
     let store = globals.store()?;
     let mapping = Mapping::detect();
+    // Who has namespaces in common with others lives in their user namespace.
+    let alone = request.part.is_none() && request.sharing.containers().next().is_none();
+    let foreseen = request.userns.foreseen(&mapping).filter(|_| alone);
+    let ahead = foreseen.as_ref().and_then(Ahead::begin);
     let container = make(&store, globals, &mut request, &mapping)?;
     let (dir, record) = (container.dir.clone(), container.record.clone());
     // A pod is there for its members; any other has to run already (podman-run(1)).
@@ -32,7 +36,12 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
         start::others(&store, &record)?;
     }
     if detach {
-        started(&store, &request, &dir, monitor::begin(&store, container, &mapping, Manner::BACKGROUND))?;
+        started(
+            &store,
+            &request,
+            &dir,
+            monitor::begin(&store, container, &mapping, ahead, Manner::BACKGROUND),
+        )?;
         warn_of_logout(&store);
         super::output::line(dir.id())?;
         return Ok(0);
@@ -44,7 +53,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
     let attached = |stream| attach.is_empty() || attach.contains(&stream);
     let output = [attached(Stream::Stdout), attached(Stream::Stderr)];
     let manner = Manner { output, ..Manner::foreground(request.interactive) };
-    let begun = started(&store, &request, &dir, monitor::begin(&store, container, &mapping, manner))?;
+    let begun = started(&store, &request, &dir, monitor::begin(&store, container, &mapping, ahead, manner))?;
     foreground::attend(begun, &record, request.interactive, request.sig_proxy, &readiness)
 }
 

@@ -58,7 +58,7 @@ pub fn in_background(store: &Store, dir: &ContainerDir) -> Result<()> {
     match prepare(dir)? {
         Some(container) => {
             others(store, &container.record)?;
-            monitor::begin(store, container, &Mapping::detect(), Manner::BACKGROUND).map(drop)
+            monitor::begin(store, container, &Mapping::detect(), None, Manner::BACKGROUND).map(drop)
         }
         None => Ok(()),
     }
@@ -88,7 +88,7 @@ pub fn init(choice: &Choice, globals: &Globals) -> Result<u8> {
         }
         let manner = Manner { hold: true, ..Manner::BACKGROUND };
         match prepare(dir)? {
-            Some(container) => monitor::begin(&store, container, &Mapping::detect(), manner).map(drop),
+            Some(container) => monitor::begin(&store, container, &Mapping::detect(), None, manner).map(drop),
             None => Ok(()),
         }
     })
@@ -139,6 +139,6 @@ fn attached(args: &Args, store: &Store) -> Result<u8> {
     record.detach_keys = args.detach_keys.clone().or(record.detach_keys);
     let stdin = args.interactive && record.interactive;
     let readiness = Readiness::new(record.tty && stdin)?;
-    let begun = monitor::begin(store, container, &Mapping::detect(), Manner::foreground(stdin))?;
+    let begun = monitor::begin(store, container, &Mapping::detect(), None, Manner::foreground(stdin))?;
     foreground::attend(begun, &record, stdin, args.sig_proxy, &readiness)
 }

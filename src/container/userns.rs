@@ -146,6 +146,19 @@ pub fn parse(text: &str) -> Result<Userns> {
 }
 
 impl Userns {
+    /// The mapping that [`Userns::settle`] is going to choose, where neither the image nor another container has a say in it.
+    pub fn foreseen(&self, own: &Mapping) -> Option<Mapping> {
+        match self {
+            Userns::Host => Some(own.clone()),
+            Userns::KeepId { uid, gid, size } => {
+                let uid = uid.unwrap_or_else(|| getuid().as_raw());
+                let gid = gid.unwrap_or_else(|| getgid().as_raw());
+                Some(own.with(&keep(&own.maps(), uid, gid, *size)))
+            }
+            _ => None,
+        }
+    }
+
     /// The ids for a new container over `base`, which runs as `user`. `own`: the user's default mapping.
     ///
     /// # Errors
@@ -184,10 +197,7 @@ impl Userns {
                     let (uid, gid) = (as_uid.unwrap_or(uid), as_gid.unwrap_or(gid));
                     settled.user = Some(UserSpec { user: Who::Id(uid), group: Some(Who::Id(gid)) });
                     settled.host_user = Some(caller(uid, gid));
-                    IdMaps {
-                        uids: idmap::keep(&default.uids, uid, *size),
-                        gids: idmap::keep(&default.gids, gid, *size),
-                    }
+                    keep(&default, uid, gid, *size)
                 }
             }
             Userns::NoMap if root => {
@@ -286,6 +296,11 @@ pub fn host_user(text: &str) -> Result<HostUser> {
         gecos: fields[4].to_owned(),
         group: group_of_host(gid),
     })
+}
+
+/// keep-id: the user who runs us is `uid` and `gid` there.
+fn keep(default: &IdMaps, uid: u32, gid: u32, size: Option<u32>) -> IdMaps {
+    IdMaps { uids: idmap::keep(&default.uids, uid, size), gids: idmap::keep(&default.gids, gid, size) }
 }
 
 /// The user who runs us, who is `uid` and `gid` in the container.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     container::{create::Container, service::Service},
-    namespaces::Mapping,
+    namespaces::{Ahead, Mapping, Promised},
     storage::Store,
     sys::{
         fork::{self, close_descriptors_except},
@@ -61,12 +61,22 @@ impl Manner {
     }
 }
 
-/// Start `container` under a monitor of its own. On failure nobody holds the container any more.
+/// Start `container` under a monitor of its own, in the user namespace `ahead` if that suits it. On failure nobody holds the
+/// container any more.
 ///
 /// # Errors
 /// What the monitor says of a start that failed.
-pub fn begin(store: &Store, container: Container, mapping: &Mapping, manner: Manner) -> Result<Begun> {
+pub fn begin(
+    store: &Store,
+    container: Container,
+    mapping: &Mapping,
+    ahead: Option<Ahead>,
+    manner: Manner,
+) -> Result<Begun> {
     let (line, theirs) = Channel::pair()?;
+    let record = &container.record;
+    let ahead = ahead.filter(|ahead| record.join.is_none() && ahead.suits(&record.mapping(mapping)));
+    let (promised, told) = ahead.as_ref().map(Ahead::promise).transpose()?.unzip();
     let title = CommandLine::of_this_process().ok();
     let (service, manager) = (Service::of_this_process(), Manager::of(&container.record));
     let is_main = service.is_main;
@@ -81,7 +91,8 @@ pub fn begin(store: &Store, container: Container, mapping: &Mapping, manner: Man
         let _ = setsid();
         let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
         let [stdin, stdout, stderr] = streams;
-        let kept = [stdin, stdout, stderr, container.lock.as_fd(), theirs.as_fd()];
+        let mut kept = vec![stdin, stdout, stderr, container.lock.as_fd(), theirs.as_fd()];
+        kept.extend(promised.iter().flat_map(Promised::descriptors));
         close_descriptors_except(&kept, container.record.preserve_fds.max(service.sockets));
         let _ = rustix::thread::set_name(c"ctr-monitor");
         if let Some(title) = title {
@@ -93,9 +104,15 @@ pub fn begin(store: &Store, container: Container, mapping: &Mapping, manner: Man
             let _ = theirs.say(&Tell::Notify(format!("MAINPID={own}")), &[]);
             let _ = theirs.hear::<Ask>();
         }
-        life::live(store, container, mapping, Beginning { line: theirs, manner, service })
+        life::live(
+            store,
+            container,
+            mapping,
+            Beginning { line: theirs, manner, service, namespace: promised },
+        )
     })
     .context("fork the monitor")?;
+    let mapped = ahead.zip(told).map_or(Ok(()), |(ahead, told)| ahead.finish(told));
     if let (Some(manager), true) = (&manager, announced) {
         let _ = waitpid(Some(monitor), WaitOptions::empty());
         if let Some((Tell::Notify(text), _)) = line.hear()? {
@@ -103,7 +120,10 @@ pub fn begin(store: &Store, container: Container, mapping: &Mapping, manner: Man
             line.say(&Ask::Go { foreground: false }, &[])?;
         }
     }
-    Ok(Begun { service: is_main, manager, ..Begun::hear(line, monitor)? })
+    let begun = Begun::hear(line, monitor);
+    // Its words are the cause of what the monitor says.
+    mapped?;
+    Ok(Begun { service: is_main, manager, ..begun? })
 }
 
 impl Begun {

@@ -9,7 +9,7 @@ use crate::{
         step::Step,
     },
     error::{CANNOT_INVOKE, Explain, NOT_FOUND},
-    namespaces::{self, Mapping},
+    namespaces,
     sys::{
         exec::Failure,
         fork::{self, Child},
@@ -35,6 +35,8 @@ use std::{
 pub trait Preparation {
     /// `child` is there, in its new namespaces: whatever takes long may begin.
     fn born(&mut self, child: &Child) -> Result<()>;
+    /// See to it that the user namespace of `child`, which is its own, is mapped.
+    fn map(&mut self, child: &Child) -> Result<()>;
     /// Put `child` into its control group. Only called for one that is not born in it.
     fn place(&mut self, child: &Child) -> Result<()>;
     /// Mount the root in the namespaces of `child` (fuse-overlayfs). Only called for such a root.
@@ -82,18 +84,20 @@ pub enum Failed {
 }
 
 /// Start what `plan` says. When this fails no process is left.
-pub fn start(
-    mut plan: Plan,
-    mapping: &Mapping,
-    preparation: &mut impl Preparation,
-) -> Result<Started, Failed> {
+pub fn start(mut plan: Plan, preparation: &mut impl Preparation) -> Result<Started, Failed> {
     let other = |errno| Failed::Other(Error::new(errno).context("talk to the container's first process"));
     let (link, theirs) = Link::pair().map_err(other)?;
     let born_in = plan.own & (UnshareFlags::NEWPID | UnshareFlags::NEWUSER);
     let cgroup = plan.cgroup.as_ref().map(AsFd::as_fd);
     let child = match preparation.joining() {
         joining if !joining.spaces.is_empty() => {
-            clone_joined(joining, born_in, cgroup).map_err(Failed::Other)?
+            let hint = if joining.kinds().intersects(plan.own) {
+                namespaces::mend()
+            } else {
+                "name one that you own, of a container that runs".to_owned()
+            };
+            clone_joined(joining, born_in - joining.kinds(), cgroup)
+                .map_err(|error| Failed::Other(or_itself(Err(error).hint(hint))))?
         }
         _ => fork::clone_into(born_in.bits().into(), cgroup).map_err(|error| {
             let missing = error.raw_os_error() == Some(libc::ENOSYS);
@@ -109,7 +113,7 @@ pub fn start(
     drop(theirs);
     // Here: the caller, in its own namespaces, with the caller's privileges; `child` is the process in the new ones.
     let mut started = Started { child, terminal: None };
-    started.terminal = accompany(&plan, &link, &started.child, mapping, preparation)?;
+    started.terminal = accompany(&plan, &link, &started.child, preparation)?;
     Ok(started)
 }
 
@@ -141,9 +145,7 @@ fn clone_joined(
     heard.context("make a process in namespaces of another")?;
     let pid = match i32::from_ne_bytes(answer) {
         errno if errno < 0 => {
-            return Err(std::io::Error::from_raw_os_error(-errno))
-                .context("join the namespaces of another")
-                .hint("name one that you own, of a container that runs");
+            return Err(std::io::Error::from_raw_os_error(-errno)).context("join the namespaces of another");
         }
         pid => Pid::from_raw(pid).context("make a process in namespaces of another")?,
     };
@@ -155,12 +157,11 @@ fn accompany(
     plan: &Plan,
     link: &Link,
     child: &Child,
-    mapping: &Mapping,
     preparation: &mut impl Preparation,
 ) -> Result<Option<OwnedFd>, Failed> {
     preparation.born(child).map_err(Failed::Other)?;
     if plan.own.contains(UnshareFlags::NEWUSER) {
-        mapping.write(child.pid).map_err(|error| last_words(plan, link, error))?;
+        preparation.map(child).map_err(|error| last_words(plan, link, error))?;
     }
     let mut terminal = None;
     let mut identity = None;

@@ -24,7 +24,7 @@ use crate::{
         state::{Exit, Process, Status},
     },
     error::Explain,
-    namespaces::Mapping,
+    namespaces::{Mapping, Promised},
     storage::{ContainerDir, Store},
     sys::fork::Child,
 };
@@ -51,6 +51,8 @@ pub struct Beginning {
     pub manner: Manner,
     /// What a service manager gave to it.
     pub service: Service,
+    /// The user namespace for the first start.
+    pub namespace: Option<Promised>,
 }
 
 /// Live it; the process's exit status: that of the container, for a service manager that was told of us.
@@ -63,7 +65,7 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
             return 1;
         }
     };
-    let Beginning { line, manner, service } = beginning;
+    let Beginning { line, manner, service, namespace } = beginning;
     if !manner.foreground && record.log.driver != LogDriver::Passthrough {
         // Nobody is to wait for the end of our caller's streams because of the container.
         leave_streams();
@@ -76,6 +78,7 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
         mapping,
         watch,
         first: Some((client, manner)),
+        namespace,
         count: 0,
         renew: false,
         reload: false,
@@ -112,6 +115,8 @@ struct Life<'a> {
     watch: Watch,
     /// The client that waits for the first start.
     first: Option<(u64, Manner)>,
+    /// The user namespace that is there for the first start.
+    namespace: Option<Promised>,
     /// Starts since the first.
     count: u32,
     /// It was stopped to be started again, whatever its policy.
@@ -129,7 +134,9 @@ struct Life<'a> {
 impl Life<'_> {
     /// One start and its end; `None` when it was stopped before its command ran.
     fn once(&mut self, started: Timestamp) -> Result<Option<Ended>> {
-        let Life { store, container, mapping, watch, first, count, renew, service, herald, .. } = self;
+        let Life {
+            store, container, mapping, watch, first, namespace, count, renew, service, herald, ..
+        } = self;
         let Container { dir, record, .. } = &*container;
         // What a monitor left that was killed.
         cage::forget(dir);
@@ -147,6 +154,9 @@ impl Life<'_> {
         };
         let mut preparation = Preparation::new(store, container, mapping, Box::new(gate))?;
         preparation.serve(service, notify.as_deref());
+        if let Some(namespace) = namespace.take() {
+            preparation.enter(namespace)?;
+        }
         let begun = preparation.start();
         let helpers = preparation.into_helpers();
         let (mut begun, ends, driver) = match begun {

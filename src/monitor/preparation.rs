@@ -23,13 +23,13 @@ use crate::{
         users::{self, UserSpec, Who},
     },
     error::Explain,
-    namespaces::{Mapping, mount::Operation, root::Root, volume::Gift},
+    namespaces::{Mapping, Promised, mount::Operation, root::Root, volume::Gift},
     security::CapSet,
     storage::{Store, delete_tree},
     sys::fork::Child,
 };
 use anyhow::{Context, Result, anyhow};
-use rustix::{io::fcntl_dupfd_cloexec, stdio};
+use rustix::{io::fcntl_dupfd_cloexec, stdio, thread::UnshareFlags};
 use std::{
     borrow::Cow,
     fs::{self, Permissions},
@@ -54,6 +54,7 @@ pub struct Preparation<'a> {
     /// What is to be the container's user's and the container itself can't give.
     gifts: Vec<Gift>,
     joining: Joining,
+    promised: Option<Promised>,
     layers: Layers,
     user: UserSpec,
     groups: Vec<Who>,
@@ -93,6 +94,7 @@ impl<'a> Preparation<'a> {
             own: own.clone(),
             gifts: Vec::new(),
             joining: Joining::of(store, record)?,
+            promised: None,
             layers: layers(store, container)?,
             user: record.user.parse().context("read the container's user")?,
             groups: record.groups.iter().map(|group| group.parse()).collect::<Result<_>>()?,
@@ -111,6 +113,13 @@ impl<'a> Preparation<'a> {
         (self.service, self.notify) = (service.clone(), notify.map(Path::to_owned));
     }
 
+    /// Let it live in this user namespace of its own.
+    pub fn enter(&mut self, namespace: Promised) -> Result<()> {
+        self.joining.spaces.insert(0, (namespace.namespace()?, UnshareFlags::NEWUSER));
+        self.promised = Some(namespace);
+        Ok(())
+    }
+
     /// Start it, with the driver that was asked for; without one, with native overlay, where the kernel refuses that with
     /// fuse-overlayfs, and without that from a copy. Also says which it was.
     pub fn start(&mut self) -> Result<(Started, Option<Ends>, &'static str)> {
@@ -127,7 +136,7 @@ impl<'a> Preparation<'a> {
                 self.layers.plain = true;
             }
             let (plan, ends) = self.plan(driver == FUSE)?;
-            match launch::start(plan, &self.mapping.clone(), self) {
+            match launch::start(plan, self) {
                 Ok(started) => return Ok((started, ends, driver)),
                 Err(Failed::Other(failure)) => return Err(failure),
                 Err(Failed::Root(refused)) => {
@@ -208,7 +217,10 @@ impl<'a> Preparation<'a> {
                     false => Way::Append,
                 },
                 interfaces: self.networks.interfaces(record.id.as_str()),
-                joined: self.joining.kinds(),
+                joined: match self.promised {
+                    Some(_) => self.joining.kinds() - UnshareFlags::NEWUSER,
+                    None => self.joining.kinds(),
+                },
                 memory: self.memory()?,
             },
         )?;
@@ -240,6 +252,13 @@ impl launch::Preparation for Preparation<'_> {
             oom_score(child, score)?;
         }
         self.cage.ask(child, &self.container.record)
+    }
+
+    fn map(&mut self, child: &Child) -> Result<()> {
+        match &mut self.promised {
+            Some(promised) => promised.wait(),
+            None => self.mapping.write(child.pid),
+        }
     }
 
     fn place(&mut self, child: &Child) -> Result<()> {

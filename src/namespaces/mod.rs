@@ -1,5 +1,6 @@
 //! Namespaces of a container: made, mapped, entered.
 
+mod ahead;
 mod copyup;
 pub mod id_namespace;
 pub mod idmap;
@@ -15,6 +16,7 @@ pub mod target;
 pub mod user;
 pub mod volume;
 
+pub use ahead::{Ahead, Promised};
 pub use inside::{Inside, run_inside, start_beside, start_here, start_inside, start_inside_with};
 pub use refused::mend;
 pub use user::{IdMaps, Mapping, maps_of};
