@@ -1,11 +1,18 @@
-//! `ctr` inside other containers: its own, Podman's, bubblewrap's. Each surrounding is built for real; the inner `ctr` is the
+//! `ctr` inside other containers: its own, Podman's, Docker's, bubblewrap's. Each surrounding is built for real; the inner `ctr` is the
 //! program under test, and loads its image from an archive.
 
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod support;
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use rustix::process::{Pid, Signal};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    path::Path,
+    process::{Child, Command},
+    time::Duration,
+};
 use support::{Ctr, Outcome, User};
 
 /// What the inner `ctr` does. It has to work wherever it runs at all.
@@ -105,6 +112,9 @@ fn tree(ctr: &Ctr) -> String {
     for dir in ["proc", "sys", "dev", "tmp", "etc", "var/tmp", "root", "run"] {
         ctr.file(&format!("tree/{dir}/keep"), "");
     }
+    for dir in ["tmp", "var/tmp"] {
+        fs::set_permissions(tree.join(dir), fs::Permissions::from_mode(0o1777)).expect("chmod");
+    }
     for (from, to) in [(program(ctr), "ctr"), (ctr.home().join("box.tar").display().to_string(), "box.tar")] {
         ctr.file(&format!("tree/{to}"), fs::read(from).expect("read it"));
         fs::set_permissions(tree.join(to), fs::Permissions::from_mode(0o755)).expect("chmod");
@@ -177,4 +187,69 @@ fn in_podman() {
         .ok();
     }
     podman(&["system", "reset", "-f"]).ok();
+}
+
+/// A Docker daemon of the test's own, which keeps away from the host's network. Dropped, it ends.
+struct Docker {
+    daemon: Child,
+    socket: String,
+}
+
+impl Docker {
+    fn new(home: &Path) -> Docker {
+        let dir = home.join("docker");
+        fs::create_dir(&dir).expect("mkdir");
+        let place = |name: &str| dir.join(name).display().to_string();
+        let ready = UnixDatagram::bind(dir.join("ready")).expect("bind");
+        let socket = format!("unix://{}", place("socket"));
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", NEW_CGROUPS, "sh", "dockerd", "--host", &socket, "--data-root"]);
+        command.args([place("data"), "--exec-root".into(), place("exec"), "--pidfile".into(), place("pid")]);
+        command.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]);
+        command.args(["--storage-driver=vfs", "--exec-opt=native.cgroupdriver=cgroupfs", "--ip-masq=false"]);
+        let log = fs::File::create(place("log")).expect("create");
+        command.env("NOTIFY_SOCKET", place("ready")).stdout(log.try_clone().expect("dup")).stderr(log);
+        let docker = Docker { daemon: command.spawn().expect("start dockerd"), socket };
+        let mut word = [0; 256];
+        ready.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+        while !ready.recv(&mut word).map(|length| word[..length].starts_with(b"READY=1")).expect("dockerd") {}
+        docker
+    }
+
+    fn run(&self, arguments: &[&str]) -> Outcome {
+        let output = Command::new("docker").args(["-H", &self.socket]).args(arguments).output();
+        Outcome::new(format!("docker {arguments:?}"), output.expect("start docker"))
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        // It takes its containerd along.
+        let _ = rustix::process::kill_process(Pid::from_child(&self.daemon), Signal::TERM);
+        let _ = self.daemon.wait();
+    }
+}
+
+#[test]
+fn in_docker() {
+    if !rustix::process::getuid().is_root() || Command::new("dockerd").arg("--version").output().is_err() {
+        eprintln!("skipped: needs root, and Docker (Debian: apt install docker.io)");
+        return;
+    }
+    let ctr = outer();
+    let (tree, docker) = (tree(&ctr), Docker::new(ctr.home()));
+    let archive = ctr.home().join("tree.tar").display().to_string();
+    assert!(Command::new("tar").args(["-C", &tree, "-cf", &archive, "."]).status().expect("tar").success());
+    docker.run(&["import", &archive, "outer"]).ok();
+    let open = "--security-opt=seccomp=unconfined";
+    for (options, rungs) in [
+        (&[open][..], &["mapping=single", "proc=outer"][..]),
+        (&[open, "--security-opt=systempaths=unconfined"], &["mapping=single", "proc=own"]),
+        (&[open, "--user=4711", "--tmpfs=/tmp", "--tmpfs=/var/tmp"], &["mapping=single"]),
+    ] {
+        let base = ["run", "--rm", "--network=none", "--env=PATH=/bin"];
+        works(docker.run(&[&base, options, &["outer", "sh", "-c", WORK]].concat()), rungs);
+    }
+    let refused = docker.run(&["run", "--rm", "--network=none", "outer", "/ctr", "doctor"]).exits(0);
+    assert!(refused.stdout().contains("seccomp=unconfined"), "{refused}");
 }

@@ -76,11 +76,14 @@ impl Target {
 
     /// The directory that holds the last component, made when it is missing, and that component.
     pub fn ensure_parent(&self, root: BorrowedFd<'_>) -> Result<(OwnedFd, CString)> {
-        for parent in &self.parents {
-            self.ensure_directory(root, parent)?;
-        }
         let holder = match self.parents.last() {
-            Some(parent) => self.open(root, parent, OFlags::PATH | OFlags::DIRECTORY)?,
+            Some(parent) => match self.open(root, parent, OFlags::PATH | OFlags::DIRECTORY) {
+                Err(Errno::NOENT) => {
+                    self.parents.iter().try_for_each(|parent| self.ensure_directory(root, parent))?;
+                    self.open(root, parent, OFlags::PATH | OFlags::DIRECTORY)?
+                }
+                opened => opened?,
+            },
             None => openat(root, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
         };
         let name = self.path.to_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default();
