@@ -9,14 +9,13 @@ use super::{
 use crate::{
     error::Explain,
     namespaces::{Mapping, run_inside},
-    storage::{Compression, ContainerDir, Expected, Image, LayerDraft, Store},
+    storage::{Compression, ContainerDir, Expected, Gzip, Image, LayerDraft, Store},
     transports::{self, Base, Recipe},
 };
 use anyhow::{Context, Result, anyhow};
-use flate2::write::GzEncoder;
 use oci_spec::image::ImageConfiguration;
 use serde_json::{Map, Value, json};
-use std::{fs::File, io::Write, mem::replace};
+use std::{fs::File, io::Write};
 
 /// How to commit.
 #[derive(Clone, Debug)]
@@ -84,17 +83,14 @@ impl Drop for Unpause<'_> {
 
 /// What comes from the packer, compressed and unpacked again: what is run is what is pushed.
 fn receive(store: &Store, stream: File) -> Result<LayerDraft> {
-    const ENOUGH: usize = 128 << 10;
     let (compression, bounded) = (Compression::Gzip, false);
     let mut ingest =
         store.receive(Expected { blob: None, size: None, bounded, compression, diff_id: None })?;
-    let mut encoder = GzEncoder::new(Vec::with_capacity(2 * ENOUGH), flate2::Compression::default());
+    let mut encoder = Gzip::new(Vec::new(), None);
     read_frames(stream, |frame| {
         encoder.write_all(frame).context("compress the layer")?;
-        if encoder.get_ref().len() >= ENOUGH {
-            ingest.push(replace(encoder.get_mut(), Vec::with_capacity(2 * ENOUGH)))?;
-        }
-        Ok(())
+        let ready = encoder.take();
+        if ready.is_empty() { Ok(()) } else { ingest.push(ready) }
     })?;
     ingest.push(encoder.finish().context("compress the layer")?)?;
     ingest.settle()

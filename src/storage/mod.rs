@@ -8,6 +8,7 @@ mod blobs;
 mod blocks;
 mod check;
 mod compare;
+mod compress;
 mod container_dir;
 mod containers;
 pub(crate) mod decompress;
@@ -46,6 +47,7 @@ pub(crate) mod xattr;
 
 pub use accounts::Accounts;
 pub use check::{Findings, Thoroughness};
+pub use compress::Gzip;
 pub use container_dir::{ContainerDir, Lock};
 pub use decompress::Compression;
 pub use delete::delete_tree;

@@ -1,6 +1,6 @@
 //! Content on its way out of the store: blobs as open files, layers compressed anew, blobs fetched only to be passed on.
 
-use super::{Compression, Digest, Store, decompress::decoder, disk::ByErrno};
+use super::{Compression, Digest, Gzip, Store, decompress::decoder, disk::ByErrno};
 use crate::error::Explain;
 use anyhow::{Context, Result, anyhow, ensure};
 use sha2::{Digest as _, Sha256};
@@ -90,8 +90,7 @@ impl Store {
             match to {
                 Compression::None => drop(io::copy(&mut plain, &mut draft)?),
                 Compression::Gzip => {
-                    let level = level.map_or(flate2::Compression::default(), flate2::Compression::new);
-                    let mut encoder = flate2::write::GzEncoder::new(&mut draft, level);
+                    let mut encoder = Gzip::new(&mut draft, level);
                     io::copy(&mut plain, &mut encoder)?;
                     encoder.finish()?;
                 }
