@@ -209,6 +209,7 @@ impl<'a> Preparation<'a> {
                 },
                 interfaces: self.networks.interfaces(record.id.as_str()),
                 joined: self.joining.kinds(),
+                watched: self.joining.is_watched(),
                 memory: self.memory()?,
             },
         )?;
