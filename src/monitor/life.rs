@@ -27,6 +27,7 @@ use crate::{
     namespaces::Mapping,
     storage::{ContainerDir, Store},
     sys::fork::Child,
+    weakened,
 };
 use anyhow::{Context, Result, anyhow, ensure};
 use jiff::Timestamp;
@@ -37,7 +38,7 @@ use rustix::{
 use std::{
     fs,
     io::Write,
-    os::fd::BorrowedFd,
+    os::{fd::BorrowedFd, unix::fs::OpenOptionsExt},
     path::Path,
     time::{Duration, Instant},
 };
@@ -100,7 +101,8 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
 /// `--conmon-pidfile`.
 fn write_own_pid(record: &Record) -> Result<()> {
     let Some(file) = &record.monitor_pidfile else { return Ok(()) };
-    fs::write(file, rustix::process::getpid().as_raw_pid().to_string())
+    create(file)
+        .and_then(|mut file| write!(file, "{}", rustix::process::getpid().as_raw_pid()))
         .with_context(|| format!("write the monitor's process id to {}", file.display()))
         .hint("name a file in a directory of yours with --conmon-pidfile")
 }
@@ -383,5 +385,11 @@ fn introduce(watch: &mut Watch, client: u64, manner: Manner, tty: bool, subject:
 
 fn create_pidfile(path: &Path) -> Result<fs::File> {
     let creating = || format!("write the process id to {}", path.display());
-    fs::File::create(path).with_context(creating).hint("choose a file that you may write with --pidfile")
+    create(path).with_context(creating).hint("choose a file that you may write with --pidfile")
+}
+
+/// A container that was given its directory may have put a link there since the last start.
+fn create(path: &Path) -> std::io::Result<fs::File> {
+    let follow = if weakened::is("pidfile-link") { 0 } else { libc::O_NOFOLLOW };
+    fs::File::options().write(true).create(true).truncate(true).custom_flags(follow).open(path)
 }
