@@ -80,7 +80,7 @@ fn a_link_in_the_place_of_a_pidfile() {
     let script = "rm /s/pid; ln -s ../secret /s/pid; exit 1";
     let run = ["run", "-d", "--name=c", "--network=none", "--restart=on-failure:2", "--pidfile=shared/pid"];
     ctr.run([&run[..], &["-v", "./shared:/s", "box", "sh", "-c", script]].concat()).ok();
-    ctr.run(["wait", "c"]).ok();
+    while ctr.run(["inspect", "--format", "{{.State.Status}}", "c"]).ok() != "exited" {}
     assert_eq!(fs::read_to_string(ctr.home().join("secret")).expect("read"), "kept\n");
 }
 
