@@ -17,7 +17,9 @@ use crate::{
     container::{
         cage,
         create::Container,
-        events, health, pod,
+        events, health,
+        leftovers::Leftovers,
+        pod,
         record::{LogDriver, Record},
         remove,
         service::{Notify, Service},
@@ -160,6 +162,8 @@ impl Life<'_> {
         }
         let pid = begun.child.pid;
         let cgroup = helpers.cage.group().map(|group| group.path().to_owned());
+        let shares = !record.sharing.pid.is_own() && cgroup.is_none();
+        let _leftovers = shares.then(|| Leftovers::of(&begun.child)).flatten();
         Process { restart_count: *count, cgroup, ..Process::of(pid.as_raw_pid())? }.write(dir)?;
         if let Some(mut pidfile) = pidfile {
             write!(pidfile, "{}", pid.as_raw_pid()).context("write the process id to the pidfile")?;

@@ -4,9 +4,12 @@ use crate::{
     Running, WAIT,
     support::{Ctr, User},
 };
-use std::os::{
-    linux::net::SocketAddrExt,
-    unix::net::{SocketAddr, UnixListener},
+use std::{
+    fs,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixListener},
+    },
 };
 
 /// While it is set up the first process has the host's files: whoever may trace it has them, too.
@@ -66,5 +69,26 @@ fn who_joins_a_pid_namespace_shows_no_network_of_the_host() {
             c.0.run(run).ok();
         }
         assert_eq!(c.script(&[], "sort /tmp/seen | uniq -c"), "      1 up", "as {user:?}");
+    }
+}
+
+/// Where no control group holds it together, either.
+#[test]
+fn who_is_removed_leaves_nothing_in_a_pid_namespace_of_others() {
+    for &user in User::all() {
+        let c = Running::new(Ctr::with_box(user), "box", &[], WAIT);
+        for (at, pid) in ["--pid=container:c", "--pid=host"].into_iter().enumerate() {
+            let mark = format!("{}{at}", 1_000_000 + std::process::id());
+            let script = format!("sleep {mark} & exec sleep 1000");
+            c.0.run(["run", "-d", "--name=d", "--network=none", pid, "box", "sh", "-c", &script]).ok();
+            let lives = || {
+                let mut processes = fs::read_dir("/proc").expect("list /proc").flatten();
+                let line = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("cmdline"));
+                processes.any(|entry| line(entry).is_ok_and(|line| line == format!("sleep\0{mark}\0")))
+            };
+            while !lives() {}
+            c.0.run(["rm", "-f", "-t0", "d"]).ok();
+            assert!(!lives(), "{pid} as {user:?}");
+        }
     }
 }
