@@ -206,3 +206,27 @@ fn a_copy_that_was_cut_short_is_made_anew() {
     assert_eq!(fs::metadata(upper.join("keep")).expect("a directory").mode() & 0o7777, 0o755);
     ctr.run(["rm", "c"]).ok();
 }
+
+/// Others may have mounts of fuse-overlayfs, too: none of them is taken for the container's root.
+#[test]
+fn another_mount_of_fuse_overlayfs_is_not_ours() {
+    if !User::all().contains(&User::Root) {
+        return;
+    }
+    for user in users() {
+        let ctr = Ctr::with_box(user);
+        ctr.file("lower/other", "").file("merged/x", "");
+        let at = |name: &str| ctr.home().join(name).display().to_string();
+        let script = format!(
+            "fuse-overlayfs -o lowerdir={} {}; exec setpriv --reuid={2} --regid={3} --clear-groups \"$@\"",
+            at("lower"),
+            at("merged"),
+            user.ids().map_or(0, |ids| ids.0),
+            user.ids().map_or(0, |ids| ids.1),
+        );
+        let wrapper = ["unshare", "--mount", "sh", "-c", &script, "sh"];
+        let run = ["--storage-driver=fuse-overlayfs", "run", "--rm", "--network=none", "box", "echo", "up"];
+        let output = ctr.outside(&wrapper, &run).output().expect("start unshare");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "up\n", "{user:?}: {output:?}");
+    }
+}

@@ -232,9 +232,15 @@ fn the_table_of_defences_is_true() {
         let files = place.split('`').filter(|part| part.contains('/'));
         broken.extend(files.filter(|file| !root.join(file).exists()).map(|file| format!("no {file}")));
         let parts: Vec<&str> = test.split("::").collect();
-        let [binary, module, name] = parts[..] else { panic!("{test} is no path of a test") };
-        let text = fs::read_to_string(root.join(format!("tests/{binary}/{module}.rs"))).unwrap_or_default();
-        if !text.contains(&format!("#[test]\nfn {name}() {{")) {
+        let (file, name) = match parts[..] {
+            [binary, module, name] => (format!("tests/{binary}/{module}.rs"), name),
+            [binary, name] => (format!("tests/{binary}.rs"), name),
+            _ => panic!("{test} is no path of a test"),
+        };
+        let text = fs::read_to_string(root.join(file)).unwrap_or_default();
+        // Between the two may be what keeps those for the guest apart.
+        let before = text.split_once(&format!("\nfn {name}() {{")).map_or("", |(before, _)| before);
+        if !before.lines().rev().take(2).any(|line| line == "#[test]") {
             broken.push(format!("no test {test}"));
         }
         let switch = format!("weakened::is(\"{weakened}\")");

@@ -11,16 +11,14 @@ use crate::{
         IdMaps, Mapping,
         idmap::{self, Entry},
         subid::Owner,
-        target::open_in_root,
         user::IdRange,
     },
     storage::Store,
 };
 use anyhow::{Context, Result};
-use rustix::fs::{Mode, OFlags, ResolveFlags, open};
+use rustix::fs::{Mode, OFlags, open};
 use std::{
-    fs,
-    io::Read,
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
@@ -102,11 +100,7 @@ fn files(store: &Store, base: &Base) -> (String, String) {
     let find = |path: &str| {
         places.iter().find_map(|place| {
             let root = open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-            let file =
-                open_in_root(&root, path, OFlags::RDONLY | OFlags::NONBLOCK, ResolveFlags::empty()).ok()?;
-            let mut text = String::new();
-            fs::File::from(file).take(users::FILE_LIMIT).read_to_string(&mut text).ok()?;
-            Some(text)
+            users::read_below(root.as_fd(), path).ok().filter(|text| !text.is_empty())
         })
     };
     (find("etc/passwd").unwrap_or_default(), find("etc/group").unwrap_or_default())

@@ -26,7 +26,7 @@ use std::{
     io::{Read, Seek},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::process::CommandExt,
+        unix::{ffi::OsStrExt, process::CommandExt},
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -74,7 +74,7 @@ impl FuseOverlay {
         loop {
             let mut text = String::new();
             table.rewind().and_then(|()| table.read_to_string(&mut text)).with_context(doing)?;
-            if text.contains(" fuse.fuse-overlayfs ") {
+            if text.lines().any(|line| shows(line, &layers.merged)) {
                 return Ok(helper);
             }
             // proc_pid_mountinfo(5): the file polls as an exception when a mount has come or gone.
@@ -97,6 +97,19 @@ impl Drop for FuseOverlay {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         let _ = waitpid(Some(self.pid), WaitOptions::empty());
     }
+}
+
+/// Whether a line of proc_pid_mountinfo(5) is of fuse-overlayfs at `place`: the host may have others, at other places.
+fn shows(line: &str, place: &Path) -> bool {
+    let escaped = place.as_os_str().as_bytes().iter().fold(Vec::new(), |mut escaped, byte| {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => escaped.extend(format!("\\{byte:03o}").bytes()),
+            byte => escaped.push(*byte),
+        }
+        escaped
+    });
+    line.contains(" - fuse.fuse-overlayfs ")
+        && line.split(' ').nth(4).is_some_and(|at| at.as_bytes() == escaped)
 }
 
 /// /etc/passwd and /etc/group below `root`, the root of `child`. What is its owner's alone is read in the user namespace of

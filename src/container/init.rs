@@ -149,7 +149,9 @@ fn become_builder(plan: &Plan) -> Result<()> {
         let sets = CapabilitySets { effective: held, permitted: held, inheritable: CapabilitySet::empty() };
         set_capabilities(None, sets)?;
         // Our starter looks for our namespaces in /proc, which a change of ids forbids until the payload's own change.
-        set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+        if !plan.watched {
+            set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+        }
     }
     if plan.keep_groups {
         return Ok(());

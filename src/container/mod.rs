@@ -25,6 +25,7 @@ pub mod health;
 pub mod idmapped;
 pub mod image_defaults;
 pub mod init;
+pub mod leftovers;
 pub mod limits;
 pub mod link;
 pub mod mount_option;

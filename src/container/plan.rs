@@ -32,6 +32,10 @@ pub struct Plan {
     pub entries: Way,
     /// Namespaces that are made for it, with its birth or after.
     pub own: UnshareFlags,
+    /// Those of them that are made with its birth.
+    pub born_in: UnshareFlags,
+    /// Others may look at it from its birth on.
+    pub watched: bool,
     /// It is in the host's pid namespace.
     pub shares_processes: bool,
     /// It is moved to its control group while it mounts: only then it makes that namespace, and shows it.
@@ -117,6 +121,8 @@ pub struct Circumstances<'a> {
     pub entries: Way,
     /// Namespaces that are there already.
     pub joined: UnshareFlags,
+    /// Others may look at it from its birth on.
+    pub watched: bool,
     /// What it shares as /dev/shm.
     pub memory: Option<OwnedFd>,
     /// The network interfaces that it makes.
@@ -149,9 +155,14 @@ impl Plan {
             keep_groups,
             entries,
             joined,
+            watched,
             memory,
             interfaces,
         } = circumstances;
+        let own = namespaces(spec) - joined;
+        let late = if late_cgroup { UnshareFlags::NEWCGROUP } else { UnshareFlags::empty() };
+        // What /proc shows everybody of a process, its network for one, is never the host's then.
+        let at_birth = if watched { own - late } else { UnshareFlags::NEWPID | UnshareFlags::NEWUSER };
         let terminal = matches!(stdio, Stdio::Terminal);
         let ours = profile::own_sysctls(mapping);
         let asked =
@@ -174,7 +185,9 @@ impl Plan {
             without_caller: !mapping.has_caller(),
             keep_groups,
             entries,
-            own: namespaces(spec) - joined,
+            own,
+            born_in: own & at_birth,
+            watched,
             interfaces,
             shares_processes: !namespaces(spec).contains(UnshareFlags::NEWPID),
             hostname: spec.hostname().as_deref().map(|name| c_string(name, "the host name")).transpose()?,
@@ -195,7 +208,7 @@ impl Plan {
 
     /// Namespaces that it makes itself, once it is there.
     pub fn unshare(&self) -> UnshareFlags {
-        self.own - UnshareFlags::NEWUSER - UnshareFlags::NEWPID
+        self.own - self.born_in
     }
 
     /// Whether our parent sends the root.

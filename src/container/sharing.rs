@@ -3,7 +3,7 @@
 use super::{
     link::{Link, Report},
     record::Record,
-    state::Status,
+    state::{self, Container, Status},
     userns::{Join, Userns},
 };
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     namespaces::{mount::clone_tree, start_beside, target::open_in_root},
     storage::{ContainerId, Store},
     sys::fork::Child,
+    weakened,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::{
@@ -178,6 +179,8 @@ pub struct Joining {
     pub spaces: Vec<(OwnedFd, UnshareFlags)>,
     /// The process whose /dev/shm it has.
     pub memory: Option<Child>,
+    /// One of them was named by its path.
+    foreign: bool,
 }
 
 impl Joining {
@@ -203,6 +206,9 @@ impl Joining {
             match whose {
                 Whose::Private | Whose::Host => {}
                 Whose::Container(id) => {
+                    if kind == UnshareFlags::NEWPID && has_hosts_users(record) {
+                        nobody_traces(store, id)?;
+                    }
                     let child = running(store, id)?;
                     let pidfd = child.pidfd.try_clone().context("watch a process")?;
                     joining.spaces.push((pidfd, kind));
@@ -211,6 +217,7 @@ impl Joining {
                     }
                 }
                 Whose::Path(path) => {
+                    joining.foreign = true;
                     let file = File::open(path).with_context(|| format!("open {}", path.display()));
                     joining
                         .spaces
@@ -226,12 +233,58 @@ impl Joining {
         self.spaces.iter().fold(UnshareFlags::empty(), |all, (_, kind)| all | *kind)
     }
 
+    /// Whether the first process can be seen by others while it is set up: its pid namespace is theirs, or a namespace may be that of
+    /// another user of the host.
+    pub fn is_watched(&self) -> bool {
+        let watched = self.kinds().contains(UnshareFlags::NEWPID) || self.foreign;
+        watched && !weakened::is("joined-dumpable")
+    }
+
     /// Join them: this process but for the pid namespace, where its children are born.
     pub fn enter(&self) -> rustix::io::Result<()> {
         self.spaces.iter().try_for_each(|(fd, kind)| {
             move_into_thread_name_spaces(fd.as_fd(), ThreadNameSpaceType::from_bits_retain(kind.bits()))
         })
     }
+}
+
+/// Without a user namespace between them who may trace anybody may trace a process of root's that is on its way in, with the
+/// host's files in sight. One that is privileged has those anyway.
+///
+/// # Errors
+/// A container in the pid namespace of `owner` has that capability.
+fn nobody_traces(store: &Store, owner: &str) -> Result<()> {
+    let containers = state::list(store)?.0;
+    let joined =
+        |id: &str| match containers.iter().find(|one| one.record.id.as_str() == id)?.record.sharing.pid {
+            Whose::Container(ref other) => Some(other.clone()),
+            _ => None,
+        };
+    // One joins only what runs, so this ends; but records are files.
+    let first = |id: &str| {
+        let mut others =
+            std::iter::successors(Some(id.to_owned()), |id| joined(id)).take(containers.len() + 1);
+        others.by_ref().last()
+    };
+    let owner = first(owner);
+    let traces = |one: &&Container| {
+        let added = one.record.added_capabilities.iter().any(|name| name.ends_with("SYS_PTRACE"));
+        added && !one.record.privileged && has_hosts_users(&one.record)
+    };
+    let there = |one: &&Container| one.status.process().is_some() && first(one.record.id.as_str()) == owner;
+    match containers.iter().filter(traces).find(there) {
+        Some(one) if !weakened::is("tracers") => Err(anyhow!(
+            "--pid: container {} may trace processes (SYS_PTRACE), this one's too while it still has the host's files",
+            one.record.id.short()
+        ))
+        .hint("give that one a user namespace, as with --userns=auto, or leave SYS_PTRACE out"),
+        _ => Ok(()),
+    }
+}
+
+/// It is root's, without a user namespace.
+fn has_hosts_users(record: &Record) -> bool {
+    record.mapping == "root" && record.ids.is_none() && record.join.is_none()
 }
 
 fn running(store: &Store, id: &str) -> Result<Child> {

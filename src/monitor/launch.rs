@@ -20,8 +20,8 @@ use rustix::{
     io::Errno,
     pipe::{PipeFlags, pipe_with},
     process::{
-        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_open, pidfd_send_signal, waitid,
-        waitpid,
+        DumpableBehavior, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_open,
+        pidfd_send_signal, set_dumpable_behavior, waitid, waitpid,
     },
     thread::UnshareFlags,
 };
@@ -87,7 +87,6 @@ pub enum Failed {
 pub fn start(mut plan: Plan, preparation: &mut impl Preparation) -> Result<Started, Failed> {
     let other = |errno| Failed::Other(Error::new(errno).context("talk to the container's first process"));
     let (link, theirs) = Link::pair().map_err(other)?;
-    let born_in = plan.own & (UnshareFlags::NEWPID | UnshareFlags::NEWUSER);
     let cgroup = plan.cgroup.as_ref().map(AsFd::as_fd);
     let child = match preparation.joining() {
         joining if !joining.spaces.is_empty() => {
@@ -96,10 +95,10 @@ pub fn start(mut plan: Plan, preparation: &mut impl Preparation) -> Result<Start
             } else {
                 "name one that you own, of a container that runs".to_owned()
             };
-            clone_joined(joining, born_in - joining.kinds(), cgroup)
+            clone_joined(joining, plan.born_in - joining.kinds(), cgroup)
                 .map_err(|error| Failed::Other(or_itself(Err(error).hint(hint))))?
         }
-        _ => fork::clone_into(born_in.bits().into(), cgroup).map_err(|error| {
+        _ => fork::clone_into(plan.born_in.bits().into(), cgroup).map_err(|error| {
             let missing = error.raw_os_error() == Some(libc::ENOSYS);
             let hint = if missing { NO_CLONE3.to_owned() } else { namespaces::mend() };
             Failed::Other(or_itself(Err(error).context("make a process in new namespaces").hint(hint)))
@@ -128,7 +127,13 @@ fn clone_joined(
     let Some(envoy) = fork::split().context("fork")? else {
         // Who am I: a copy of the starter, single-threaded; once I have joined a user namespace I hold every capability in it.
         drop(told);
-        let joined = joining.enter().map_err(Into::into);
+        // Those who live there may hold as many: the host's files and our memory are not theirs to open through me or my child
+        // (CVE-2016-9962).
+        let closed = match joining.is_watched() {
+            true => set_dumpable_behavior(DumpableBehavior::NotDumpable),
+            false => Ok(()),
+        };
+        let joined = closed.and_then(|()| joining.enter()).map_err(Into::into);
         let outcome = joined.and_then(|()| fork::clone_sibling(own.bits().into(), cgroup));
         let answer = match outcome {
             Ok(None) => return Ok(None),

@@ -17,7 +17,9 @@ use crate::{
     container::{
         cage,
         create::Container,
-        events, health, pod,
+        events, health,
+        leftovers::Leftovers,
+        pod,
         record::{LogDriver, Record},
         remove,
         service::{Notify, Service},
@@ -27,6 +29,7 @@ use crate::{
     namespaces::{Mapping, Promised},
     storage::{ContainerDir, Store},
     sys::fork::Child,
+    weakened,
 };
 use anyhow::{Context, Result, anyhow, ensure};
 use jiff::Timestamp;
@@ -37,7 +40,7 @@ use rustix::{
 use std::{
     fs,
     io::Write,
-    os::fd::BorrowedFd,
+    os::{fd::BorrowedFd, unix::fs::OpenOptionsExt},
     path::Path,
     time::{Duration, Instant},
 };
@@ -103,7 +106,8 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
 /// `--conmon-pidfile`.
 fn write_own_pid(record: &Record) -> Result<()> {
     let Some(file) = &record.monitor_pidfile else { return Ok(()) };
-    fs::write(file, rustix::process::getpid().as_raw_pid().to_string())
+    create(file)
+        .and_then(|mut file| write!(file, "{}", rustix::process::getpid().as_raw_pid()))
         .with_context(|| format!("write the monitor's process id to {}", file.display()))
         .hint("name a file in a directory of yours with --conmon-pidfile")
 }
@@ -168,6 +172,8 @@ impl Life<'_> {
         }
         let pid = begun.child.pid;
         let cgroup = helpers.cage.group().map(|group| group.path().to_owned());
+        let shares = !record.sharing.pid.is_own() && cgroup.is_none();
+        let _leftovers = shares.then(|| Leftovers::of(&begun.child)).flatten();
         Process { restart_count: *count, cgroup, ..Process::of(pid.as_raw_pid())? }.write(dir)?;
         if let Some(mut pidfile) = pidfile {
             write!(pidfile, "{}", pid.as_raw_pid()).context("write the process id to the pidfile")?;
@@ -393,5 +399,11 @@ fn introduce(watch: &mut Watch, client: u64, manner: Manner, tty: bool, subject:
 
 fn create_pidfile(path: &Path) -> Result<fs::File> {
     let creating = || format!("write the process id to {}", path.display());
-    fs::File::create(path).with_context(creating).hint("choose a file that you may write with --pidfile")
+    create(path).with_context(creating).hint("choose a file that you may write with --pidfile")
+}
+
+/// A container that was given its directory may have put a link there since the last start.
+fn create(path: &Path) -> std::io::Result<fs::File> {
+    let follow = if weakened::is("pidfile-link") { 0 } else { libc::O_NOFOLLOW };
+    fs::File::options().write(true).create(true).truncate(true).custom_flags(follow).open(path)
 }

@@ -113,9 +113,12 @@ impl<'a> Preparation<'a> {
         (self.service, self.notify) = (service.clone(), notify.map(Path::to_owned));
     }
 
-    /// Let it live in this user namespace of its own.
+    /// Let it live in this user namespace of its own, unless it goes to namespaces that others made.
     pub fn enter(&mut self, namespace: Promised) -> Result<()> {
-        self.joining.spaces.insert(0, (namespace.namespace()?, UnshareFlags::NEWUSER));
+        if !self.joining.spaces.is_empty() {
+            return Ok(());
+        }
+        self.joining.spaces.push((namespace.namespace()?, UnshareFlags::NEWUSER));
         self.promised = Some(namespace);
         Ok(())
     }
@@ -221,6 +224,7 @@ impl<'a> Preparation<'a> {
                     Some(_) => self.joining.kinds() - UnshareFlags::NEWUSER,
                     None => self.joining.kinds(),
                 },
+                watched: self.joining.is_watched(),
                 memory: self.memory()?,
             },
         )?;

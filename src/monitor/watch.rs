@@ -199,12 +199,13 @@ impl Watch {
             if let (Some(subject), true) = (subject, ready.ended) {
                 return Ok(Event::Ended(self.end(subject)?));
             }
-            if let (Some(listener), true) = (&self.listener, ready.noticed) {
-                return Ok(Event::Notice(listener.hear()));
-            }
             let due = due.is_some_and(|due| due <= Instant::now()).then_some(Event::Due);
             if let Some(event) = ready.checked.then_some(Event::Checked).or(due) {
                 return Ok(event);
+            }
+            // Last: a payload that never stops talking holds nothing up.
+            if let (Some(listener), true) = (&self.listener, ready.noticed) {
+                return Ok(Event::Notice(listener.hear()));
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::{error::Explain, sys};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::{
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, WaitOptions, getgid, getuid, waitpid},
+    process::{DumpableBehavior, Pid, WaitOptions, getgid, getuid, set_dumpable_behavior, waitpid},
     thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space},
 };
 use std::{
@@ -225,6 +225,8 @@ pub fn maps_of(path: &Path) -> Result<IdMaps> {
     let ((entered, tell), (go, release)) = (pipe()?, pipe()?);
     let Some(pid) = sys::fork::split().context("fork")? else {
         drop((entered, release));
+        // Who owns it has every capability in it: where that is somebody else, our memory is not theirs to open.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
         let joined = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::User));
         let _ = joined.and_then(|()| rustix::io::write(&tell, &[1]));
         drop(tell);

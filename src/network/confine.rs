@@ -3,7 +3,7 @@
 use crate::{
     namespaces::{root, unshare},
     security::seccomp,
-    sys,
+    sys, weakened,
 };
 use anyhow::{Context, Result};
 use rustix::{
@@ -37,16 +37,22 @@ pub fn confine() -> Result<()> {
         std::fs::write("/proc/self/gid_map", format!("{0} {0} 1", group.as_raw()))
             .context("map our group")?;
     }
-    leave_files().context("leave the host's files")?;
+    if !weakened::is("network-root") {
+        leave_files().context("leave the host's files")?;
+    }
     if privileged {
         become_nobody();
     }
     let empty = rustix::thread::CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: empty, permitted: empty, inheritable: empty })
-        .context("give up capabilities")?;
+    if !weakened::is("network-capabilities") {
+        set_capabilities(None, CapabilitySets { effective: empty, permitted: empty, inheritable: empty })
+            .context("give up capabilities")?;
+    }
     set_no_new_privs(true).context("give up privileges")?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("close our memory to others")?;
-    filter()
+    if !weakened::is("network-dumpable") {
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).context("close our memory to others")?;
+    }
+    if weakened::is("network-filter") { Ok(()) } else { filter() }
 }
 
 /// /dev/null in place of the standard streams: a number that is free would become a connection, which a last word of ours

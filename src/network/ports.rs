@@ -1,7 +1,7 @@
 //! Published ports (podman-run(1), `--publish`): what the user writes, and the sockets of the host that it means.
 
 use super::wire::{Protocol, Published};
-use crate::error::Explain;
+use crate::{error::Explain, weakened};
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use rustix::{
     io::Errno,
@@ -139,6 +139,10 @@ impl Port {
     }
 
     fn bind_to(&self, address: IpAddr, port: u16) -> Result<(u16, OwnedFd)> {
+        let address = match address {
+            IpAddr::V4(_) if weakened::is("published-address") => Ipv4Addr::UNSPECIFIED.into(),
+            address => address,
+        };
         let bound = || -> rustix::io::Result<OwnedFd> {
             let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
             let kind = match self.protocol {

@@ -166,11 +166,9 @@ impl Line {
 
     /// What it says to what we said last.
     fn answer(&self) -> Result<Tell> {
+        let due = Instant::now() + PATIENCE;
         loop {
-            let wait = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
-            let mut line = [PollFd::new(&self.channel, PollFlags::IN)];
-            let ready = rustix::io::retry_on_intr(|| poll(&mut line, Some(&wait))).context("wait for it")?;
-            if ready == 0 {
+            if !self.speaks_before(due)? {
                 bail!("the network's process doesn't answer");
             }
             match self.channel.hear::<Tell>()? {
@@ -179,6 +177,17 @@ impl Line {
                 None => bail!("the network's process has ended"),
             }
         }
+    }
+}
+
+impl Line {
+    /// Whether there is something to hear before `due`: one that was taken over may talk for ever, and not be asked.
+    fn speaks_before(&self, due: Instant) -> Result<bool> {
+        let left = due.saturating_duration_since(Instant::now());
+        let wait = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let mut line = [PollFd::new(&self.channel, PollFlags::IN)];
+        let ready = rustix::io::retry_on_intr(|| poll(&mut line, Some(&wait))).context("wait for it")?;
+        Ok(ready > 0 && !left.is_zero())
     }
 }
 
@@ -194,9 +203,8 @@ impl Drop for Line {
         if !self.is_alive() || shutdown(&self.channel, Shutdown::Write).is_err() {
             return;
         }
-        let wait = Timespec { tv_sec: 1, tv_nsec: 0 };
-        let mut line = [PollFd::new(&self.channel, PollFlags::IN)];
-        while matches!(rustix::io::retry_on_intr(|| poll(&mut line, Some(&wait))), Ok(1..)) {
+        let due = Instant::now() + Duration::from_secs(1);
+        while self.speaks_before(due).unwrap_or(false) {
             if !matches!(self.channel.hear::<Tell>(), Ok(Some(_))) {
                 return;
             }

@@ -65,6 +65,7 @@ fn word(rest: &mut Peekable<Chars>, escapes: bool) -> Result<String> {
     let mut open = None;
     while let Some(c) = rest.next_if(|c| open.is_some() || !c.is_ascii_whitespace()) {
         match c {
+            '\0' => bail!("a NUL byte"),
             '\\' if escapes => escape(rest, &mut bytes)?,
             '"' | '\'' if open.is_none() => open = Some(c),
             c if open == Some(c) => open = None,
@@ -131,7 +132,9 @@ mod tests {
         ] {
             assert_eq!(split(text).unwrap(), expected, "{text}");
         }
-        for bad in ["it's", "a \"b", "\\", "\\q", "\\x4", "\\xzz", "\\x00", "\\ud800", "\\777", "\\xff"] {
+        for bad in
+            ["it's", "a\0", "a \"b", "\\", "\\q", "\\x4", "\\xzz", "\\x00", "\\ud800", "\\777", "\\xff"]
+        {
             assert!(split(bad).is_err(), "{bad}");
         }
         assert_eq!(split_list(r#"a\b "c d" \q"#).unwrap(), ["a\\b", "c d", "\\q"]);

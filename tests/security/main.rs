@@ -14,10 +14,13 @@ mod descriptors;
 mod devices;
 mod files;
 mod host;
+mod ids;
+mod joining;
 mod layers;
 mod limits;
 mod mounts;
 mod names;
+mod network;
 mod places;
 mod registry;
 mod store;
@@ -77,6 +80,11 @@ impl Running {
     fn new(ctr: Ctr, image: &str, options: &[&str], script: &str) -> Running {
         let line = [&["run", "-d", "--name=c", "--network=none"], options, &[image, "sh", "-c", script]];
         ctr.run(line.concat()).ok();
+        Running(ctr)
+    }
+
+    /// Its container `c` is there already.
+    fn of(ctr: Ctr) -> Running {
         Running(ctr)
     }
 

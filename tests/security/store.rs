@@ -72,6 +72,18 @@ fn a_store_that_others_may_write_is_refused() {
     }
 }
 
+/// The container has the pidfile's directory, and is started again.
+#[test]
+fn a_link_in_the_place_of_a_pidfile() {
+    let ctr = Ctr::with_box(User::Rootless);
+    ctr.file("secret", "kept\n").file("shared/x", "");
+    let script = "rm /s/pid; ln -s ../secret /s/pid; exit 1";
+    let run = ["run", "-d", "--name=c", "--network=none", "--restart=on-failure:2", "--pidfile=shared/pid"];
+    ctr.run([&run[..], &["-v", "./shared:/s", "box", "sh", "-c", script]].concat()).ok();
+    while ctr.run(["inspect", "--format", "{{.State.Status}}", "c"]).ok() != "exited" {}
+    assert_eq!(fs::read_to_string(ctr.home().join("secret")).expect("read"), "kept\n");
+}
+
 #[test]
 fn a_link_in_the_place_of_a_log() {
     let ctr = Ctr::with_box(User::Rootless);

@@ -103,7 +103,16 @@ impl Layer {
 
     /// A character device.
     pub fn device(self, path: &str, major: u32, minor: u32) -> Layer {
-        let mut header = header(tar::EntryType::Char, 0o666);
+        self.node(tar::EntryType::Char, path, major, minor)
+    }
+
+    /// A block device.
+    pub fn disk(self, path: &str, major: u32, minor: u32) -> Layer {
+        self.node(tar::EntryType::Block, path, major, minor)
+    }
+
+    fn node(self, kind: tar::EntryType, path: &str, major: u32, minor: u32) -> Layer {
+        let mut header = header(kind, 0o666);
         header.set_device_major(major).expect("a major number");
         header.set_device_minor(minor).expect("a minor number");
         self.entry(path, header, None, &[])

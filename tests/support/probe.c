@@ -1,6 +1,7 @@
 /* What a payload can do: each first argument names an attempt, each line of output says how it ended. Static, so that it
    runs in any root. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -119,6 +120,25 @@ static long connected(int family, struct sockaddr *to, socklen_t length) {
     return fd < 0 ? fd : connect(fd, to, length);
 }
 
+/* A socket for ADDRESS and PORT, where whoever waits does so for a second. */
+static int to(const char *address, const char *port, int kind, struct sockaddr_storage *there) {
+    struct sockaddr_in *four = (void *)there;
+    struct sockaddr_in6 *six = (void *)there;
+    memset(there, 0, sizeof *there);
+    four->sin_family = strchr(address, ':') ? AF_INET6 : AF_INET;
+    four->sin_port = htons(atoi(port));
+    void *place = four->sin_family == AF_INET ? (void *)&four->sin_addr : (void *)&six->sin6_addr;
+    if (inet_pton(four->sin_family, address, place) != 1) exit(3);
+    struct timeval second = {.tv_sec = 1};
+    int fd = socket(four->sin_family, kind, 0);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &second, sizeof second);
+    return fd;
+}
+
+static socklen_t length(const struct sockaddr_storage *of) {
+    return of->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+}
+
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "", *value = argc > 2 ? argv[2] : "";
     setvbuf(stdout, 0, _IOFBF, 1 << 16);
@@ -134,6 +154,28 @@ int main(int argc, char **argv) {
         struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(value))};
         to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         say("tcp", connected(AF_INET, (struct sockaddr *)&to, sizeof to));
+    } else if (!strcmp(what, "connect")) {
+        /* connect ADDRESS PORT */
+        struct sockaddr_storage there;
+        int fd = to(value, argv[3], SOCK_STREAM, &there);
+        say(value, connect(fd, (void *)&there, length(&there)));
+    } else if (!strcmp(what, "send")) {
+        /* send ADDRESS PORT TEXT SOURCE: a datagram. */
+        struct sockaddr_storage there, here;
+        int fd = to(value, argv[3], SOCK_DGRAM, &there);
+        close(to(argv[5], "0", SOCK_DGRAM, &here));
+        if (bind(fd, (void *)&here, length(&here)) < 0) return 4;
+        say("send", sendto(fd, argv[4], strlen(argv[4]), 0, (void *)&there, length(&there)));
+    } else if (!strcmp(what, "receive")) {
+        /* receive PORT: the first datagram. */
+        struct sockaddr_storage here;
+        int fd = to("0.0.0.0", value, SOCK_DGRAM, &here);
+        if (bind(fd, (void *)&here, length(&here)) < 0) return 4;
+        puts("up");
+        fflush(stdout);
+        char text[64] = {0};
+        long got = recv(fd, text, sizeof text - 1, 0);
+        say(text, got);
     } else if (!strcmp(what, "abstract")) {
         struct sockaddr_un to = {.sun_family = AF_UNIX};
         memcpy(to.sun_path + 1, value, strlen(value));
