@@ -39,6 +39,7 @@ mod manifest;
 mod measure;
 mod mount;
 mod network;
+mod network_members;
 mod network_verbs;
 mod output;
 mod pause;

@@ -235,8 +235,7 @@ fn furnish(
 fn addresses(store: &Store, request: &Request, record: &Record) -> Result<Addresses> {
     if let Some(first) = record.networks.first() {
         let nameserver = networks::nameserver(store, &record.networks)?;
-        let leads_out = !networks::find(store, &first.network)?.internal;
-        let host = leads_out.then_some(private::HOST.into());
+        let host = networks::lead_out(store, &record.networks)?.then_some(private::HOST.into());
         return Ok(Addresses { own: Some(first.v4.into()), host, dns: nameserver });
     }
     let private = matches!(request.network, NetworkMode::Private { .. }) && request.sharing.network.is_own();

@@ -1,7 +1,10 @@
 //! The files that a container finds in place of its image's: /etc/hosts, /etc/hostname, /etc/resolv.conf,
 //! /etc/localtime and /run/.containerenv. [`contents`] is pure; [`host_resolv_conf`] is its one input from the host.
 
-use super::request::{NetworkMode, Request, Source};
+use super::{
+    network_files::NAMES_OF_HOST,
+    request::{NetworkMode, Request, Source},
+};
 use anyhow::{Context, Result, bail};
 use std::{fmt::Write, fs::File, io::Read, net::IpAddr};
 
@@ -142,7 +145,7 @@ fn hosts(request: &Request, name: &str, hostname: &str, addresses: &Addresses, b
     }
     text.push_str("127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain ip6-localhost ip6-loopback\n");
     if let Some(host) = addresses.host {
-        let _ = writeln!(text, "{host}\thost.containers.internal host.docker.internal");
+        let _ = writeln!(text, "{host}\t{NAMES_OF_HOST}");
     }
     let own = addresses.own.unwrap_or(IpAddr::from([127, 0, 1, 1]));
     let separate = if name == hostname { "" } else { name };
@@ -192,7 +195,8 @@ fn nameservers(resolv_conf: &str) -> impl Iterator<Item = IpAddr> {
     resolv_conf.lines().filter_map(server)
 }
 
-fn directive(line: &str) -> Option<&str> {
+/// The first word of a line.
+pub(super) fn directive(line: &str) -> Option<&str> {
     line.split_whitespace().next()
 }
 

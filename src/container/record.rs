@@ -380,7 +380,8 @@ impl Record {
         change(Record::finished(dir)?)?.write(dir)
     }
 
-    pub(super) fn finished(dir: &ContainerDir) -> Result<Record> {
+    /// [`Record::read`]; one without is an error.
+    pub fn finished(dir: &ContainerDir) -> Result<Record> {
         Record::read(dir)?.ok_or_else(|| anyhow!("container {} was never finished", dir.id().short()))
     }
 }

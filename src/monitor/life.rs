@@ -25,6 +25,7 @@ use crate::{
     },
     error::Explain,
     namespaces::Mapping,
+    network::plug::Inside,
     storage::{ContainerDir, Store},
     sys::fork::Child,
 };
@@ -37,7 +38,7 @@ use rustix::{
 use std::{
     fs,
     io::Write,
-    os::fd::BorrowedFd,
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
     time::{Duration, Instant},
 };
@@ -148,7 +149,7 @@ impl Life<'_> {
         let mut preparation = Preparation::new(store, container, mapping, Box::new(gate))?;
         preparation.serve(service, notify.as_deref());
         let begun = preparation.start();
-        let helpers = preparation.into_helpers();
+        let mut helpers = preparation.into_helpers();
         let (mut begun, ends, driver) = match begun {
             Err(_) if !goes => return Ok(None),
             begun => begun?,
@@ -170,16 +171,20 @@ impl Life<'_> {
         if record.timeout > 0 {
             watch.limit(Duration::from_secs(record.timeout));
         }
-        let subject = Subject::new(&begun.child, helpers.networks.lines(), helpers.cage.group());
         events::record(store, "start", record);
         // Before anybody hears that it runs: then its health is there to be asked for.
         let mut health = Supervision::new(dir, record)?;
+        let subject = Subject::new(&begun.child, helpers.networks.memberships(), helpers.cage.group());
         match first.take() {
             Some((client, manner)) => introduce(watch, client, manner, record.tty, subject)?,
             None => watch.introduce(None, subject),
         }
         herald.iter().for_each(|herald| herald.ready(watch, Notify::Conmon));
+        let ids = record.mapping(mapping);
+        let user = ids.is_rootless().then(|| ids.builder());
+        let inside = Inside { process: begun.child.pidfd.as_fd(), user };
         loop {
+            let subject = Subject::new(&begun.child, helpers.networks.memberships(), helpers.cage.group());
             let event = watch.until(Some(Subject { check: health.event(), ..subject }), health.due())?;
             match event {
                 Event::Ended(ended) => return Ok(Some(ended)),
@@ -199,6 +204,20 @@ impl Life<'_> {
                     self.reload = true;
                     if let Ok(Some(changed)) = Record::read(dir) {
                         health.change(changed.health);
+                    }
+                }
+                Event::Networks(client) => {
+                    self.reload = true;
+                    let record = Record::finished(dir);
+                    let followed = record.and_then(|record| helpers.networks.follow(store, &record, inside));
+                    let said =
+                        followed.map_or_else(|failure| Tell::Failed(Told::of(&failure)), |()| Tell::Done);
+                    watch.tell(client, &said, &[]);
+                }
+                // The ports are those that were chosen at the start.
+                Event::Line => {
+                    if let Ok(record) = Record::finished(dir) {
+                        helpers.networks.attend(&record, inside);
                     }
                 }
                 Event::Notice(text) => herald.iter().for_each(|herald| herald.tell(watch, &text)),
@@ -360,7 +379,13 @@ fn hold(
         match watch.until(Some(subject), None)? {
             Event::Go => return Ok(true),
             Event::Ended(_) => return Ok(false),
-            Event::Due | Event::Stop | Event::Checked | Event::Reload | Event::Notice(_) => {}
+            Event::Networks(client) => {
+                let failure = Err::<(), _>(anyhow!("the container waits for its start"));
+                if let Err(failure) = failure.hint("ctr start NAME") {
+                    watch.tell(client, &Tell::Failed(Told::of(&failure)), &[]);
+                }
+            }
+            Event::Due | Event::Stop | Event::Checked | Event::Reload | Event::Line | Event::Notice(_) => {}
         }
     }
 }

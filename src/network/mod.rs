@@ -6,6 +6,7 @@ pub mod device;
 pub mod engine;
 pub mod networks;
 mod pasta;
+pub mod plug;
 pub mod ports;
 pub mod private;
 pub mod process;

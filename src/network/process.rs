@@ -143,13 +143,13 @@ impl Line {
     /// # Errors
     /// The process is gone: the container's link is dead.
     pub fn serve(&self) -> Result<()> {
-        match self.channel.hear::<Tell>()? {
-            Some((told, _)) => self.obey(&told),
-            None => {
-                self.dead.set(true);
-                bail!("the network's process has ended")
-            }
-        }
+        let served = match self.channel.hear::<Tell>() {
+            Ok(Some((told, _))) => self.obey(&told),
+            Ok(None) => Err(anyhow!("the network's process has ended")),
+            Err(failure) => Err(failure),
+        };
+        self.dead.set(served.is_err());
+        served
     }
 
     /// Whether there is anything left to wait for.
