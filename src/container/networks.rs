@@ -5,6 +5,7 @@ use crate::{
     error::{Explain, OURS},
     network::{
         device::Interface,
+        engine::reach,
         networks::{Attachment, DEFAULT, Network, Wish},
         wire::Member,
     },
@@ -149,7 +150,19 @@ pub fn nameserver(store: &Store, attachments: &[Attachment]) -> Result<Option<Ip
     Ok(inner)
 }
 
-/// Whether one of them does.
+/// Whether who answers for names in them can ask `servers` on behalf of the container; else it has to ask them itself, as where
+/// one of them is a container, too.
+pub fn forward_to(store: &Store, attachments: &[Attachment], servers: &[IpAddr]) -> Result<bool> {
+    let mut settings = Vec::new();
+    for attachment in attachments {
+        settings.push(find(store, &attachment.network)?.settings());
+    }
+    let near = |server: &IpAddr| settings.iter().any(|settings| reach::is_within(settings, *server));
+    let out = settings.iter().any(|settings| settings.dns && !settings.internal);
+    Ok(out && !servers.iter().any(near))
+}
+
+/// Whether one of them leads to the world outside.
 pub fn lead_out(store: &Store, attachments: &[Attachment]) -> Result<bool> {
     for attachment in attachments {
         if !find(store, &attachment.network)?.internal {

@@ -100,5 +100,5 @@ pub const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::
 pub fn serve(networks: &[Membership], ready: &[bool]) -> bool {
     let watched = networks.iter().filter(|membership| membership.watched().is_some());
     let ready: Vec<_> = watched.zip(ready).filter(|(_, ready)| **ready).collect();
-    ready.into_iter().filter(|(membership, _)| membership.serve()).count() > 0
+    ready.into_iter().filter(|(membership, _)| membership.serve(networks)).count() > 0
 }

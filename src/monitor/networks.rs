@@ -12,7 +12,7 @@ use crate::{
         ports::Port,
         private,
         process::{self, Line},
-        wire::{Member, Published},
+        wire::{Member, Published, Questions},
     },
     storage::Store,
     sys::fork::Child,
@@ -126,8 +126,8 @@ impl Networks {
     /// Connect the network of `child` by pasta, if that was asked for; as `user` of its user namespace. `scratch`: a directory of
     /// ours.
     pub fn connect(&mut self, child: &Child, user: Option<(u32, u32)>, scratch: &Path) -> Result<()> {
-        if let Connection::Pasta(pasta) = &self.connection {
-            self._pasta = Some(Pasta::connect(pasta, child.pid, user, scratch)?);
+        if let Connection::Pasta(pasta, options) = &self.connection {
+            self._pasta = Some(Pasta::connect(pasta, options, child.pid, user, scratch)?);
         }
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Networks {
     /// # Errors
     /// The first of what failed; all else is done.
     pub fn follow(&mut self, store: &Store, record: &Record, inside: Inside<'_>) -> Result<()> {
-        if let Connection::Pasta(_) = self.connection {
+        if let Connection::Pasta(..) = self.connection {
             return Err(anyhow!("what pasta connects can't be brought back while the container runs"))
                 .hint(format!("ctr restart {}", record.name));
         }
@@ -188,6 +188,11 @@ impl Networks {
                 done = done.and(self.bring_back(at, record, inside));
             }
         }
+        for membership in &self.memberships {
+            if let (Some(place), Some(line)) = (&membership.place, &membership.line) {
+                done = done.and(line.set_questions(place.questions(record)));
+            }
+        }
         if let Some(at) = self.way_out().filter(|at| self.name_of(Some(*at)) != out) {
             done = done.and(inside.settle(&self.interfaces(record.id.as_str())[at]));
         }
@@ -212,6 +217,13 @@ impl Networks {
     }
 }
 
+impl Place {
+    fn questions(&self, record: &Record) -> Questions {
+        let own = [&record.dns, &self.network.nameservers].into_iter().find(|servers| !servers.is_empty());
+        Questions { resolvers: own.cloned().unwrap_or_default(), elsewhere: record.networks.len() > 1 }
+    }
+}
+
 impl Membership {
     fn of(store: &Store, attachment: &Attachment) -> Result<Membership> {
         let network = networks::find(store, &attachment.network)?;
@@ -230,7 +242,10 @@ impl Membership {
         let (id, name) = (record.id.as_str(), record.name.as_str());
         let (published, sockets) = sockets.into_iter().unzip();
         let member = match &self.place {
-            Some(place) => networks::member(&place.attachment, id, name),
+            Some(place) => {
+                line.set_questions(place.questions(record))?;
+                networks::member(&place.attachment, id, name)
+            }
             None => private::member(id, vec![name.to_lowercase()]),
         };
         line.join(&Member { published, ..member }, tap, sockets)
@@ -247,8 +262,14 @@ impl Membership {
     }
 
     /// Do what its process asks for. Whether that is gone, or is there again: then [`Networks::attend`] sees to it.
-    pub fn serve(&self) -> bool {
-        self.line.as_ref().filter(|line| line.is_alive()).is_none_or(|line| line.serve().is_err())
+    pub fn serve(&self, all: &[Membership]) -> bool {
+        let Some(line) = self.line.as_ref().filter(|line| line.is_alive()) else { return true };
+        let others = || all.iter().filter(|other| !std::ptr::eq(*other, self) && other.lives());
+        let find = |name: &str| {
+            let found = others().filter_map(|other| other.line.as_ref()?.find(name).ok());
+            found.into_iter().find(|addresses| !addresses.is_empty()).unwrap_or_default()
+        };
+        line.serve_and_find(find).is_err()
     }
 
     /// It has lost its process, and somebody made another one.

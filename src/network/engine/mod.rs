@@ -189,6 +189,11 @@ impl Engine {
                 Ok(()) => Tell::Joined,
                 Err(failure) => Tell::Failed(format!("{failure:#}")),
             },
+            Ask::Questions(ways) => return self.nameserver.set_ways(number, ways),
+            Ask::Name { number: question, addresses } => {
+                return self.nameserver.found(&mut self.world, number, question, &addresses);
+            }
+            Ask::Find(name) => Tell::Found(dns::addresses(&name, &self.world.network)),
             Ask::Members => {
                 let brief = |member: &Member| Member { names: vec![], published: vec![], ..member.clone() };
                 Tell::Members(self.world.network.members.values().map(brief).collect())
@@ -244,6 +249,11 @@ impl Engine {
     }
 
     fn ask_for_resolvers(&mut self) {
+        for (member, number, name) in std::mem::take(&mut self.world.wants_names) {
+            if let Some(line) = self.lines.get(&member) {
+                let _ = line.channel.say(&Tell::NeedName { number, name }, &[]);
+            }
+        }
         let Some(member) = self.world.wants_resolvers.take() else { return };
         if let Some(line) = self.lines.get(&member) {
             // One that doesn't listen will be noticed by its line.

@@ -82,6 +82,8 @@ pub struct World {
     pub resolvers: Vec<IpAddr>,
     /// Whose monitor is to say what they are now.
     pub wants_resolvers: Option<u64>,
+    /// Whose monitor is to look for a name in its other networks, for which question.
+    pub wants_names: Vec<(u64, u64, String)>,
     start: Instant,
     taps: HashMap<u64, OwnedFd>,
     epoll: OwnedFd,
@@ -100,6 +102,7 @@ impl World {
             now: Instant::now(),
             start: Instant::now(),
             wants_resolvers: None,
+            wants_names: Vec::new(),
             out: vec![0; LONGEST],
             resolvers: Vec::new(),
             taps: HashMap::new(),
