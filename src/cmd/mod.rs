@@ -47,6 +47,7 @@ mod pod;
 mod pod_create;
 mod pod_list;
 mod pod_verbs;
+mod pod_watch;
 mod port;
 mod progress;
 mod ps;

@@ -12,7 +12,7 @@ use super::{
     request::{HostsFile, NetworkMode, Request, Rootfs, SeccompChoice},
     rootfs::{FUSE, OVERLAY},
     secrets,
-    sharing::Whose,
+    sharing::{self, Whose},
     single,
     spec::{self, Placement},
     state,
@@ -236,6 +236,7 @@ fn furnish(
         dir.write(PROFILE, json)?;
     }
     dir.write(SPEC, &serde_json::to_vec(&spec).context("encode the specification")?)?;
+    sharing::mark(store, &record)?;
     // Last: a container that has a record is complete.
     record.write(dir)?;
     if let Some(cidfile) = &request.cidfile {
