@@ -6,6 +6,7 @@ pub mod dns;
 mod emit;
 mod flow;
 pub mod frame;
+mod name_stream;
 mod nameserver;
 mod outside;
 mod published;
@@ -21,6 +22,7 @@ use crate::sys::channel::{Channel, Door};
 use anyhow::{Context, Result};
 use datagram::Datagrams;
 use frame::{LONGEST, Packet, VNET};
+use name_stream::NameStreams;
 use nameserver::Nameserver;
 use published::Ports;
 use reach::Reach;
@@ -43,6 +45,7 @@ pub struct Engine {
     connections: Connections,
     datagrams: Datagrams,
     nameserver: Nameserver,
+    name_streams: NameStreams,
     ports: Ports,
     /// Where frames are read to.
     frame: Vec<u8>,
@@ -69,6 +72,7 @@ impl Engine {
             connections: Connections::default(),
             datagrams: Datagrams::default(),
             nameserver: Nameserver::default(),
+            name_streams: NameStreams::default(),
             ports: Ports::default(),
             frame: vec![0; LONGEST],
         };
@@ -92,6 +96,9 @@ impl Engine {
             while let Some(source) = self.world.timers.due(self.world.now) {
                 self.due(source);
             }
+            for (member, socket) in std::mem::take(&mut self.world.name_streams) {
+                self.name_streams.admit(&mut self.world, member, socket);
+            }
             at_once = self.connections.pump(&mut self.world);
             self.ask_for_resolvers();
         }
@@ -106,6 +113,7 @@ impl Engine {
             Source::Datagram(number) => datagrams.event(world, number),
             Source::Published(number) => ports.event(world, connections, datagrams, number),
             Source::Query(number) => nameserver.event(world, number),
+            Source::Stream(number) => self.name_streams.event(world, nameserver, number, event.flags),
             Source::Line(number) => self.line(number),
             Source::Door => {
                 if let Some(channel) = self.door.as_ref().and_then(Door::next) {
@@ -245,6 +253,7 @@ impl Engine {
         self.connections.leave(&mut self.world, number);
         self.datagrams.leave(&mut self.world, number);
         self.nameserver.leave(&mut self.world, number);
+        self.name_streams.leave(&mut self.world, number);
         self.world.network.remove(number);
     }
 

@@ -94,6 +94,12 @@ impl Nameserver {
         }
     }
 
+    /// Whom `member`'s questions go to.
+    pub fn resolvers<'a>(&'a self, world: &'a World, member: u64) -> &'a [IpAddr] {
+        let own = self.ways.get(&member).filter(|ways| !ways.resolvers.is_empty());
+        own.map_or(&world.resolvers, |ways| &ways.resolvers)
+    }
+
     /// To the monitor, which knows the other networks of who asks; `ours`: our own answer.
     fn look_elsewhere(&mut self, world: &mut World, question: Question, ours: Option<Vec<u8>>) {
         match dns::name(&question.message) {
@@ -195,8 +201,7 @@ impl Nameserver {
     }
 
     fn forward(&mut self, world: &mut World, question: Question, attempt: usize) {
-        let own = self.ways.get(&question.member).map(|ways| ways.resolvers.as_slice()).unwrap_or_default();
-        let resolvers = if own.is_empty() { world.resolvers.clone() } else { own.to_vec() };
+        let resolvers = self.resolvers(world, question.member).to_vec();
         for attempt in attempt..ATTEMPTS.max(resolvers.len()) {
             if self.queries.len() >= MOST || resolvers.is_empty() || !world.take_room(question.member) {
                 break;
