@@ -58,7 +58,7 @@ impl NameStreams {
             return world.give_room(member);
         }
         let number = world.number();
-        let watched = world.watch(&socket, Source::Stream(number * 2), ALL);
+        let watched = world.watch(&socket, Source::Stream(number << 1), ALL);
         self.streams.insert(number, Stream { member, asker: End::new(socket), resolver: None });
         if watched.is_err() {
             self.remove(world, number);
@@ -67,7 +67,7 @@ impl NameStreams {
 
     /// Something happened to one of the sockets of a stream.
     pub fn event(&mut self, world: &mut World, nameserver: &Nameserver, source: u64, flags: EventFlags) {
-        let (number, asker) = (source / 2, source % 2 == 0);
+        let (number, asker) = (source >> 1, source & 1 == 0);
         let Some(stream) = self.streams.get_mut(&number) else { return };
         // Whoever asked hears nothing more.
         let gone = asker && flags.contains(EventFlags::HUP);
@@ -219,6 +219,6 @@ fn start(world: &World, resolver: IpAddr, number: u64) -> Result<OwnedFd, Errno>
         Ok(()) | Err(Errno::INPROGRESS) => {}
         Err(errno) => return Err(errno),
     }
-    world.watch(&socket, Source::Stream(number * 2 + 1), ALL)?;
+    world.watch(&socket, Source::Stream(number << 1 | 1), ALL)?;
     Ok(socket)
 }
