@@ -6,6 +6,7 @@ use super::{
     ended::Ended,
     event::{Event, Subject},
     health::Supervision,
+    networks,
     notify::Herald,
     orders,
     preparation::Preparation,
@@ -208,18 +209,9 @@ impl Life<'_> {
                 }
                 Event::Networks(client) => {
                     self.reload = true;
-                    let record = Record::finished(dir);
-                    let followed = record.and_then(|record| helpers.networks.follow(store, &record, inside));
-                    let said =
-                        followed.map_or_else(|failure| Tell::Failed(Told::of(&failure)), |()| Tell::Done);
-                    watch.tell(client, &said, &[]);
+                    watch.tell(client, &helpers.networks.obey(store, dir, inside), &[]);
                 }
-                // The ports are those that were chosen at the start.
-                Event::Line => {
-                    if let Ok(record) = Record::finished(dir) {
-                        helpers.networks.attend(&record, inside);
-                    }
-                }
+                Event::Line => helpers.networks.attend(dir, inside),
                 Event::Notice(text) => herald.iter().for_each(|herald| herald.tell(watch, &text)),
                 Event::Stop | Event::Go => {}
             }
@@ -379,12 +371,7 @@ fn hold(
         match watch.until(Some(subject), None)? {
             Event::Go => return Ok(true),
             Event::Ended(_) => return Ok(false),
-            Event::Networks(client) => {
-                let failure = Err::<(), _>(anyhow!("the container waits for its start"));
-                if let Err(failure) = failure.hint("ctr start NAME") {
-                    watch.tell(client, &Tell::Failed(Told::of(&failure)), &[]);
-                }
-            }
+            Event::Networks(client) => watch.tell(client, &networks::not_yet(), &[]),
             Event::Due | Event::Stop | Event::Checked | Event::Reload | Event::Line | Event::Notice(_) => {}
         }
     }

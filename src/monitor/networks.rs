@@ -1,6 +1,7 @@
 //! The networks of a container that starts, seen from its monitor: sockets for its ports, lines to the processes of its
 //! networks, or pasta.
 
+use super::control::{Tell, Told};
 use crate::{
     container::{create::Container, networks, record::Record},
     error::Explain,
@@ -14,7 +15,7 @@ use crate::{
         process::{self, Line},
         wire::{Member, Published, Questions},
     },
-    storage::Store,
+    storage::{ContainerDir, Store},
     sys::fork::Child,
 };
 use anyhow::{Context, Result, anyhow, bail};
@@ -144,20 +145,28 @@ impl Networks {
     }
 
     /// Some of them asked for attention: their processes are gone, or are there again.
-    pub fn attend(&mut self, record: &Record, inside: Inside<'_>) {
+    pub fn attend(&mut self, dir: &ContainerDir, inside: Inside<'_>) {
+        // The ports are those that were chosen at the start.
+        let Ok(record) = Record::finished(dir) else { return };
         for at in 0..self.memberships.len() {
             if self.memberships[at].is_back() {
                 // Who wants to know what is in the way asks for a reload.
-                let _ = self.bring_back(at, record, inside);
+                let _ = self.bring_back(at, &record, inside);
             }
         }
+    }
+
+    /// [`Networks::follow`] the record of the container in `dir`; what to answer to who wants that.
+    pub fn obey(&mut self, store: &Store, dir: &ContainerDir, inside: Inside<'_>) -> Tell {
+        let followed = Record::finished(dir).and_then(|record| self.follow(store, &record, inside));
+        followed.map_or_else(|failure| Tell::Failed(Told::of(&failure)), |()| Tell::Done)
     }
 
     /// Be in the networks that `record` names, and in no other; those whose processes are gone are brought back.
     ///
     /// # Errors
     /// The first of what failed; all else is done.
-    pub fn follow(&mut self, store: &Store, record: &Record, inside: Inside<'_>) -> Result<()> {
+    fn follow(&mut self, store: &Store, record: &Record, inside: Inside<'_>) -> Result<()> {
         if let Connection::Pasta(..) = self.connection {
             return Err(anyhow!("what pasta connects can't be brought back while the container runs"))
                 .hint(format!("ctr restart {}", record.name));
@@ -287,6 +296,12 @@ impl Membership {
         // From here on nothing is missed; before it may have happened.
         process::running(&place.runtime).is_ok_and(|line| line.is_some())
     }
+}
+
+/// What to answer while the container waits for its start.
+pub fn not_yet() -> Tell {
+    let failure = Err::<(), _>(anyhow!("the container waits for its start")).hint("ctr start NAME");
+    failure.map_or_else(|failure| Tell::Failed(Told::of(&failure)), |()| Tell::Done)
 }
 
 /// The process of a network makes its door at its birth.
