@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use support::{Ctr, User};
 
 const LISTENS: &str = "until grep -q ':0050 .* 0A ' /proc/net/tcp /proc/net/tcp6; do :; done";
@@ -45,9 +46,13 @@ fn members_find_each_other_by_name() {
         let script = format!("nc -w 2 {address} 80 </dev/null; echo $?");
         let said = ctr.run(["run", "--rm", "--network=other", "box", "sh", "-c", &script]).ok();
         assert!(!said.contains("first"), "{said}, {user:?}");
-        // One may be in both; names are those of the first.
-        assert_eq!(ask(&ctr, &["--network=web", "--network=other"], "first"), "first", "{user:?}");
-        ctr.run(["rm", "-f", "-t0", "first", "second"]).ok();
+        // One may be in both, and finds the members of both.
+        server(&ctr, "third", &["--network=other", "--network-alias", "far"]);
+        let both = ["--network=web", "--network=other"];
+        for (name, who) in [("first", "first"), ("cache", "second"), ("third", "third"), ("far", "third")] {
+            assert_eq!(ask(&ctr, &both, name), who, "{name}, {user:?}");
+        }
+        ctr.run(["rm", "-f", "-t0", "first", "second", "third"]).ok();
         ctr.run(["network", "rm", "web", "other"]).ok();
     }
 }
@@ -117,6 +122,167 @@ fn addresses_are_chosen_and_shown() {
     ctr.run(["network", "rm", "-f", "-t0", "net"]).ok();
     assert_eq!(ctr.run(["ps", "-aq"]).ok(), "");
     assert_eq!(ctr.run(["network", "exists", "net"]).code(), 1);
+}
+
+#[test]
+fn names_of_internal_networks_are_found_too() {
+    let ctr = Ctr::with_box(User::Rootless);
+    for net in ["one", "two"] {
+        ctr.run(["network", "create", "--internal", net]).ok();
+        server(&ctr, &format!("in-{net}"), &["--network", net]);
+    }
+    let both = ["--network=one", "--network=two"];
+    assert_eq!((ask(&ctr, &both, "in-one"), ask(&ctr, &both, "in-two")), ("in-one".into(), "in-two".into()));
+    let alone = ["run", "--rm", "--network=one", "box", "sh", "-c", &ask_by_stream(&["in-one", "nobody"])];
+    let said = ctr.run(alone).ok();
+    assert!(said.contains("0707") && said.len() > 80, "an address, and that there is none: {said}");
+    // One that runs is told of what it joins, and of what it leaves.
+    ctr.run(["network", "connect", "two", "in-one"]).ok();
+    let script = "nslookup in-two 2>&1 | grep -c 'Address.*10[.]'";
+    assert_eq!(ctr.run(["exec", "in-one", "sh", "-c", script]).ok(), "2");
+    ctr.run(["network", "disconnect", "two", "in-one"]).ok();
+    assert_eq!(ctr.run(["exec", "in-one", "sh", "-c", &format!("{script}; true")]).ok(), "1");
+    ctr.run(["rm", "-fa", "-t0"]).ok();
+}
+
+/// A nameserver that knows one address for all names, until the test ends.
+fn nameserver(address: &str) {
+    let socket = std::net::UdpSocket::bind(address).expect("a socket");
+    let listener = std::net::TcpListener::bind(address).expect("a socket");
+    // One answer, for the name of the question: an A record of 192.0.2.7 (RFC 1035, 4.1).
+    let answer = |message: &[u8]| {
+        let end = 12 + message[12..].iter().position(|b| *b == 0).expect("a name") + 5;
+        let mut reply = message[..end].to_vec();
+        reply[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 7]);
+        reply
+    };
+    std::thread::spawn(move || {
+        let mut message = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut message) {
+            let _ = socket.send_to(&answer(&message[..length]), from);
+        }
+    });
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut length = [0; 2];
+            while stream.read_exact(&mut length).is_ok() {
+                let mut message = vec![0; u16::from_be_bytes(length).into()];
+                stream.read_exact(&mut message).expect("a question");
+                let reply = answer(&message);
+                stream.write_all(&[&[0, reply.len() as u8], &reply[..]].concat()).expect("say it");
+            }
+        }
+    });
+}
+
+/// A script that asks for `names` over one TCP connection with the nameserver, and prints what it says in hexadecimal digits.
+fn ask_by_stream(names: &[&str]) -> String {
+    let mut bytes = Vec::new();
+    for name in names {
+        let mut message = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in name.split('.') {
+            message.push(label.len() as u8);
+            message.extend(label.bytes());
+        }
+        message.extend([0, 0, 1, 0, 1]);
+        bytes.extend([0, message.len() as u8]);
+        bytes.extend(message);
+    }
+    let octal: String = bytes.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    let server = "$(grep nameserver /etc/resolv.conf | cut -d' ' -f2)";
+    format!("printf '{octal}' | nc -w 10 {server} 53 | hexdump -v -e '1/1 \"%02x\"'")
+}
+
+#[test]
+fn other_nameservers_are_asked() {
+    let ctr = Ctr::with_box(User::Root);
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    // Only root may have port 53; loopback, so that nothing leaves the machine.
+    nameserver("127.53.0.9:53");
+    ctr.run(["network", "create", "--subnet", "10.89.0.0/24", "--dns", "127.53.0.9", "asks"]).ok();
+    ctr.run(["network", "create", "plain"]).ok();
+    let look = "cat /etc/resolv.conf | grep -c 127.53; nslookup somewhere.example | grep -m1 -c 192.0.2.7; nslookup me | grep -c Name";
+    for options in [&["--network=asks"][..], &["--network=plain", "--dns=127.53.0.9"]] {
+        let run =
+            ctr.run([&["run", "--rm", "--network-alias=me"], options, &["box", "sh", "-c", look]].concat());
+        assert_eq!(run.ok(), "0\n1\n1", "{options:?}");
+    }
+    // Over TCP, too: each question on one connection goes to whom it concerns.
+    let script = ask_by_stream(&["somewhere.example", "me", "elsewhere.example"]);
+    let run =
+        ["run", "--rm", "--network-alias=me", "--network=asks:ip=10.89.0.77", "box", "sh", "-c", &script];
+    let said = ctr.run(run).ok();
+    assert_eq!((said.matches("c0000207").count(), said.matches("0a59004d").count()), (2, 1), "{said}");
+    let shown = ctr.run(["network", "inspect", "--format", "{{index .network_dns_servers 0}}", "asks"]);
+    assert_eq!(shown.ok(), "127.53.0.9");
+    ctr.run(["network", "create", "--dns", "1.1.1.1", "--disable-dns", "x"]).exits(125).fails("--dns");
+}
+
+#[test]
+fn what_files_say() {
+    for &user in User::all() {
+        let ctr = Ctr::with_box(user);
+        let say = |options: &[&str], script: &str| {
+            ctr.run([&["run", "--rm"], options, &["box", "sh", "-c", script]].concat()).ok()
+        };
+        let search = ["--dns-search=a.example", "--dns-search=b", "--dns-option=ndots:2"];
+        let said = say(&search, "grep -e search -e options /etc/resolv.conf");
+        assert_eq!(said, "search a.example b\noptions ndots:2", "{user:?}");
+        let host = "grep -e gate -e host.docker.internal /etc/hosts";
+        let expected = "169.254.1.2\tgate\n169.254.1.2\thost.containers.internal host.docker.internal";
+        for network in ["private", "bridge"] {
+            let network = format!("--network={network}");
+            assert_eq!(say(&[&network, "--add-host=gate:host-gateway"], host), expected, "{user:?}");
+        }
+        let said = say(&["--network=host", "--add-host=gate:host-gateway"], host);
+        assert!(said.starts_with("127.0.0.1\tgate"), "{said}");
+        ctr.run(["run", "--rm", "--network=none", "--add-host=gate:host-gateway", "box", "true"])
+            .exits(125)
+            .fails("gate:host-gateway");
+        let said = say(&["--no-hosts", "--no-hostname"], "grep -c . /etc/hosts /etc/hostname; true");
+        assert!(!said.contains(":1") && !said.contains(":3"), "{said}, {user:?}");
+        // Whoever shares a network has its names.
+        ctr.run(["run", "-d", "--name=owner", "box", "sleep", "1000"]).ok();
+        let said = say(&["--network=container:owner"], "cat /etc/resolv.conf /etc/hosts");
+        assert!(said.contains("nameserver 10.0.2.3") && said.contains("169.254.1.2"), "{said}");
+        ctr.run(["rm", "-fa", "-t0"]).ok();
+    }
+}
+
+#[test]
+fn pasta_gets_its_options() {
+    let ctr = Ctr::with_box(User::Rootless);
+    ctr.run(["run", "--rm", "--network=pasta:--pid,/tmp/x", "box", "true"]).exits(125).fails("--pid");
+    let script = "cat /sys/class/net/net7/mtu";
+    let run =
+        ctr.run(["run", "--rm", "--network=pasta:--ns-ifname,net7,--mtu,1400", "box", "sh", "-c", script]);
+    // It is not installed everywhere.
+    if run.stderr().contains("not installed") {
+        return;
+    }
+    assert_eq!(run.ok(), "1400");
+}
+
+#[test]
+fn the_hosts_loopback_is_reached_when_that_is_asked_for() {
+    for &user in User::all() {
+        let ctr = Ctr::with_box(user);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = stream.and_then(|mut stream| stream.write_all(b"reached"));
+            }
+        });
+        let script = format!("nc -w 5 10.0.2.2 {port} </dev/null; true");
+        let run =
+            |network: &str| ctr.run(["run", "--rm", "--network", network, "box", "sh", "-c", &script]).ok();
+        assert_eq!((run("private:host-loopback"), run("private")), ("reached".into(), "".into()), "{user:?}");
+        ctr.run(["run", "--rm", "--network=private:x", "box", "true"]).exits(125).fails("host-loopback");
+    }
 }
 
 #[test]

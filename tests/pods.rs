@@ -144,3 +144,38 @@ fn a_pod_may_end_with_its_members() {
     }
     ctr.run(["pod", "rm", "p"]).ok();
 }
+
+#[test]
+fn what_members_do_is_shown() {
+    for &user in User::all() {
+        let ctr = Ctr::with_box(user);
+        ctr.run(["pod", "create", "both"]).ok();
+        for name in ["one", "two"] {
+            let script = format!("echo from {name}; exec sleep 1000");
+            ctr.run(["run", "-d", "--pod=both", "--name", name, "box", "sh", "-c", &script]).ok();
+        }
+        let top = ctr.run(["pod", "top", "both", "pid", "args"]).ok();
+        assert_eq!(top.matches("sleep 1000").count(), 2, "{top}, {user:?}");
+        ctr.run(["pod", "top", "both", "nothing"]).exits(125).fails("nothing");
+        assert_eq!(ctr.run(["pod", "top", "one"]).code(), 125);
+        let mut logs: Vec<String> =
+            ctr.run(["pod", "logs", "--names", "both"]).ok().lines().map(str::to_owned).collect();
+        logs.sort();
+        assert_eq!(logs, ["one from one", "two from two"], "{user:?}");
+        assert_eq!(ctr.run(["pod", "logs", "-c", "two", "both"]).ok(), "from two");
+        ctr.run(["pod", "logs", "-c", "three", "both"]).exits(125).fails("three");
+        let stats =
+            ctr.run(["pod", "stats", "--no-stream", "--format", "{{.Pod}} {{.Name}} {{.PIDS}}", "both"]);
+        let id = ctr.run(["pod", "inspect", "--format", "{{.Id}}", "both"]).ok();
+        let stats = stats.ok();
+        assert!(stats.contains(&format!("{} one 1", &id[..12])), "{stats}, {user:?}");
+        assert!(ctr.run(["pod", "stats", "--no-stream"]).ok().starts_with("POD "));
+        let shown = ctr.run(["ps", "--pod", "--filter", "name=one"]).ok();
+        assert!(shown.contains("PODNAME") && shown.trim_end().ends_with("both"), "{shown}, {user:?}");
+        assert!(shown.contains(&id[..12]));
+        ctr.run(["pod", "stop", "-t0", "both"]).ok();
+        ctr.run(["pod", "top", "both"]).exits(125).fails("not running").hints("ctr pod start both");
+        ctr.run(["rm", "--depend", "both"]).ok();
+        assert_eq!(ctr.run(["ps", "-aq"]).ok(), "", "{user:?}");
+    }
+}

@@ -122,3 +122,27 @@ fn what_cannot_be() {
     ctr.run(["pause", "joined"]).exits(125).fails("shares");
     ctr.run(["rm", "-f", "-t0", "joined", "owner", "other"]).ok();
 }
+
+#[test]
+fn who_is_shared_stays() {
+    for &user in User::all() {
+        let ctr = Ctr::with_box(user);
+        owner(&ctr, &[]);
+        let member = |name: &str, of: &str| {
+            let space = format!("--uts=container:{of}");
+            ctr.run(["run", "-d", "--network=none", "--name", name, &space, "box", "sleep", "1000"]).ok()
+        };
+        let id = member("first", "owner");
+        member("second", "first");
+        ctr.run(["rm", "-f", "owner"]).exits(125).fails(&id).hints("ctr rm --depend");
+        ctr.run(["stop", "-t0", "owner"]).ok();
+        ctr.run(["container", "prune", "-f"]).exits(125).fails("dependent containers");
+        ctr.run(["rm", "-f", "--depend", "owner"]).ok();
+        assert_eq!(ctr.run(["ps", "-aq"]).ok(), "", "{user:?}");
+        owner(&ctr, &[]);
+        member("first", "owner");
+        // All are all, in whatever order.
+        ctr.run(["rm", "-fa"]).ok();
+        assert_eq!(ctr.run(["ps", "-aq"]).ok(), "", "{user:?}");
+    }
+}

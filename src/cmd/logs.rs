@@ -22,6 +22,19 @@ use std::{
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
+    #[command(flatten)]
+    options: Options,
+    /// The newest container
+    #[arg(short, long, conflicts_with = "containers")]
+    latest: bool,
+    /// Name, id or the beginning of an id
+    #[arg(value_name = "CONTAINER", required_unless_present = "latest")]
+    containers: Vec<String>,
+}
+
+// No doc: a verb that flattens it would show it as its own help. How logs are shown, of containers and of pods.
+#[derive(clap::Args, Debug)]
+pub struct Options {
     /// Each container in a colour of its own
     #[arg(long)]
     color: bool,
@@ -31,9 +44,6 @@ pub struct Args {
     /// Go on with what they print, until they end
     #[arg(short, long)]
     follow: bool,
-    /// The newest container
-    #[arg(short, long, conflicts_with = "containers")]
-    latest: bool,
     /// With several containers, name them in place of their ids
     #[arg(short, long)]
     names: bool,
@@ -49,9 +59,6 @@ pub struct Args {
     /// Only what was printed before this moment
     #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
     until: Option<Timestamp>,
-    /// Name, id or the beginning of an id
-    #[arg(value_name = "CONTAINER", required_unless_present = "latest")]
-    containers: Vec<String>,
 }
 
 /// Print them, merged by time.
@@ -60,9 +67,14 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let names = args.containers.iter().map(Some).chain(args.latest.then_some(None));
     let containers: Vec<Container> =
         names.map(|name| targets::one(&store, name, args.latest)).collect::<Result<_>>()?;
+    print(&args.options, &containers)
+}
+
+/// Those of `containers`, merged by time, as `args` want it.
+pub fn print(args: &Options, containers: &[Container]) -> Result<u8> {
     let mut sources: Vec<Source> =
         containers.iter().map(|container| Source::open(container, args)).collect::<Result<_>>()?;
-    let mut printer = Printer::new(args, &containers);
+    let mut printer = Printer::new(args, containers);
     let due = args.until.map(|until| {
         let left = until.duration_since(Timestamp::now());
         Instant::now() + std::time::Duration::try_from(left).unwrap_or_default()
@@ -84,7 +96,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         let journals: Vec<_> = sources.iter().filter_map(Source::journal).collect();
         log_follow::wait(&mut follows, &journals, due)?;
     }
-    for (at, (source, container)) in sources.iter_mut().zip(&containers).enumerate() {
+    for (at, (source, container)) in sources.iter_mut().zip(containers).enumerate() {
         if !container.dir.is_alive().unwrap_or(true) && source.rest() {
             printer.print(at, &source.entry)?;
         }
@@ -131,7 +143,7 @@ enum Feed {
 }
 
 impl Source {
-    fn open(container: &Container, args: &Args) -> Result<Source> {
+    fn open(container: &Container, args: &Options) -> Result<Source> {
         let Container { dir, record, .. } = container;
         let path = log::path(dir, &record.log);
         let tail = u64::try_from(args.tail).ok();
@@ -208,7 +220,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(args: &Args, containers: &[Container]) -> Printer {
+    fn new(args: &Options, containers: &[Container]) -> Printer {
         // As Podman's.
         const COLORS: [u8; 7] = [37, 31, 33, 34, 35, 36, 32];
         let head = |(at, container): (usize, &Container)| {

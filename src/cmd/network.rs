@@ -31,6 +31,9 @@ pub struct CreateArgs {
     /// Members don't find each other by name
     #[arg(long)]
     disable_dns: bool,
+    /// Ask these name servers for names of the world outside, not those of the host
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    dns: Vec<IpAddr>,
     /// The kind of network: bridge is the only one
     #[arg(short, long, value_name = "DRIVER", default_value = "bridge")]
     driver: String,
@@ -81,6 +84,9 @@ pub fn create(args: &CreateArgs, globals: &Globals) -> Result<u8> {
     ) {
         return Err(anyhow!("network name {name} is a mode of --network")).hint("ctr network create web");
     }
+    if args.disable_dns && !args.dns.is_empty() {
+        return Err(anyhow!("--dns can't be used with --disable-dns")).hint("drop one of the two");
+    }
     let store = globals.store()?;
     let lock = store.lock_networks()?;
     let all = networks::list(&store)?;
@@ -104,6 +110,7 @@ pub fn create(args: &CreateArgs, globals: &Globals) -> Result<u8> {
         v6,
         internal: args.internal,
         dns: !args.disable_dns,
+        nameservers: args.dns.clone(),
         mtu: mtu(&args.opt)?,
     };
     store.create_network(&key, &serde_json::to_vec(&network).context("encode the network")?, &lock)?;
@@ -231,7 +238,7 @@ fn about(network: &Network, members: &[(String, Attachment)]) -> Value {
         let interface = json!({place.interface.clone(): {"addresses": addresses.into_iter().flatten().collect::<Vec<_>>(), "mac_address": mac}});
         (id.clone(), json!({"interfaces": interface}))
     };
-    json!({
+    let mut about = json!({
         "name": network.name,
         "id": network.id,
         "driver": "bridge",
@@ -244,7 +251,11 @@ fn about(network: &Network, members: &[(String, Attachment)]) -> Value {
         "options": {"mtu": network.mtu.to_string()},
         "ipam_options": {"driver": "host-local"},
         "containers": members.iter().map(container).collect::<Map<String, Value>>(),
-    })
+    });
+    if !network.nameservers.is_empty() {
+        about["network_dns_servers"] = json!(network.nameservers);
+    }
+    about
 }
 
 #[derive(clap::Args, Debug)]

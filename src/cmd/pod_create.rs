@@ -16,17 +16,26 @@ use crate::{
     storage::Store,
 };
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 #[derive(clap::Args, Debug)]
 #[command(mut_args = takes_a_truth_value)]
 pub struct Args {
     /// Map a host name to an address in /etc/hosts
-    #[arg(long, value_name = "NAME[;NAME]:IP")]
+    #[arg(long, value_name = "NAME[;NAME]:IP|host-gateway")]
     add_host: Vec<String>,
     /// Name servers
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     dns: Vec<String>,
+    /// Set an option of /etc/resolv.conf in place of the host's
+    #[arg(long, value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// Search these domains in place of the host's; `.` for none
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
     /// What becomes of it when its last member ends: continue or stop
     #[arg(long, value_name = "POLICY", default_value = "continue", value_parser = ["continue", "stop"], hide_possible_values = true)]
     exit_policy: String,
@@ -39,15 +48,30 @@ pub struct Args {
     /// Write the process id of the pod's monitor to a file
     #[arg(long, value_name = "FILE")]
     infra_conmon_pidfile: Option<PathBuf>,
+    /// Its address in its network
+    #[arg(long, value_name = "IP")]
+    ip: Option<Ipv4Addr>,
+    /// The same of IPv6
+    #[arg(long, value_name = "IP")]
+    ip6: Option<Ipv6Addr>,
     /// Attach a label to the pod
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
+    /// The Ethernet address in its network
+    #[arg(long, value_name = "MAC")]
+    mac_address: Option<String>,
     /// Its name
     #[arg(short, long = "name", value_name = "NAME", conflicts_with = "given")]
     named: Option<String>,
     /// The network, as `ctr run` has it
     #[arg(long, value_name = "MODE")]
     network: Vec<String>,
+    /// A name that other containers of its networks find it by
+    #[arg(long, value_name = "NAME")]
+    network_alias: Vec<String>,
+    /// Leave /etc/hosts as it is
+    #[arg(long)]
+    no_hosts: bool,
     /// Write the pod's id to a new file
     #[arg(long, value_name = "FILE")]
     pod_id_file: Option<PathBuf>,
@@ -88,6 +112,13 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
         cidfile: args.pod_id_file,
         conmon_pidfile: args.infra_conmon_pidfile,
         dns: args.dns,
+        dns_option: args.dns_option,
+        dns_search: args.dns_search,
+        ip: args.ip,
+        ip6: args.ip6,
+        mac_address: args.mac_address,
+        network_alias: args.network_alias,
+        no_hosts: args.no_hosts,
         gidmap: args.gidmap,
         hostname: args.hostname.or_else(|| name.clone()).filter(|_| share.contains(&Kind::Uts)),
         label: args.label,

@@ -1,6 +1,6 @@
 //! The verbs of `ctr pod`.
 
-use super::{Globals, pod, pod_create, pod_list};
+use super::{Globals, pod, pod_create, pod_list, pod_watch};
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -18,6 +18,8 @@ pub enum PodVerb {
     /// List pods
     #[command(visible_aliases = ["list", "ps"])]
     Ls(pod_list::LsArgs),
+    /// Show what their containers have printed
+    Logs(pod_watch::LogsArgs),
     /// Stop all processes of their containers
     Pause(pod::SomeArgs),
     /// Remove all that don't run
@@ -29,8 +31,12 @@ pub enum PodVerb {
     Rm(pod::RmArgs),
     /// Start them with their containers
     Start(pod::SomeArgs),
+    /// Show what their containers use
+    Stats(pod_watch::StatsArgs),
     /// Stop them with their containers
     Stop(pod::StopArgs),
+    /// Show the processes of their containers
+    Top(pod_watch::TopArgs),
     /// Let paused ones go on
     Unpause(pod::SomeArgs),
 }
@@ -44,12 +50,15 @@ impl PodVerb {
             PodVerb::Inspect(args) => pod_list::inspect(&args, globals),
             PodVerb::Kill(args) => pod::kill(&args, globals),
             PodVerb::Ls(args) => pod_list::ls(&args, globals),
+            PodVerb::Logs(args) => pod_watch::logs(&args, globals),
             PodVerb::Pause(args) => pod::pause(&args, globals),
             PodVerb::Prune(args) => pod::prune(&args, globals),
             PodVerb::Restart(args) => pod::restart(&args, globals),
             PodVerb::Rm(args) => pod::remove(&args, globals),
             PodVerb::Start(args) => pod::start(&args, globals),
+            PodVerb::Stats(args) => pod_watch::stats(&args, globals),
             PodVerb::Stop(args) => pod::stop(&args, globals),
+            PodVerb::Top(args) => pod_watch::top(&args, globals),
             PodVerb::Unpause(args) => pod::unpause(&args, globals),
         }
     }

@@ -16,11 +16,13 @@ use crate::{
         state::{self, Container, Record, Status},
     },
     network::ports,
+    storage::{ContainerId, Store},
 };
 use anyhow::Result;
 use clap::ValueEnum;
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 #[derive(clap::Args, Debug)]
 #[command(mut_args = takes_a_truth_value)]
@@ -43,6 +45,9 @@ pub struct Args {
     /// Whole ids and commands
     #[arg(long)]
     no_trunc: bool,
+    /// The pods that they belong to, too
+    #[arg(short, long)]
+    pod: bool,
     /// No line of headings
     #[arg(long)]
     noheading: bool,
@@ -103,12 +108,22 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         return Ok(0);
     }
     let format = args.format.clone().unwrap_or_default();
+    let names = PodNames::of(&store, &shown);
     let rows: Vec<Value> = match format {
-        Format::Json => shown.iter().map(|(container, size)| entry(container, *size)).collect(),
-        _ => shown.iter().map(|(container, size)| row(container, *size, whole)).collect(),
+        Format::Json => shown
+            .iter()
+            .map(|(container, size)| entry(container, *size, names.of_container(container)))
+            .collect(),
+        _ => shown
+            .iter()
+            .map(|(container, size)| row(container, *size, whole, names.of_container(container)))
+            .collect(),
     };
-    let row = if args.size { ROW_AND_SIZE } else { ROW };
-    format.print(&rows, &Columns { row, headings: HEADINGS, noheading: args.noheading })?;
+    let mut row = if args.size { ROW_AND_SIZE } else { ROW }.to_owned();
+    if args.pod {
+        row.push_str(r"\t{{.Pod}}\t{{.PodName}}");
+    }
+    format.print(&rows, &Columns { row: &row, headings: HEADINGS, noheading: args.noheading })?;
     Ok(0)
 }
 
@@ -185,8 +200,29 @@ pub fn health(container: &Container) -> Option<String> {
     Some(Health::read(&container.dir).ok()??.status.to_string())
 }
 
+/// Names of pods by their ids.
+struct PodNames(BTreeMap<ContainerId, String>);
+
+impl PodNames {
+    fn of(store: &Store, shown: &[(Container, Option<Size>)]) -> PodNames {
+        let mut names = BTreeMap::new();
+        for id in shown.iter().filter_map(|(container, _)| container.record.member_of.as_ref()) {
+            if !names.contains_key(id)
+                && let Ok(Some(pod)) = Record::read(&store.container(id))
+            {
+                names.insert(id.clone(), pod.name.to_string());
+            }
+        }
+        PodNames(names)
+    }
+
+    fn of_container(&self, container: &Container) -> &str {
+        container.record.member_of.as_ref().and_then(|id| self.0.get(id)).map_or("", String::as_str)
+    }
+}
+
 /// What a template sees: the placeholders of podman-ps(1), worded for people.
-fn row(container: &Container, size: Option<Size>, whole: bool) -> Value {
+fn row(container: &Container, size: Option<Size>, whole: bool, pod: &str) -> Value {
     let record = &container.record;
     let life = Life::of(&container.status);
     let command = record.args.join(" ");
@@ -217,7 +253,7 @@ fn row(container: &Container, size: Option<Size>, whole: bool) -> Value {
         "Networks": "",
         "Pid": life.pid,
         "Pod": record.member_of.as_ref().map(|id| id.short()).unwrap_or_default(),
-        "PodName": "",
+        "PodName": pod,
         "Ports": ports::shown(&record.ports),
         "Restarts": container.status.restart_count(),
         "RunningFor": ago,
@@ -243,7 +279,7 @@ fn seconds(time: Option<Timestamp>) -> i64 {
 }
 
 /// `--format json`.
-fn entry(container: &Container, size: Option<Size>) -> Value {
+fn entry(container: &Container, size: Option<Size>, pod: &str) -> Value {
     let record = &container.record;
     let life = Life::of(&container.status);
     json!({
@@ -266,7 +302,7 @@ fn entry(container: &Container, size: Option<Size>) -> Value {
         "Networks": [],
         "Pid": life.pid,
         "Pod": record.member_of.as_ref().map(|id| id.as_str()).unwrap_or_default(),
-        "PodName": "",
+        "PodName": pod,
         "Ports": record.ports.iter().map(|port| json!({
             "host_ip": port.host.map(|host| host.to_string()).unwrap_or_default(),
             "container_port": port.port,

@@ -8,12 +8,17 @@ use super::{
     targets::{self, Choice, Selection},
 };
 use crate::{
-    container::{pod, record::Record, remove, state::Status},
+    container::{
+        pod,
+        record::Record,
+        remove, sharing,
+        state::{Container, Status},
+    },
     error::Explain,
     monitor,
     storage::{ContainerDir, Store},
 };
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Error, Result, anyhow, bail};
 use std::{str::FromStr, time::Duration};
 
 #[derive(clap::Args, Debug)]
@@ -21,6 +26,9 @@ use std::{str::FromStr, time::Duration};
 pub struct Args {
     #[command(flatten)]
     selection: Selection,
+    /// Remove those that have their namespaces, too
+    #[arg(long)]
+    depend: bool,
     /// Kill running containers first
     #[arg(short, long)]
     force: bool,
@@ -42,10 +50,18 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     if selection.choice.all && selection.filter.is_empty() {
         // By their directories: one that is damaged is to go, too.
         let mut all = store.containers()?;
-        // Pods after their members.
-        all.sort_by_cached_key(|id| is_pod(&store.container(id)));
+        // Pods after their members, and who has namespaces of others before those.
+        all.sort_by_cached_key(|id| {
+            let dir = store.container(id);
+            (is_pod(&dir), sharing::dependents(&store, &dir).map_or(0, |all| all.len()))
+        });
         return Ok(each(all, |id| {
-            end_and_remove(&store, &store.container(&id), args)?;
+            let dir = store.container(&id);
+            // Gone with another one.
+            if dir.path().exists() {
+                let args = Args { depend: true, selection: Selection::default(), ..*args };
+                end_and_remove(&store, &dir, &args)?;
+            }
             output::line(id)
         }));
     }
@@ -59,16 +75,37 @@ fn is_pod(dir: &ContainerDir) -> bool {
 }
 
 fn end_and_remove(store: &Store, dir: &ContainerDir, args: &Args) -> Result<()> {
-    if is_pod(dir) && !pod::members(store, dir.id())?.is_empty() {
+    let mut dependents = sharing::dependents(store, dir)?;
+    if args.depend {
+        dependents.extend(if is_pod(dir) { pod::members(store, dir.id())? } else { Vec::new() });
+        for dependent in dependents.iter().filter(|one| one.dir.path().exists()) {
+            end_and_remove(store, &dependent.dir, args)?;
+        }
+    } else if is_pod(dir) && !pod::members(store, dir.id())?.is_empty() {
         let short = dir.id().short();
         return Err(anyhow!("container {short} is a pod, and has containers"))
             .hint(format!("ctr pod rm {short}"))
             .status(2);
+    } else if !dependents.is_empty() {
+        return Err(shared(dir, &dependents));
     }
     if args.time.is_some() {
         monitor::stop(dir, None, grace(args.time))?;
     }
     remove(store, dir, args.force, args.volumes)
+}
+
+/// Podman's words.
+fn shared(dir: &ContainerDir, dependents: &[Container]) -> Error {
+    let ids: Vec<&str> = dependents.iter().map(|one| one.record.id.as_str()).collect();
+    let id = dir.id();
+    let words = format!(
+        "container {id} has dependent containers which must be removed before it: {}: container already exists",
+        ids.join(", ")
+    );
+    let failure = Err::<(), _>(anyhow!(words));
+    let hinted = failure.hint(format!("`ctr rm --depend {}` removes them, too", id.short()));
+    hinted.err().unwrap_or_else(|| anyhow!("it is shared"))
 }
 
 /// Remove one; `force`: kill it first; `volumes`: those of its volumes that have no name, too.
@@ -100,7 +137,14 @@ pub fn prune(args: &PruneArgs, globals: &Globals) -> Result<u8> {
     let choice = Choice { all: true, ..Choice::default() };
     let filter = args.filter.iter().map(|PruneFilter(filter)| filter.clone()).collect();
     let selection = Selection { choice, filter, ..Selection::default() };
-    targets::for_each(&store, &selection, false, &stopped, &mut |dir| remove(&store, dir, false, false))
+    targets::for_each(&store, &selection, false, &stopped, &mut |dir| {
+        let mut dependents = sharing::dependents(&store, dir)?;
+        dependents.retain(|one| one.status.process().is_some());
+        if !dependents.is_empty() {
+            return Err(shared(dir, &dependents));
+        }
+        remove(&store, dir, false, false)
+    })
 }
 
 /// One of the few filters that `prune` takes.

@@ -92,7 +92,7 @@ pub fn make(store: &Store, globals: &Globals, request: &mut Request, mapping: &M
 
 /// As Podman does: who shares the host's network has its ports anyway.
 fn note_unreachable_ports(request: &Request) {
-    let ours = !matches!(request.network, NetworkMode::None | NetworkMode::Pasta);
+    let ours = !matches!(request.network, NetworkMode::None | NetworkMode::Pasta(_));
     let wanted = !request.ports.is_empty() || request.publish_all;
     if wanted && !(request.own_network() && ours) {
         super::hint("ports can't be published without a network of the container's own, so none are");
@@ -131,9 +131,9 @@ fn base(store: &Store, request: &Request) -> Result<Base> {
 fn connection(request: &mut Request) -> Result<()> {
     let explicit = match &request.network {
         _ if !request.sharing.network.is_own() => return Ok(()),
-        NetworkMode::Private { explicit } => *explicit,
+        NetworkMode::Private { explicit, .. } => *explicit,
         NetworkMode::Networks(_) => true,
-        NetworkMode::None | NetworkMode::Host | NetworkMode::Pasta => return Ok(()),
+        NetworkMode::None | NetworkMode::Host | NetworkMode::Pasta(_) => return Ok(()),
     };
     if let Some(missing) = network::fallback(explicit)? {
         super::hint(&missing);

@@ -19,7 +19,7 @@ use std::{
 )]
 pub struct Args {
     /// Map a host name to an address in /etc/hosts
-    #[arg(long, value_name = "NAME[;NAME]:IP")]
+    #[arg(long, value_name = "NAME[;NAME]:IP|host-gateway")]
     pub add_host: Vec<String>,
     /// Attach an annotation to the container
     #[arg(long, value_name = "KEY=VALUE")]
@@ -68,6 +68,12 @@ pub struct Args {
     /// Use these DNS servers; `none` keeps the image's resolv.conf
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     pub dns: Vec<String>,
+    /// Set an option of /etc/resolv.conf in place of the host's
+    #[arg(long, alias = "dns-opt", value_name = "OPTION")]
+    pub dns_option: Vec<String>,
+    /// Search these domains in place of the host's; `.` for none
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns_search: Vec<String>,
     /// Replace the image's entrypoint: a program, or a JSON array
     #[arg(long, value_name = "COMMAND")]
     pub entrypoint: Option<String>,
@@ -143,12 +149,18 @@ pub struct Args {
     /// Name of the container
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Network: private, none, host, pasta, container:NAME, ns:PATH or NAME[:ip=IP,ip6=IP,mac=MAC,alias=NAME,interface_name=NAME], several of them
+    /// Network: private[:host-loopback], none, host, pasta[:OPTION,…], container:NAME, ns:PATH or NAME[:ip=IP,ip6=IP,mac=MAC,alias=NAME,interface_name=NAME], several of them
     #[arg(long, alias = "net", value_name = "MODE")]
     pub network: Vec<String>,
     /// A name that other containers of its networks find it by
     #[arg(long, value_name = "NAME")]
     pub network_alias: Vec<String>,
+    /// Leave the image's /etc/hostname as it is
+    #[arg(long)]
+    pub no_hostname: bool,
+    /// Leave the image's /etc/hosts as it is
+    #[arg(long)]
+    pub no_hosts: bool,
     /// Add the user to /etc/passwd and /etc/group where it isn't there [default: true]
     #[arg(long, default_value = "true", hide_default_value = true)]
     pub passwd: bool,

@@ -36,13 +36,29 @@ impl Args {
         let sharing = self.sharing()?;
         let network = match sharing.network.is_own() {
             true => self.networks()?,
-            false => NetworkMode::Private { explicit: false },
+            false => NetworkMode::Private { explicit: false, host_loopback: false },
         };
         let dns = etc_files::parse_dns(&self.dns)
             .with_context(|| format!("--dns {}", self.dns.join(",")))
             .hint("write it as --dns 9.9.9.9 or --dns none")?;
-        if network == NetworkMode::None && matches!(dns, Dns::Servers(_)) {
-            return Err(anyhow!("--dns can't be used with --network=none")).hint("drop one of the two");
+        let said = [
+            ("--dns", matches!(dns, Dns::Servers(_))),
+            ("--dns-search", !self.dns_search.is_empty()),
+            ("--dns-option", !self.dns_option.is_empty()),
+        ];
+        if let Some((option, _)) = said.iter().find(|(_, said)| *said) {
+            let other = match (&network, &dns) {
+                (NetworkMode::None, _) => Some("--network=none"),
+                (_, Dns::Image) => Some("--dns=none"),
+                _ => None,
+            };
+            if let Some(other) = other {
+                return Err(anyhow!("{option} can't be used with {other}")).hint("drop one of the two");
+            }
+        }
+        if self.no_hosts && (!self.add_host.is_empty() || self.hosts_file.is_some()) {
+            return Err(anyhow!("--no-hosts can't be used with --add-host or --hosts-file"))
+                .hint("drop one of the two");
         }
         let own_network = network != NetworkMode::Host && sharing.network.is_own();
         let (ulimits, inherit_limits) = self.ulimits()?;
@@ -95,6 +111,20 @@ impl Args {
                 etc_files::parse_add_host,
             )?,
             dns,
+            dns_search: each(
+                "--dns-search",
+                &self.dns_search,
+                "--dns-search example.org, or . for none",
+                etc_files::parse_search,
+            )?,
+            dns_options: each(
+                "--dns-option",
+                &self.dns_option,
+                "--dns-option ndots:2",
+                etc_files::parse_option,
+            )?,
+            no_hosts: self.no_hosts,
+            no_hostname: self.no_hostname,
             hosts_file: self.hosts()?,
             read_only: self.read_only,
             read_only_tmpfs: self.read_only_tmpfs,
@@ -346,7 +376,7 @@ mod tests {
         let request = request(&["ubuntu", "echo", "-n", "x"]).unwrap();
         assert_eq!(request.command, ["echo", "-n", "x"]);
         assert!(matches!(&request.source, Source::Image { name, .. } if name == "ubuntu"));
-        assert_eq!(request.network, NetworkMode::Private { explicit: false });
+        assert_eq!(request.network, NetworkMode::Private { explicit: false, host_loopback: false });
         assert_eq!((request.umask, request.shm_size, request.stop_timeout.as_secs()), (0o022, 64 << 20, 10));
         assert!(request.sig_proxy && !request.tty && request.timeout.is_none());
         assert!(request.added_capabilities.is_empty());
@@ -392,7 +422,10 @@ mod tests {
             ("--pid", "pod"),
             ("--hostname", "a b"),
             ("--add-host", "x"),
+            ("--add-host", "a:host-gate"),
             ("--dns", "x"),
+            ("--dns-search", "a b"),
+            ("--dns-option", "a\nb"),
             ("--tmpfs", "/t:bogus"),
             ("--shm-size", "1x"),
             ("--device", "/nonexistent"),
@@ -422,6 +455,9 @@ mod tests {
     fn contradictions() {
         for line in [
             &["--network=none", "--dns=1.1.1.1", "x"][..],
+            &["--network=none", "--dns-search=a", "x"],
+            &["--dns=none", "--dns-option=a", "x"],
+            &["--no-hosts", "--add-host=a:1.1.1.1", "x"],
             &["--network=host", "--sysctl=net.ipv4.ip_forward=1", "x"],
             &["--rootfs", "--pull=always", "/"],
             &["--rootfs", "/nonexistent"],

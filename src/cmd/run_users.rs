@@ -86,7 +86,7 @@ impl Args {
 
     /// `--network`, and what else is said of one.
     pub fn networks(&self) -> Result<NetworkMode> {
-        let example = "--network private, none, host, container:NAME or a network of `ctr network ls`";
+        let example = "--network private, private:host-loopback, none, host, container:NAME or a network of `ctr network ls`";
         let shared = |text: &&String| text.starts_with("container:") || text.starts_with("ns:");
         let asked: Vec<String> = self.network.iter().filter(|text| !shared(text)).cloned().collect();
         let modes: Vec<NetworkMode> = each("--network", &asked, example, grammar::parse_network)?;
@@ -97,7 +97,7 @@ impl Args {
             }
             (_, mode) => Some(mode),
         });
-        let mut mode = last.unwrap_or(NetworkMode::Private { explicit: false });
+        let mut mode = last.unwrap_or(NetworkMode::Private { explicit: false, host_loopback: false });
         let mac =
             one("--mac-address", &self.mac_address, "--mac-address 92:d0:c6:0a:29:33", networks::parse_mac)?;
         let aliases: Vec<String> =

@@ -45,6 +45,22 @@ pub struct Args {
     containers: Vec<String>,
 }
 
+impl Args {
+    /// Those of `ctr pod stats`.
+    pub fn of_pods(format: Option<Format>, no_reset: bool, no_stream: bool) -> Args {
+        Args {
+            all: false,
+            latest: false,
+            format,
+            interval: 5,
+            no_reset,
+            no_stream,
+            no_trunc: false,
+            containers: Vec::new(),
+        }
+    }
+}
+
 const COLUMNS: Columns<'static> = Columns {
     row: "{{.ID}}\\t{{.Name}}\\t{{.CPUPerc}}\\t{{.MemUsage}}\\t{{.MemPerc}}\\t{{.NetIO}}\\t{{.BlockIO}}\\t{{.PIDS}}\\t{{.CPUTime}}\\t{{.AVGCPU}}",
     headings: &[
@@ -62,12 +78,21 @@ const COLUMNS: Columns<'static> = Columns {
 /// Print it, again and again unless told otherwise.
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
+    print(args, &COLUMNS, || Ok(choose(args, &store)?.into_iter().map(|one| (one, None)).collect()))
+}
+
+/// The containers that `chosen` names, each with the pod that it is of where that is shown.
+pub fn print(
+    args: &Args,
+    columns: &Columns<'_>,
+    chosen: impl Fn() -> Result<Vec<(Container, Option<String>)>>,
+) -> Result<u8> {
     let format = args.format.clone().unwrap_or_default();
     let mut before = BTreeMap::new();
     loop {
         let mut now = BTreeMap::new();
         let mut rows = Vec::new();
-        for container in choose(args, &store)? {
+        for (container, pod) in chosen()? {
             let first = container.status.process().and_then(|process| process.child().ok().flatten());
             let usage = match first {
                 Some(first) => {
@@ -78,13 +103,17 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
                 None if args.all => Usage::default(),
                 None => continue,
             };
-            rows.push(row(&container, &usage, before.get(&container.record.id), args.no_trunc));
+            let mut row = row(&container, &usage, before.get(&container.record.id), args.no_trunc);
+            if let Some(pod) = pod {
+                (row["Pod"], row["CID"]) = (pod.into(), row["ID"].clone());
+            }
+            rows.push(row);
             now.insert(container.record.id.clone(), usage);
         }
         if !(args.no_stream || args.no_reset || before.is_empty()) && std::io::stdout().is_terminal() {
             output::print("\x1b[H\x1b[J")?;
         }
-        format.print(&rows, &COLUMNS)?;
+        format.print(&rows, columns)?;
         if args.no_stream {
             return Ok(0);
         }

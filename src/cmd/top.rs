@@ -5,6 +5,7 @@ use crate::{
     container::{
         exec::{Request, root_of},
         processes::{self, Process},
+        state::Container,
         users,
     },
     error::Explain,
@@ -36,27 +37,52 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     };
     let store = globals.store()?;
     let container = targets::one(&store, name, args.latest)?;
+    let Some(columns) = columns(words) else {
+        let command = [&["ps".to_owned()], words].concat();
+        return exec::attached(&container, &Request { command, ..Request::default() }, None);
+    };
+    let rows = rows(&container, &columns)?
+        .ok_or_else(|| anyhow!("top can only be used on running containers"))
+        .hint(container.status.hint(container.record.id.short()))?;
+    print(&columns, &rows)
+}
+
+/// Those of the containers that run, in one table; `words`: descriptors.
+pub fn of_all(containers: &[&Container], words: &[String]) -> Result<u8> {
+    let columns = columns(words)
+        .ok_or_else(|| anyhow!("{:?}: there is no such descriptor", words.join(" ")))
+        .hint("podman-top(1) lists them; the default is user pid ppid pcpu etime tty time args")?;
+    let mut all = Vec::new();
+    for container in containers {
+        all.extend(rows(container, &columns)?.unwrap_or_default());
+    }
+    print(&columns, &all)
+}
+
+/// The columns that `words` name; `None`: one of them is no descriptor.
+fn columns(words: &[String]) -> Option<Vec<&'static Column>> {
     let wanted: Vec<&str> = match words {
         [] => DEFAULT.to_vec(),
         words => words.iter().flat_map(|word| word.split(',')).collect(),
     };
-    let columns =
-        wanted.iter().map(|word| COLUMNS.iter().find(|(aix, name, ..)| word == aix || word == name));
-    let Some(columns) = columns.collect::<Option<Vec<_>>>() else {
-        let command = [&["ps".to_owned()], words].concat();
-        return exec::attached(&container, &Request { command, ..Request::default() }, None);
-    };
+    let column = |word: &&str| COLUMNS.iter().find(|(aix, name, ..)| word == aix || word == name);
+    wanted.iter().map(column).collect()
+}
+
+/// One row for each process of `container`; `None` when it doesn't run.
+fn rows(container: &Container, columns: &[&Column]) -> Result<Option<Vec<Vec<String>>>> {
     let first = container.status.process().map(|process| process.child()).transpose()?.flatten();
-    let first = first
-        .ok_or_else(|| anyhow!("top can only be used on running containers"))
-        .hint(container.status.hint(container.record.id.short()))?;
+    let Some(first) = first else { return Ok(None) };
     let processes = processes::of(&first)?;
     let (passwd, group) = root_of(&first).and_then(|root| users::read(root.as_fd())).unwrap_or_default();
     let names = Names { passwd, group, host_passwd: host("passwd"), host_group: host("group") };
+    let row = |process: &Process| columns.iter().map(|(.., cell)| cell(process, &names)).collect();
+    Ok(Some(processes.iter().map(row).collect()))
+}
+
+fn print(columns: &[&Column], rows: &[Vec<String>]) -> Result<u8> {
     let headings: Vec<&str> = columns.iter().map(|(_, _, heading, _)| *heading).collect();
-    let rows: Vec<Vec<String>> =
-        processes.iter().map(|p| columns.iter().map(|(.., cell)| cell(p, &names)).collect()).collect();
-    output::print(&output::table(&headings, &rows))?;
+    output::print(&output::table(&headings, rows))?;
     Ok(0)
 }
 

@@ -2,8 +2,8 @@
 //! undone.
 
 use super::{
-    etc_files::{self, Addresses},
-    events, files, first_record, handover,
+    etc_files::{self, AddHost, Addresses, Dns},
+    events, files, find, first_record, handover,
     health::Check,
     image_defaults::ImageDefaults,
     names, networks,
@@ -11,7 +11,9 @@ use super::{
     remove,
     request::{HostsFile, NetworkMode, Request, Rootfs, SeccompChoice},
     rootfs::{FUSE, OVERLAY},
-    secrets, single,
+    secrets,
+    sharing::{self, Whose},
+    single,
     spec::{self, Placement},
     state,
     userns::Settled,
@@ -190,13 +192,27 @@ fn furnish(
     }
     name(store, request, &mut record)?;
     complete(dir, &mut record)?;
+    if let Dns::Servers(servers) = &request.dns
+        && networks::forward_to(store, &record.networks, servers)?
+    {
+        record.dns.clone_from(servers);
+    }
+    let addresses = addresses(store, &record)?;
+    let unknown = request.add_hosts.iter().find(|host| host.address.is_none() && addresses.host.is_none());
+    if let Some(AddHost { names, .. }) = unknown {
+        return Err(anyhow!(
+            "--add-host {}:host-gateway: this network doesn't lead to the host",
+            names.join(";")
+        ))
+        .hint("choose --network=private, or one that is not internal");
+    }
     let resolv_conf = etc_files::host_resolv_conf(request);
     let files = etc_files::contents(
         request,
         dir.id().as_str(),
         record.name.as_str(),
         &record.hostname,
-        &addresses(store, request, &record)?,
+        &addresses,
         &resolv_conf,
         &base.hosts(store, &request.hosts_file)?,
     );
@@ -220,6 +236,7 @@ fn furnish(
         dir.write(PROFILE, json)?;
     }
     dir.write(SPEC, &serde_json::to_vec(&spec).context("encode the specification")?)?;
+    sharing::mark(store, &record)?;
     // Last: a container that has a record is complete.
     record.write(dir)?;
     if let Some(cidfile) = &request.cidfile {
@@ -231,17 +248,28 @@ fn furnish(
     Ok((record, spec))
 }
 
-/// What the files in /etc say of its network.
-fn addresses(store: &Store, request: &Request, record: &Record) -> Result<Addresses> {
-    if let Some(first) = record.networks.first() {
-        let nameserver = networks::nameserver(store, &record.networks)?;
-        let leads_out = !networks::find(store, &first.network)?.internal;
-        let host = leads_out.then_some(private::HOST.into());
-        return Ok(Addresses { own: Some(first.v4.into()), host, dns: nameserver });
+/// What the files in /etc say of the network of `record`.
+fn addresses(store: &Store, record: &Record) -> Result<Addresses> {
+    let mut whose = record.clone();
+    while let Whose::Container(id) = &whose.sharing.network {
+        whose = Record::finished(&find::find(store, id)?)?;
     }
-    let private = matches!(request.network, NetworkMode::Private { .. }) && request.sharing.network.is_own();
+    if let Some(first) = whose.networks.first() {
+        let dns = networks::nameserver(store, &whose.networks)?;
+        let host = networks::lead_out(store, &whose.networks)?.then_some(private::HOST.into());
+        return Ok(Addresses { own: Some(first.v4.into()), host, dns, asks: !record.dns.is_empty() });
+    }
+    if whose.network == "host" {
+        return Ok(Addresses { host: Some(Ipv4Addr::LOCALHOST.into()), ..Addresses::default() });
+    }
+    let private = whose.network.starts_with("private") && whose.sharing.network.is_own();
     let ours = |address: Ipv4Addr| Some(IpAddr::from(address)).filter(|_| private);
-    Ok(Addresses { own: ours(private::OWN), host: ours(private::HOST), dns: ours(private::DNS) })
+    Ok(Addresses {
+        own: ours(private::OWN),
+        host: ours(private::HOST),
+        dns: ours(private::DNS),
+        ..Addresses::default()
+    })
 }
 
 /// Claim the name that was asked for, or the first made-up one that nobody has.

@@ -1,8 +1,11 @@
 //! The files that a container finds in place of its image's: /etc/hosts, /etc/hostname, /etc/resolv.conf,
 //! /etc/localtime and /run/.containerenv. [`contents`] is pure; [`host_resolv_conf`] is its one input from the host.
 
-use super::request::{NetworkMode, Request, Source};
-use anyhow::{Context, Result, bail};
+use super::{
+    network_files::NAMES_OF_HOST,
+    request::{NetworkMode, Request, Source},
+};
+use anyhow::{Context, Result, bail, ensure};
 use std::{fmt::Write, fs::File, io::Read, net::IpAddr};
 
 /// One `--add-host`.
@@ -10,8 +13,8 @@ use std::{fmt::Write, fs::File, io::Read, net::IpAddr};
 pub struct AddHost {
     /// Host names.
     pub names: Vec<String>,
-    /// Their address.
-    pub address: IpAddr,
+    /// Their address; `None`: the host's, as the container reaches it.
+    pub address: Option<IpAddr>,
 }
 
 /// Name servers.
@@ -34,6 +37,8 @@ pub struct Addresses {
     pub host: Option<IpAddr>,
     /// Who answers its questions for names, and asks the host's name servers as they are then.
     pub dns: Option<IpAddr>,
+    /// It asks the name servers that were chosen.
+    pub asks: bool,
 }
 
 /// A file to write into the container's directory as `name`, and to bind over `target`.
@@ -50,8 +55,8 @@ pub fn places(request: &Request) -> impl Iterator<Item = (&'static str, &'static
     let resolv_conf = request.dns != Dns::Image;
     let localtime = request.timezone.is_some();
     [
-        (true, ("hosts", "/etc/hosts")),
-        (true, ("hostname", "/etc/hostname")),
+        (!request.no_hosts, ("hosts", "/etc/hosts")),
+        (!request.no_hostname, ("hostname", "/etc/hostname")),
         (resolv_conf, ("resolv.conf", "/etc/resolv.conf")),
         (localtime, ("localtime", "/etc/localtime")),
         (true, ("containerenv", "/run/.containerenv")),
@@ -105,11 +110,11 @@ pub const HOSTS_LIMIT: u64 = 1 << 20;
 /// `NAME[;NAME…]:IP`.
 pub fn parse_add_host(text: &str) -> Result<AddHost> {
     let (names, address) = text.split_once(':').context("no `:` between name and address")?;
-    if address == "host-gateway" {
-        bail!("host-gateway is not built yet");
-    }
     let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
-    let address = bare.parse().with_context(|| format!("{bare:?} is no IP address"))?;
+    let address = match address {
+        "host-gateway" => None,
+        _ => Some(bare.parse().with_context(|| format!("{bare:?} is no IP address"))?),
+    };
     let name = |name: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if name.is_empty() || name.len() > 253 || !name.bytes().all(plain) {
@@ -118,6 +123,20 @@ pub fn parse_add_host(text: &str) -> Result<AddHost> {
         Ok(name.to_owned())
     };
     Ok(AddHost { names: names.split(';').map(name).collect::<Result<_>>()?, address })
+}
+
+/// One `--dns-search`; an empty one is Podman's other word for `.`.
+pub fn parse_search(text: &str) -> Result<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    ensure!(text.len() <= 253 && text.bytes().all(plain), "{text:?} is no domain");
+    Ok(if text.is_empty() { "." } else { text }.to_owned())
+}
+
+/// One `--dns-option`.
+pub fn parse_option(text: &str) -> Result<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b':');
+    ensure!(!text.is_empty() && text.len() <= 64 && text.bytes().all(plain), "{text:?} is no option");
+    Ok(text.to_owned())
 }
 
 /// The values of `--dns`: addresses, or `none` alone.
@@ -137,12 +156,13 @@ fn hosts(request: &Request, name: &str, hostname: &str, addresses: &Addresses, b
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
-    for AddHost { names, address } in &request.add_hosts {
+    let known = |host: &AddHost| host.address.or(addresses.host).map(|address| (host.names.clone(), address));
+    for (names, address) in request.add_hosts.iter().filter_map(known) {
         let _ = writeln!(text, "{address}\t{}", names.join(" "));
     }
     text.push_str("127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain ip6-localhost ip6-loopback\n");
     if let Some(host) = addresses.host {
-        let _ = writeln!(text, "{host}\thost.containers.internal host.docker.internal");
+        let _ = writeln!(text, "{host}\t{NAMES_OF_HOST}");
     }
     let own = addresses.own.unwrap_or(IpAddr::from([127, 0, 1, 1]));
     let separate = if name == hostname { "" } else { name };
@@ -155,11 +175,24 @@ fn resolv_conf(request: &Request, addresses: &Addresses, host: &str) -> String {
         return "# no network\n".to_owned();
     }
     let mut text = String::new();
-    for line in host.lines().filter(|line| directive(line) != Some("nameserver")) {
+    let stays = |line: &&str| match directive(line) {
+        Some("nameserver") => false,
+        Some("search" | "domain") => request.dns_search.is_empty(),
+        Some("options") => request.dns_options.is_empty(),
+        _ => true,
+    };
+    for line in host.lines().filter(stays) {
         let _ = writeln!(text, "{line}");
     }
+    if !request.dns_search.is_empty() && request.dns_search != ["."] {
+        let _ = writeln!(text, "search {}", request.dns_search.join(" "));
+    }
+    if !request.dns_options.is_empty() {
+        let _ = writeln!(text, "options {}", request.dns_options.join(" "));
+    }
     let servers = match &request.dns {
-        Dns::Servers(servers) => servers.clone(),
+        // Who answers for its networks asks these.
+        Dns::Servers(servers) if !addresses.asks => servers.clone(),
         _ if addresses.dns.is_some() => addresses.dns.into_iter().collect(),
         // The host's loopback is out of reach from a network of the container's own.
         _ => nameservers(host).filter(|server| !request.own_network() || !server.is_loopback()).collect(),
@@ -192,7 +225,8 @@ fn nameservers(resolv_conf: &str) -> impl Iterator<Item = IpAddr> {
     resolv_conf.lines().filter_map(server)
 }
 
-fn directive(line: &str) -> Option<&str> {
+/// The first word of a line.
+pub(super) fn directive(line: &str) -> Option<&str> {
     line.split_whitespace().next()
 }
 
@@ -245,13 +279,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_searched() {
+        let mut request = request();
+        request.dns_search = vec![parse_search("a.example").unwrap(), parse_search("b").unwrap()];
+        request.dns_options = vec![parse_option("ndots:2").unwrap()];
+        let reachable = Addresses { dns: Some([10, 0, 0, 1].into()), ..Addresses::default() };
+        let expected = "# by hand\nsearch a.example b\noptions ndots:2\nnameserver 10.0.0.1\n";
+        assert_eq!(file(&request, &reachable, "resolv.conf"), expected);
+        request.dns_search = vec![parse_search("").unwrap()];
+        request.dns = parse_dns(&["9.9.9.9".into()]).unwrap();
+        let expected = "# by hand\noptions ndots:2\nnameserver 10.0.0.1\n";
+        assert_eq!(file(&request, &Addresses { asks: true, ..reachable }, "resolv.conf"), expected);
+        (request.no_hosts, request.no_hostname) = (true, true);
+        assert!(places(&request).all(|(name, _)| !name.starts_with("host")));
+        assert!(parse_search("a\nb").is_err() && parse_option("a b").is_err() && parse_option("").is_err());
+    }
+
+    #[test]
     fn hosts_and_hostname() {
         let mut request = request();
-        request.add_hosts =
-            vec![parse_add_host("a;b:10.1.1.1").unwrap(), parse_add_host("c:fd00::1").unwrap()];
-        let addresses =
-            Addresses { own: Some([10, 0, 2, 100].into()), host: Some([10, 0, 2, 2].into()), dns: None };
-        let expected = "10.1.1.1\ta b\nfd00::1\tc\n127.0.0.1\tlocalhost localhost.localdomain\n\
+        request.add_hosts = vec![
+            parse_add_host("a;b:10.1.1.1").unwrap(),
+            parse_add_host("c:fd00::1").unwrap(),
+            parse_add_host("d:host-gateway").unwrap(),
+        ];
+        let addresses = Addresses {
+            own: Some([10, 0, 2, 100].into()),
+            host: Some([10, 0, 2, 2].into()),
+            ..Addresses::default()
+        };
+        let expected = "10.1.1.1\ta b\nfd00::1\tc\n10.0.2.2\td\n127.0.0.1\tlocalhost localhost.localdomain\n\
             ::1\tlocalhost localhost.localdomain ip6-localhost ip6-loopback\n\
             10.0.2.2\thost.containers.internal host.docker.internal\n10.0.2.100\tbox web\n";
         assert_eq!(file(&request, &addresses, "hosts"), expected);
@@ -267,7 +324,7 @@ mod tests {
 
     #[test]
     fn add_host_and_dns() {
-        assert_eq!(parse_add_host("a:[::1]").unwrap().address.to_string(), "::1");
+        assert_eq!(parse_add_host("a:[::1]").unwrap().address, Some(std::net::Ipv6Addr::LOCALHOST.into()));
         for bad in [
             "",
             "a",
@@ -278,7 +335,7 @@ mod tests {
             "a b:1.2.3.4",
             "a\nb:1.2.3.4",
             "a;:1.2.3.4",
-            "a:host-gateway",
+            "a:host-gate",
         ] {
             assert!(parse_add_host(bad).is_err(), "{bad}");
         }

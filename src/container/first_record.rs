@@ -40,6 +40,10 @@ pub fn record(
     };
     let process = spec.process().clone().unwrap_or_default();
     let signal = spec::stop_signal(request, defaults)?;
+    let pasta = match &request.network {
+        NetworkMode::Pasta(options) if !options.is_empty() => format!("pasta:{options}"),
+        _ => "pasta".to_owned(),
+    };
     let check = match base {
         Base::Image(_, config) => config.1.as_ref(),
         Base::Rootfs(_) | Base::Nothing => None,
@@ -75,8 +79,9 @@ pub fn record(
         network: request.sharing.network.shown(match &request.network {
             NetworkMode::None => "none",
             NetworkMode::Host => "host",
-            NetworkMode::Private { .. } => "private",
-            NetworkMode::Pasta => "pasta",
+            NetworkMode::Private { host_loopback: false, .. } => "private",
+            NetworkMode::Private { host_loopback: true, .. } => "private:host-loopback",
+            NetworkMode::Pasta(_) => &pasta,
             NetworkMode::Networks(_) => "bridge",
         }),
         storage_driver: request.storage_driver.clone().unwrap_or_else(|| OVERLAY.to_owned()),

@@ -3,7 +3,10 @@
 use super::record::Restart;
 use super::request::NetworkMode;
 use crate::{
-    network::networks::{self, Wish},
+    network::{
+        networks::{self, Wish},
+        pasta,
+    },
     registry::PullPolicy,
     security::apparmor::Choice,
     storage::Name,
@@ -31,9 +34,15 @@ pub fn parse_network(text: &str) -> Result<NetworkMode> {
     match text {
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Host),
-        "private" => Ok(NetworkMode::Private { explicit: true }),
-        "pasta" => Ok(NetworkMode::Pasta),
-        _ if text.starts_with("pasta:") => bail!("options of pasta are not built yet"),
+        "private" => Ok(NetworkMode::Private { explicit: true, host_loopback: false }),
+        "private:host-loopback" => Ok(NetworkMode::Private { explicit: true, host_loopback: true }),
+        "pasta" => Ok(NetworkMode::Pasta(String::new())),
+        _ if text.starts_with("private:") => bail!("a private network has one option: host-loopback"),
+        _ if text.starts_with("pasta:") => {
+            let options = &text["pasta:".len()..];
+            pasta::parse(options)?;
+            Ok(NetworkMode::Pasta(options.to_owned()))
+        }
         "slirp4netns" => bail!("slirp4netns is not used: a process of our own connects containers"),
         // Podman's words for its default network.
         "bridge" | "" => {
@@ -186,8 +195,14 @@ mod tests {
     #[test]
     fn words() {
         assert_eq!(parse_network("none").unwrap(), NetworkMode::None);
-        assert_eq!(parse_network("private").unwrap(), NetworkMode::Private { explicit: true });
-        for bad in ["slirp4netns", "pasta:-T,80", "../x", "a b", "web:what=1", ":ip=1.2.3.4"] {
+        assert_eq!(
+            parse_network("private").unwrap(),
+            NetworkMode::Private { explicit: true, host_loopback: false }
+        );
+        assert_eq!(parse_network("pasta:-T,5432").unwrap(), NetworkMode::Pasta("-T,5432".into()));
+        for bad in
+            ["slirp4netns", "pasta:--pid,/x", "private:host", "../x", "a b", "web:what=1", ":ip=1.2.3.4"]
+        {
             assert!(parse_network(bad).is_err(), "{bad}");
         }
         assert!(parse_pull_policy("sometimes").is_err());

@@ -32,6 +32,7 @@ pub mod mount_option;
 mod mount_words;
 pub mod mounts;
 mod names;
+pub mod network_files;
 pub mod networks;
 pub mod pause;
 pub mod plain;

@@ -5,6 +5,7 @@ use crate::{
     error::{Explain, OURS},
     network::{
         device::Interface,
+        engine::reach,
         networks::{Attachment, DEFAULT, Network, Wish},
         wire::Member,
     },
@@ -54,9 +55,12 @@ pub fn list(store: &Store) -> Result<Vec<Network>> {
     names.iter().filter_map(|name| read(store, name).transpose()).collect()
 }
 
+/// Ids of containers, and where they are, by network.
+pub type Members = HashMap<String, Vec<(String, Attachment)>>;
+
 /// Who is in which network.
-pub fn members(store: &Store) -> Result<HashMap<String, Vec<(String, Attachment)>>> {
-    let mut all: HashMap<String, Vec<(String, Attachment)>> = HashMap::new();
+pub fn members(store: &Store) -> Result<Members> {
+    let mut all = Members::new();
     for container in state::list(store)?.0 {
         for attachment in &container.record.networks {
             let entry = (container.record.id.as_str().to_owned(), attachment.clone());
@@ -73,26 +77,41 @@ pub fn members(store: &Store) -> Result<HashMap<String, Vec<(String, Attachment)
 pub fn attach(store: &Store, id: &str, wishes: &[Wish]) -> Result<Vec<Attachment>> {
     let members = members(store)?;
     let mut attachments: Vec<Attachment> = Vec::new();
-    for (number, wish) in wishes.iter().enumerate() {
-        let network = find(store, &wish.network).status(OURS)?;
-        let taken: Vec<&Attachment> =
-            members.get(&network.name).into_iter().flatten().map(|(_, taken)| taken).collect();
-        let attachment = network
-            .attach(wish, id, number, &taken)
-            .hint("`ctr network inspect NAME` shows who has which address")?;
-        let twice = attachments.iter().find_map(|one| {
-            let network = (one.network == attachment.network).then(|| format!("network {}", one.network));
-            network.or_else(|| {
-                (one.interface == attachment.interface).then(|| format!("interface {}", one.interface))
-            })
-        });
-        if let Some(twice) = twice {
-            return Err(anyhow!("{twice} is named twice"))
-                .hint("name each network once: --network a --network b");
-        }
-        attachments.push(attachment);
+    for wish in wishes {
+        attachments.push(place(store, &members, id, &attachments, wish)?);
     }
     Ok(attachments)
+}
+
+/// One more place for the container `id`, which has those of `own`.
+///
+/// # Errors
+/// As of [`attach`].
+pub fn attach_more(store: &Store, id: &str, own: &[Attachment], wish: &Wish) -> Result<Attachment> {
+    place(store, &members(store)?, id, own, wish)
+}
+
+fn place(store: &Store, members: &Members, id: &str, own: &[Attachment], wish: &Wish) -> Result<Attachment> {
+    let network = find(store, &wish.network).status(OURS)?;
+    let taken: Vec<&Attachment> =
+        members.get(&network.name).into_iter().flatten().map(|(_, taken)| taken).collect();
+    let free = |number: &usize| !own.iter().any(|one| one.interface == format!("eth{number}"));
+    let number = (0..=own.len()).find(free).unwrap_or(own.len());
+    let attachment = network
+        .attach(wish, id, number, &taken)
+        .hint("`ctr network inspect NAME` shows who has which address")?;
+    let twice = own.iter().find_map(|one| {
+        let network = (one.network == attachment.network).then(|| format!("network {}", one.network));
+        network.or_else(|| {
+            (one.interface == attachment.interface).then(|| format!("interface {}", one.interface))
+        })
+    });
+    match twice {
+        Some(twice) => {
+            Err(anyhow!("{twice} is named twice")).hint("name each network once: --network a --network b")
+        }
+        None => Ok(attachment),
+    }
 }
 
 /// What the network's process is told of the container `id`, called `name`.
@@ -117,13 +136,38 @@ pub fn interface(attachment: &Attachment, network: &Network, leads_out: bool) ->
     Interface { name: attachment.interface.clone(), mac: attachment.mac, mtu: network.mtu, v4, v6 }
 }
 
-/// Who answers for names in them.
+/// Who answers for names in them: one who knows of the world outside, if there is one.
 pub fn nameserver(store: &Store, attachments: &[Attachment]) -> Result<Option<IpAddr>> {
+    let mut inner = None;
     for attachment in attachments {
         let network = find(store, &attachment.network)?;
-        if network.dns {
-            return Ok(Some(network.v4.gateway));
+        match (network.dns, network.internal) {
+            (true, false) => return Ok(Some(network.v4.gateway)),
+            (true, true) => inner = inner.or(Some(network.v4.gateway)),
+            (false, _) => {}
         }
     }
-    Ok(None)
+    Ok(inner)
+}
+
+/// Whether who answers for names in them can ask `servers` on behalf of the container; else it has to ask them itself, as where
+/// one of them is a container, too.
+pub fn forward_to(store: &Store, attachments: &[Attachment], servers: &[IpAddr]) -> Result<bool> {
+    let mut settings = Vec::new();
+    for attachment in attachments {
+        settings.push(find(store, &attachment.network)?.settings());
+    }
+    let near = |server: &IpAddr| settings.iter().any(|settings| reach::is_within(settings, *server));
+    let out = settings.iter().any(|settings| settings.dns && !settings.internal);
+    Ok(out && !servers.iter().any(near))
+}
+
+/// Whether one of them leads to the world outside.
+pub fn lead_out(store: &Store, attachments: &[Attachment]) -> Result<bool> {
+    for attachment in attachments {
+        if !find(store, &attachment.network)?.internal {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -13,7 +13,7 @@ use crate::{
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 /// `container.json`: what was asked for. Written before the container starts; `rename` and `update` replace it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ pub struct Record {
     /// Seconds between that and SIGKILL.
     #[serde(default)]
     pub stop_timeout: u32,
-    /// `none`, `host` or `private`.
+    /// `none`, `host`, `private[:host-loopback]`, `pasta[:…]`, `bridge` with [`Record::networks`], or whose it is.
     #[serde(default)]
     pub network: String,
     /// `overlay` or `fuse-overlayfs`.
@@ -117,6 +117,9 @@ pub struct Record {
     /// Its places in networks.
     #[serde(default)]
     pub networks: Vec<Attachment>,
+    /// Whom its networks ask for names of the world outside, if not whom the host asks.
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
     /// Its ports that the host offers.
     #[serde(default)]
     pub ports: Vec<Port>,
@@ -315,6 +318,7 @@ impl Record {
             join: None,
             sharing: Sharing::default(),
             networks: Vec::new(),
+            dns: Vec::new(),
             ports: Vec::new(),
             pod: None,
             member_of: None,
@@ -380,7 +384,8 @@ impl Record {
         change(Record::finished(dir)?)?.write(dir)
     }
 
-    pub(super) fn finished(dir: &ContainerDir) -> Result<Record> {
+    /// [`Record::read`]; one without is an error.
+    pub fn finished(dir: &ContainerDir) -> Result<Record> {
         Record::read(dir)?.ok_or_else(|| anyhow!("container {} was never finished", dir.id().short()))
     }
 }

@@ -90,6 +90,14 @@ pub struct Request {
     pub add_hosts: Vec<AddHost>,
     /// Name servers.
     pub dns: Dns,
+    /// Where short names are searched in place of the host's domains; `.`: nowhere.
+    pub dns_search: Vec<String>,
+    /// Options of /etc/resolv.conf in place of the host's.
+    pub dns_options: Vec<String>,
+    /// The image's /etc/hosts stays.
+    pub no_hosts: bool,
+    /// The image's /etc/hostname stays.
+    pub no_hostname: bool,
     /// What comes before our lines of /etc/hosts.
     pub hosts_file: HostsFile,
     /// Root file system read-only …
@@ -254,9 +262,11 @@ pub enum NetworkMode {
     Private {
         /// Asked for by name: without it, to fall back to `None` is worth a hint only.
         explicit: bool,
+        /// Its gateway leads to the host's loopback.
+        host_loopback: bool,
     },
-    /// Its own, connected by pasta(1).
-    Pasta,
+    /// Its own, connected by pasta(1) with these options.
+    Pasta(String),
     /// Its own, connected to these networks.
     Networks(Vec<Wish>),
 }
@@ -330,10 +340,14 @@ pub mod tests {
             pidfile: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
-            network: NetworkMode::Private { explicit: false },
+            network: NetworkMode::Private { explicit: false, host_loopback: false },
             hostname: None,
             add_hosts: Vec::new(),
             dns: Dns::Host,
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            no_hosts: false,
+            no_hostname: false,
             hosts_file: HostsFile::None,
             read_only: false,
             read_only_tmpfs: true,

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     error::{Explain, OURS},
     namespaces::{mount::clone_tree, start_beside, target::open_in_root},
-    storage::{ContainerId, Store},
+    storage::{ContainerDir, ContainerId, Store},
     sys::fork::Child,
     weakened,
 };
@@ -155,6 +155,34 @@ impl Sharing {
         })
     }
 }
+
+/// The containers whose namespaces the one of `record` has.
+fn providers(record: &Record) -> impl Iterator<Item = &str> {
+    let user = match &record.join {
+        Some(Join::Container(id)) => Some(id.as_str()),
+        _ => None,
+    };
+    record.sharing.containers().chain(user)
+}
+
+/// Let it be known that the container of `record`, which is about to be there, has namespaces of others.
+pub fn mark(store: &Store, record: &Record) -> Result<()> {
+    providers(record).try_for_each(|id| store.container(&id.parse()?).write(MARK, b""))
+}
+
+/// The containers that have namespaces of the one in `dir`.
+pub fn dependents(store: &Store, dir: &ContainerDir) -> Result<Vec<Container>> {
+    // Most have none, and then nobody has to look at all the others.
+    if !dir.path().join(MARK).exists() {
+        return Ok(Vec::new());
+    }
+    let mut all = state::list(store)?.0;
+    all.retain(|one| providers(&one.record).any(|id| id == dir.id().as_str()));
+    Ok(all)
+}
+
+/// Somebody has namespaces of the container, or had.
+const MARK: &str = "shared";
 
 /// The container whose user namespace the one of `record` has.
 fn owner(id: &ContainerId, record: &Record) -> ContainerId {

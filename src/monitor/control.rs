@@ -42,6 +42,9 @@ pub enum Ask {
     },
     /// The record was changed: read it again.
     Reload,
+    /// Be in the networks that the record names, and bring back those whose processes are gone; answered by [`Tell::Done`] or
+    /// [`Tell::Failed`].
+    Networks,
 }
 
 /// What a monitor says.

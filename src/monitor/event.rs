@@ -1,7 +1,7 @@
 //! What a monitor watches, and what it is woken up for.
 
-use super::{control::KNOCK, ended::Ended};
-use crate::{cgroups::Group, network::process::Line, sys::fork::Child};
+use super::{control::KNOCK, ended::Ended, networks::Membership};
+use crate::{cgroups::Group, sys::fork::Child};
 use anyhow::{Context, Result};
 use nix::sys::{
     signal::{SigSet, Signal},
@@ -28,6 +28,10 @@ pub enum Event {
     Go,
     /// The record was changed.
     Reload,
+    /// The networks that the container is in have changed: this client waits until all is as the record says.
+    Networks(u64),
+    /// The process of a network is gone, or there again.
+    Line,
     /// The payload has something for the service manager.
     Notice(String),
 }
@@ -41,16 +45,16 @@ pub struct Subject<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Readable when the health check that runs has ended.
     pub check: Option<BorrowedFd<'a>>,
-    /// To the processes of its networks.
-    pub lines: &'a [Line],
+    /// Its networks.
+    pub networks: &'a [Membership],
     /// Its control group, which systemd removes soon after the end.
     pub group: Option<&'a Group>,
 }
 
 impl<'a> Subject<'a> {
     /// Without a health check that runs.
-    pub fn new(child: &'a Child, lines: &'a [Line], group: Option<&'a Group>) -> Subject<'a> {
-        Subject { pid: child.pid, pidfd: child.pidfd.as_fd(), check: None, lines, group }
+    pub fn new(child: &'a Child, networks: &'a [Membership], group: Option<&'a Group>) -> Subject<'a> {
+        Subject { pid: child.pid, pidfd: child.pidfd.as_fd(), check: None, networks, group }
     }
 }
 
@@ -67,7 +71,7 @@ pub struct Ready {
     pub ended: bool,
     /// The health check has ended.
     pub checked: bool,
-    /// Lines to networks that live, in order.
+    /// What is watched of networks, in order.
     pub lines: Vec<bool>,
     /// The payload has a notice.
     pub noticed: bool,
@@ -92,10 +96,9 @@ pub fn signals() -> Result<SignalFd> {
 /// Signals that ask for the end, whatever becomes of the process.
 pub const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGQUIT];
 
-/// What the processes of networks ask for. One that is gone leaves a dead link, and the container goes on.
-pub fn serve(lines: &[Line], ready: &[bool]) {
-    let alive = lines.iter().filter(|line| line.is_alive());
-    for (line, _) in alive.zip(ready).filter(|(_, ready)| **ready) {
-        let _ = line.serve();
-    }
+/// What the processes of networks ask for; whether one is gone or there again.
+pub fn serve(networks: &[Membership], ready: &[bool]) -> bool {
+    let watched = networks.iter().filter(|membership| membership.watched().is_some());
+    let ready: Vec<_> = watched.zip(ready).filter(|(_, ready)| **ready).collect();
+    ready.into_iter().filter(|(membership, _)| membership.serve(networks)).count() > 0
 }

@@ -6,6 +6,7 @@ use super::{
     ended::Ended,
     event::{Event, Subject},
     health::Supervision,
+    networks,
     notify::Herald,
     orders,
     preparation::Preparation,
@@ -27,6 +28,7 @@ use crate::{
     },
     error::Explain,
     namespaces::{Mapping, Promised},
+    network::plug::Inside,
     storage::{ContainerDir, Store},
     sys::fork::Child,
     weakened,
@@ -40,7 +42,10 @@ use rustix::{
 use std::{
     fs,
     io::Write,
-    os::{fd::BorrowedFd, unix::fs::OpenOptionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::OpenOptionsExt,
+    },
     path::Path,
     time::{Duration, Instant},
 };
@@ -162,7 +167,7 @@ impl Life<'_> {
             preparation.enter(namespace)?;
         }
         let begun = preparation.start();
-        let helpers = preparation.into_helpers();
+        let mut helpers = preparation.into_helpers();
         let (mut begun, ends, driver) = match begun {
             Err(_) if !goes => return Ok(None),
             begun => begun?,
@@ -186,16 +191,20 @@ impl Life<'_> {
         if record.timeout > 0 {
             watch.limit(Duration::from_secs(record.timeout));
         }
-        let subject = Subject::new(&begun.child, helpers.networks.lines(), helpers.cage.group());
         events::record(store, "start", record);
         // Before anybody hears that it runs: then its health is there to be asked for.
         let mut health = Supervision::new(dir, record)?;
+        let subject = Subject::new(&begun.child, helpers.networks.memberships(), helpers.cage.group());
         match first.take() {
             Some((client, manner)) => introduce(watch, client, manner, record.tty, subject)?,
             None => watch.introduce(None, subject),
         }
         herald.iter().for_each(|herald| herald.ready(watch, Notify::Conmon));
+        let ids = record.mapping(mapping);
+        let user = ids.is_rootless().then(|| ids.builder());
+        let inside = Inside { process: begun.child.pidfd.as_fd(), user };
         loop {
+            let subject = Subject::new(&begun.child, helpers.networks.memberships(), helpers.cage.group());
             let event = watch.until(Some(Subject { check: health.event(), ..subject }), health.due())?;
             match event {
                 Event::Ended(ended) => return Ok(Some(ended)),
@@ -217,6 +226,11 @@ impl Life<'_> {
                         health.change(changed.health);
                     }
                 }
+                Event::Networks(client) => {
+                    self.reload = true;
+                    watch.tell(client, &helpers.networks.obey(store, dir, inside), &[]);
+                }
+                Event::Line => helpers.networks.attend(dir, inside),
                 Event::Notice(text) => herald.iter().for_each(|herald| herald.tell(watch, &text)),
                 Event::Stop | Event::Go => {}
             }
@@ -376,7 +390,8 @@ fn hold(
         match watch.until(Some(subject), None)? {
             Event::Go => return Ok(true),
             Event::Ended(_) => return Ok(false),
-            Event::Due | Event::Stop | Event::Checked | Event::Reload | Event::Notice(_) => {}
+            Event::Networks(client) => watch.tell(client, &networks::not_yet(), &[]),
+            Event::Due | Event::Stop | Event::Checked | Event::Reload | Event::Line | Event::Notice(_) => {}
         }
     }
 }

@@ -37,5 +37,6 @@ pub use health::check_now;
 pub use journal::SOCKET as JOURNAL;
 pub use keys::{DEFAULT as DETACH_KEYS, Keys};
 pub use orders::{
-    Stopping, begin_stop, go, reload, settled, signal, stop, wait, wait_for_the_end_of, wait_until,
+    Stopping, begin_stop, follow_networks, go, reload, settled, signal, stop, wait, wait_for_the_end_of,
+    wait_until,
 };

@@ -184,6 +184,22 @@ pub fn reload(dir: &ContainerDir) -> Result<()> {
     Ok(())
 }
 
+/// Let the container, if it runs, be in the networks that its record names; those whose processes are gone come back.
+///
+/// # Errors
+/// What its monitor says.
+pub fn follow_networks(dir: &ContainerDir) -> Result<()> {
+    let Some(channel) = reach(dir)? else { return Ok(()) };
+    if channel.say(&Ask::Networks, &[]).is_err() {
+        return Ok(());
+    }
+    match channel.hear::<Tell>()? {
+        Some((Tell::Failed(told), _)) => Err(told.into_error()),
+        // One that has just ended reads its record when it is started again.
+        _ => Ok(()),
+    }
+}
+
 /// The exit status of the next end, or of the last one (`for_good`); `None` when the monitor is gone without a word.
 fn hear_the_end(channel: &Channel, for_good: bool) -> Result<Option<u8>> {
     while let Some((said, _)) = channel.hear::<Tell>()? {

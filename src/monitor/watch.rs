@@ -9,6 +9,7 @@ use super::{
     event::{self, ENDING, Event, Ready, Subject, remaining},
     log::Log,
     log_line::Kind,
+    networks::Membership,
     notify::Listener,
     pump::Ends,
     streams::Stream,
@@ -188,7 +189,7 @@ impl Watch {
                 return Ok(event);
             }
             self.move_output(&ready.streams, subject);
-            subject.iter().for_each(|subject| event::serve(subject.lines, &ready.lines));
+            let line = subject.is_some_and(|subject| event::serve(subject.networks, &ready.lines));
             if subject.is_none() && self.stopped {
                 return Ok(Event::Stop);
             }
@@ -198,6 +199,9 @@ impl Watch {
             }
             if let (Some(subject), true) = (subject, ready.ended) {
                 return Ok(Event::Ended(self.end(subject)?));
+            }
+            if line {
+                return Ok(Event::Line);
             }
             let due = due.is_some_and(|due| due <= Instant::now()).then_some(Event::Due);
             if let Some(event) = ready.checked.then_some(Event::Checked).or(due) {
@@ -246,8 +250,9 @@ impl Watch {
         let listener = fds.len();
         fds.extend(self.listener.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
         let lines = fds.len();
-        let alive = subject.into_iter().flat_map(|subject| subject.lines).filter(|line| line.is_alive());
-        fds.extend(alive.map(|line| PollFd::new(line, PollFlags::IN)));
+        let watched =
+            subject.into_iter().flat_map(|subject| subject.networks).filter_map(Membership::watched);
+        fds.extend(watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let first = fds.len();
         let waits: Vec<Vec<_>> = self.streams.iter().map(|stream| stream.waits_for().collect()).collect();
         fds.extend(waits.iter().flatten().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
@@ -373,6 +378,12 @@ impl Watch {
                 return Some(Event::Go);
             }
             Ask::Reload => {
+                self.tell(id, &Tell::Done, &[]);
+                return Some(Event::Reload);
+            }
+            Ask::Networks if subject.is_some() => return Some(Event::Networks(id)),
+            // The next start reads the record.
+            Ask::Networks => {
                 self.tell(id, &Tell::Done, &[]);
                 return Some(Event::Reload);
             }

@@ -98,11 +98,21 @@ pub fn start_beside(
     user: Option<(u32, u32)>,
     work: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
 ) -> Result<Inside> {
+    start_in(process, ThreadNameSpaceType::MOUNT, user, work)
+}
+
+/// The same in its namespaces of `kinds`.
+pub fn start_in(
+    process: BorrowedFd<'_>,
+    kinds: ThreadNameSpaceType,
+    user: Option<(u32, u32)>,
+    work: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+) -> Result<Inside> {
     let (said, say) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
     let Some(pid) = fork::split().context("fork")? else {
         // Here: the child, on its way into namespaces that others live in.
         drop(said);
-        let joined = join(process, user).context("enter the namespaces of the container");
+        let joined = join(process, kinds, user).context("enter the namespaces of the container");
         fork::exit_now(report(joined.and_then(|()| work(say.as_fd())), say))
     };
     drop(say);
@@ -173,8 +183,8 @@ fn enter<O>(
     Ok(opened)
 }
 
-fn join(process: BorrowedFd<'_>, user: Option<(u32, u32)>) -> Result<()> {
-    let mut namespaces = ThreadNameSpaceType::MOUNT;
+fn join(process: BorrowedFd<'_>, kinds: ThreadNameSpaceType, user: Option<(u32, u32)>) -> Result<()> {
+    let mut namespaces = kinds;
     namespaces.set(ThreadNameSpaceType::USER, user.is_some());
     move_into_thread_name_spaces(process, namespaces)?;
     if let Some(user) = user {

@@ -17,7 +17,7 @@ pub mod user;
 pub mod volume;
 
 pub use ahead::{Ahead, Promised};
-pub use inside::{Inside, run_inside, start_beside, start_here, start_inside, start_inside_with};
+pub use inside::{Inside, run_inside, start_beside, start_here, start_in, start_inside, start_inside_with};
 pub use refused::mend;
 pub use user::{IdMaps, Mapping, maps_of};
 

@@ -36,14 +36,43 @@ impl Interface {
     /// # Errors
     /// /dev/net/tun can't be opened; EPERM without CAP_NET_ADMIN; EEXIST when there is one of that name.
     pub fn make(&self) -> Result<OwnedFd> {
-        let tap = tap::create(&self.name).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
-        // Protocol 0 is NETLINK_ROUTE.
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        let tap = self.tap()?;
+        let socket = rtnetlink()?;
         let index = name_to_index(&socket, &self.name)?;
         for message in self.messages(index) {
             message.send(&socket)?;
         }
         Ok(tap)
+    }
+
+    /// The same where it may be there already, without anybody at its other end: what is missing of it.
+    ///
+    /// # Errors
+    /// As of [`Interface::make`]; EBUSY while somebody is at its other end.
+    pub fn mend(&self) -> Result<OwnedFd> {
+        let tap = self.tap()?;
+        self.settle()?;
+        Ok(tap)
+    }
+
+    /// Give it what it lacks of its addresses and routes.
+    ///
+    /// # Errors
+    /// There is no such interface; EPERM without CAP_NET_ADMIN.
+    pub fn settle(&self) -> Result<()> {
+        let socket = rtnetlink()?;
+        let index = name_to_index(&socket, &self.name)?;
+        for message in self.messages(index) {
+            match message.send(&socket) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    fn tap(&self) -> Result<OwnedFd> {
+        tap::create(&self.name).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
     }
 
     fn messages(&self, index: u32) -> Vec<Message> {
@@ -63,6 +92,21 @@ impl Interface {
         }
         messages
     }
+}
+
+/// Take the interface `name` away.
+///
+/// # Errors
+/// ENODEV: there is none; EPERM without CAP_NET_ADMIN.
+pub fn remove(name: &str) -> Result<()> {
+    let socket = rtnetlink()?;
+    let index = name_to_index(&socket, name)?;
+    Message::removal(index).send(&socket)
+}
+
+/// Protocol 0 is NETLINK_ROUTE.
+fn rtnetlink() -> Result<OwnedFd> {
+    socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)
 }
 
 /// A request of rtnetlink(7) that the kernel is to acknowledge.
@@ -85,6 +129,13 @@ impl Message {
         body[8..12].copy_from_slice(&IFF_UP.to_ne_bytes());
         body[12..16].copy_from_slice(&IFF_UP.to_ne_bytes());
         Message::new(RTM_NEWLINK, 0, &body)
+    }
+
+    /// struct ifinfomsg.
+    fn removal(index: u32) -> Message {
+        let mut body = [0; 16];
+        body[4..8].copy_from_slice(&index.to_ne_bytes());
+        Message::new(RTM_DELLINK, 0, &body)
     }
 
     /// struct ifaddrmsg. There is nobody to ask whether the address is taken.
@@ -160,6 +211,7 @@ const NLM_F_ACK: u16 = 4;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 const IFF_UP: u32 = 1;

@@ -5,7 +5,8 @@ mod confine;
 pub mod device;
 pub mod engine;
 pub mod networks;
-mod pasta;
+pub mod pasta;
+pub mod plug;
 pub mod ports;
 pub mod private;
 pub mod process;
@@ -32,8 +33,8 @@ pub enum Connection {
         /// The gateway leads to the host's loopback.
         host_loopback: bool,
     },
-    /// A namespace that this pasta connects.
-    Pasta(PathBuf),
+    /// A namespace that this pasta connects, with these options.
+    Pasta(PathBuf, Vec<String>),
 }
 
 /// That of a container whose record says `network`.
@@ -50,8 +51,11 @@ pub fn connection(network: &str) -> Result<Connection> {
         "host" => Ok(Connection::Host),
         "private" => private(false),
         "private:host-loopback" => private(true),
-        "pasta" => match pasta::find() {
-            Some(pasta) => Ok(Connection::Pasta(pasta)),
+        _ if network == "pasta" || network.starts_with("pasta:") => match pasta::find() {
+            Some(pasta) => {
+                let options = network.strip_prefix("pasta:").unwrap_or_default();
+                Ok(Connection::Pasta(pasta, pasta::parse(options)?))
+            }
             None => Err(anyhow!("pasta is not installed"))
                 .hint("--network=private needs nothing; Debian: apt install passt"),
         },

@@ -36,6 +36,9 @@ pub struct Network {
     pub internal: bool,
     /// Members find each other by name.
     pub dns: bool,
+    /// Whom to ask for names of the world outside, if not whom the host asks.
+    #[serde(default)]
+    pub nameservers: Vec<IpAddr>,
     /// Bytes of the largest IP packet.
     pub mtu: u16,
 }
@@ -144,6 +147,7 @@ impl Network {
             v6: None,
             internal: false,
             dns: true,
+            nameservers: Vec::new(),
             mtu: private::MTU,
         }
     }

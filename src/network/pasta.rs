@@ -4,7 +4,7 @@ use crate::{
     error::Explain,
     sys::{exec, fork, path, signal},
 };
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{
@@ -27,6 +27,93 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// The words of `--network pasta:WORD,WORD` as pasta gets them: nothing of the host's loopback inside and nothing of the
+/// container's outside but what they say.
+///
+/// # Errors
+/// A word that is no option of pasta's about addresses, ports and protocols, or not one for the command line of another program.
+pub fn parse(text: &str) -> Result<Vec<String>> {
+    let mut words: Vec<String> = Vec::new();
+    let mut value = None;
+    for word in text.split(',').filter(|word| !word.is_empty()) {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/%~@=#".contains(&b);
+        ensure!(word.len() <= 200 && word.bytes().all(plain), "{word:?} is no option of pasta");
+        let (name, inline) = word.split_once('=').map_or((word, false), |(name, _)| (name, true));
+        match value.take() {
+            Some(option) => ensure!(!word.starts_with('-'), "pasta's option {option} takes a value"),
+            // Podman's word against its own --no-map-gw.
+            None if word == "--map-gw" => {}
+            None if ALONE.contains(&name) && !inline => {}
+            None if VALUED.iter().any(|names| names.contains(&name)) => {
+                ensure!(!inline || name.starts_with("--"), "{word:?} is no option of pasta");
+                value = (!inline).then(|| name.to_owned());
+            }
+            None => bail!("{name:?} is no option of pasta that a container may have"),
+        }
+        words.push(word.to_owned());
+        ensure!(words.len() <= MOST, "more than {MOST} words for pasta");
+    }
+    if let Some(option) = value {
+        bail!("pasta's option {option} takes a value");
+    }
+    let has =
+        |names: &[&str]| words.iter().any(|word| names.contains(&word.split('=').next().unwrap_or_default()));
+    let mut all = Vec::new();
+    if !has(&["--map-gw", "--no-map-gw"]) {
+        all.push("--no-map-gw".to_owned());
+    }
+    for names in &VALUED[..4] {
+        if !has(names) {
+            all.extend([names[0].to_owned(), "none".to_owned()]);
+        }
+    }
+    all.extend(words.into_iter().filter(|word| word != "--map-gw"));
+    Ok(all)
+}
+
+/// Options of passt(1) that say something about addresses, ports and protocols, with a value; ports first.
+const VALUED: [&[&str]; 22] = [
+    &["-t", "--tcp-ports"],
+    &["-u", "--udp-ports"],
+    &["-T", "--tcp-ns"],
+    &["-U", "--udp-ns"],
+    &["-m", "--mtu"],
+    &["-a", "--address"],
+    &["-n", "--netmask"],
+    &["-M", "--mac-addr"],
+    &["-g", "--gateway"],
+    &["-i", "--interface"],
+    &["-o", "--outbound"],
+    &["--outbound-if4"],
+    &["--outbound-if6"],
+    &["-I", "--ns-ifname"],
+    &["--ns-mac-addr"],
+    &["-D", "--dns"],
+    &["--dns-forward"],
+    &["--dns-host"],
+    &["-S", "--search"],
+    &["--map-host-loopback"],
+    &["--map-guest-addr"],
+    &["-H", "--hostname"],
+];
+/// Those without.
+const ALONE: [&str; 13] = [
+    "--no-map-gw",
+    "--no-tcp",
+    "--no-udp",
+    "--no-icmp",
+    "--no-dhcp",
+    "--no-ndp",
+    "--no-dhcpv6",
+    "--no-ra",
+    "--no-splice",
+    "--host-lo-to-ns-lo",
+    "-4",
+    "-6",
+    "--ipv4-only",
+];
+const MOST: usize = 64;
+
 /// A running pasta. Dropped, it ends.
 #[derive(Debug)]
 pub struct Pasta {
@@ -45,7 +132,13 @@ impl Pasta {
     ///
     /// # Errors
     /// What pasta says when it gives up.
-    pub fn connect(pasta: &Path, pid: Pid, user: Option<(u32, u32)>, scratch: &Path) -> Result<Pasta> {
+    pub fn connect(
+        pasta: &Path,
+        options: &[String],
+        pid: Pid,
+        user: Option<(u32, u32)>,
+        scratch: &Path,
+    ) -> Result<Pasta> {
         // pasta writes its pid once everything is set up: through a FIFO that is an event to wait for.
         let fifo = scratch.join("pasta");
         let doing = || format!("wait for pasta at {}", fifo.display());
@@ -69,8 +162,7 @@ impl Pasta {
         command
             .env_clear()
             .args(["--config-net", "--foreground", "--quiet", "--stderr"])
-            // Nothing of the host's loopback inside, nothing of the container's outside.
-            .args(["--no-map-gw", "-t", "none", "-u", "none", "-T", "none", "-U", "none"])
+            .args(options)
             .arg("--pid")
             .arg(format!("/proc/self/fd/{}", door.as_raw_fd()))
             .args(["--netns-only", "--netns", &format!("/proc/self/fd/{}", network.as_raw_fd())])
@@ -132,4 +224,36 @@ impl Drop for Pasta {
 fn words_file() -> Result<std::fs::File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     Ok(memfd_create(c"pasta", flags).context("make a memory file")?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options() {
+        let closed = "--no-map-gw -t none -u none -T none -U none";
+        for (text, expected) in [
+            ("", closed),
+            ("-T,5432", "--no-map-gw -t none -u none -U none -T 5432"),
+            ("--map-gw,--mtu=1500", "-t none -u none -T none -U none --mtu=1500"),
+            ("--tcp-ports,8080:80,-4", "--no-map-gw -u none -T none -U none --tcp-ports 8080:80 -4"),
+        ] {
+            assert_eq!(parse(text).unwrap().join(" "), expected, "{text}");
+        }
+        for bad in [
+            "-T",
+            "5432",
+            "--pid,/x",
+            "--log-file=/x",
+            "-T,-U",
+            "-t,a b",
+            "--netns,/x",
+            "-T=5",
+            "--no-tcp=1",
+            "--",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
 }

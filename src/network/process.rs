@@ -4,7 +4,7 @@ use super::{
     confine,
     engine::Engine,
     resolvers,
-    wire::{Ask, Member, Settings, Tell},
+    wire::{Ask, Member, Questions, Settings, Tell},
 };
 use crate::{
     error::Explain,
@@ -28,6 +28,7 @@ use rustix::{
 };
 use std::{
     cell::Cell,
+    net::IpAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     thread::sleep,
@@ -138,18 +139,49 @@ impl Line {
         }
     }
 
+    /// How the container asks for names, from now on.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn set_questions(&self, questions: Questions) -> Result<()> {
+        self.channel.say(&Ask::Questions(questions), &[])
+    }
+
+    /// The addresses of the member called `name`.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn find(&self, name: &str) -> Result<Vec<IpAddr>> {
+        self.channel.say(&Ask::Find(name.to_owned()), &[])?;
+        match self.answer()? {
+            Tell::Found(addresses) => Ok(addresses),
+            other => bail!("the network's process says {other:?}"),
+        }
+    }
+
     /// Do what the process asks, for which the line has become readable.
     ///
     /// # Errors
     /// The process is gone: the container's link is dead.
     pub fn serve(&self) -> Result<()> {
-        match self.channel.hear::<Tell>()? {
-            Some((told, _)) => self.obey(&told),
-            None => {
-                self.dead.set(true);
-                bail!("the network's process has ended")
+        self.serve_and_find(|_| Vec::new())
+    }
+
+    /// The same for a container in several networks. `find`: addresses of a name in the others.
+    ///
+    /// # Errors
+    /// As of [`Line::serve`].
+    pub fn serve_and_find(&self, find: impl Fn(&str) -> Vec<IpAddr>) -> Result<()> {
+        let served = match self.channel.hear::<Tell>() {
+            Ok(Some((Tell::NeedName { number, name }, _))) => {
+                self.channel.say(&Ask::Name { number, addresses: find(&name) }, &[])
             }
-        }
+            Ok(Some((told, _))) => self.obey(&told),
+            Ok(None) => Err(anyhow!("the network's process has ended")),
+            Err(failure) => Err(failure),
+        };
+        self.dead.set(served.is_err());
+        served
     }
 
     /// Whether there is anything left to wait for.
@@ -160,6 +192,10 @@ impl Line {
     fn obey(&self, told: &Tell) -> Result<()> {
         match told {
             Tell::NeedResolvers => self.channel.say(&Ask::Resolvers(resolvers::now()), &[]),
+            // It comes amid another question: we don't look elsewhere meanwhile.
+            Tell::NeedName { number, .. } => {
+                self.channel.say(&Ask::Name { number: *number, addresses: Vec::new() }, &[])
+            }
             _ => Ok(()),
         }
     }
@@ -172,7 +208,7 @@ impl Line {
                 bail!("the network's process doesn't answer");
             }
             match self.channel.hear::<Tell>()? {
-                Some((told @ Tell::NeedResolvers, _)) => self.obey(&told)?,
+                Some((told @ (Tell::NeedResolvers | Tell::NeedName { .. }), _)) => self.obey(&told)?,
                 Some((told, _)) => return Ok(told),
                 None => bail!("the network's process has ended"),
             }

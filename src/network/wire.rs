@@ -86,6 +86,15 @@ pub enum Protocol {
     Udp,
 }
 
+/// Whom to ask for what the network doesn't know itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Questions {
+    /// These nameservers in place of the host's.
+    pub resolvers: Vec<IpAddr>,
+    /// Its monitor first: the member is in other networks, too.
+    pub elsewhere: bool,
+}
+
 /// What a monitor says. The line that carries [`Ask::Join`] stands for the membership: closed, the member has left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask {
@@ -98,6 +107,17 @@ pub enum Ask {
     Resolvers(Vec<IpAddr>),
     /// Who is in the network; answered by [`Tell::Members`].
     Members,
+    /// How the member of this line asks for names, from now on.
+    Questions(Questions),
+    /// The addresses of the member with this name; answered by [`Tell::Found`].
+    Find(String),
+    /// The answer to [`Tell::NeedName`]: none if no network of the member's has that name.
+    Name {
+        /// Which question.
+        number: u64,
+        /// Its addresses.
+        addresses: Vec<IpAddr>,
+    },
 }
 
 /// What the process of a network says.
@@ -109,6 +129,15 @@ pub enum Tell {
     Failed(String),
     /// The host's nameservers are wanted, now: [`Ask::Resolvers`].
     NeedResolvers,
+    /// A name is wanted that may be of another network of the member's: [`Ask::Name`].
+    NeedName {
+        /// Which question.
+        number: u64,
+        /// In lower case, without a dot at the end.
+        name: String,
+    },
+    /// What was asked by [`Ask::Find`].
+    Found(Vec<IpAddr>),
     /// Who is in, without their names and ports.
     Members(Vec<Member>),
 }

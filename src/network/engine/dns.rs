@@ -35,14 +35,64 @@ pub fn answer(question: &[u8], network: &Network) -> Answer {
         None if network.settings.internal => (ResponseCode::NXDomain, Vec::new()),
         None => return Answer::Forward,
     };
+    reply(&message, code, records).map_or(Answer::Ignore, Answer::Known)
+}
+
+/// The name that `question` wants addresses of, as [`addresses`] takes it.
+pub fn name(question: &[u8]) -> Option<String> {
+    let message = Message::from_vec(question).ok()?;
+    let [query] = &message.queries[..] else { return None };
+    let plain = message.metadata.op_code == OpCode::Query && query.query_class() == DNSClass::IN;
+    let wanted = plain && matches!(query.query_type(), RecordType::A | RecordType::AAAA | RecordType::ANY);
+    wanted.then(|| text(query.name()))
+}
+
+/// The answer to `question`: the name has `addresses`.
+pub fn known(question: &[u8], addresses: &[IpAddr]) -> Option<Vec<u8>> {
+    let message = Message::from_vec(question).ok()?;
+    let query = message.queries.first()?;
+    reply(&message, ResponseCode::NoError, records(query.name(), query.query_type(), addresses))
+}
+
+/// Whether `answer` says that there is no such name.
+pub fn denies(answer: &[u8]) -> bool {
+    answer.get(3).is_some_and(|flags| flags & 15 == ResponseCode::NXDomain.low())
+}
+
+/// Those of the member called `name`.
+pub fn addresses(name: &str, network: &Network) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for member in network.members.values().filter(|member| member.names.iter().any(|one| one == name)) {
+        addresses.extend(member.v4.map(IpAddr::V4));
+        addresses.extend(member.v6.map(IpAddr::V6));
+    }
+    addresses
+}
+
+fn reply(message: &Message, code: ResponseCode, records: Vec<Record>) -> Option<Vec<u8>> {
     let mut reply = Message::response(message.metadata.id, message.metadata.op_code);
     reply.metadata.authoritative = true;
     reply.metadata.recursion_desired = message.metadata.recursion_desired;
     reply.metadata.recursion_available = true;
     reply.metadata.response_code = code;
-    reply.add_query(query.clone());
+    reply.add_queries(message.queries.iter().take(1).cloned());
     reply.add_answers(records);
-    reply.to_vec().map_or(Answer::Ignore, Answer::Known)
+    reply.to_vec().ok()
+}
+
+fn text(name: &Name) -> String {
+    let mut text = name.to_lowercase().to_ascii();
+    text.truncate(text.trim_end_matches('.').len());
+    text
+}
+
+fn records(name: &Name, kind: RecordType, addresses: &[IpAddr]) -> Vec<Record> {
+    let data = addresses.iter().filter_map(|address| match (*address, kind) {
+        (IpAddr::V4(address), RecordType::A | RecordType::ANY) => Some(RData::A(A(address))),
+        (IpAddr::V6(address), RecordType::AAAA | RecordType::ANY) => Some(RData::AAAA(AAAA(address))),
+        _ => None,
+    });
+    data.map(|data| Record::from_rdata(name.clone(), TTL, data)).collect()
 }
 
 /// "We tried": the answer to `question` when no nameserver gave one.
@@ -85,26 +135,15 @@ fn find(name: &Name, kind: RecordType, network: &Network) -> Option<Option<Vec<R
     {
         return pointer(name, kind, address.addr(), network);
     }
-    let mut text = name.to_lowercase().to_ascii();
-    text.truncate(text.trim_end_matches('.').len());
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    let members = network.members.values().filter(|member| member.names.contains(&text));
-    for member in members {
-        addresses.extend(member.v4.map(IpAddr::V4));
-        addresses.extend(member.v6.map(IpAddr::V6));
-    }
+    let text = text(name);
+    let mut addresses = addresses(&text, network);
     if addresses.is_empty() && matches!(&*text, "host.containers.internal" | "host.docker.internal") {
         addresses.extend(network.settings.host_alias.filter(|_| !network.settings.internal).map(IpAddr::V4));
     }
     if addresses.is_empty() {
         return None;
     }
-    let data = addresses.into_iter().filter_map(|address| match (address, kind) {
-        (IpAddr::V4(address), RecordType::A | RecordType::ANY) => Some(RData::A(A(address))),
-        (IpAddr::V6(address), RecordType::AAAA | RecordType::ANY) => Some(RData::AAAA(AAAA(address))),
-        _ => None,
-    });
-    Some(Some(data.map(|data| Record::from_rdata(name.clone(), TTL, data)).collect()))
+    Some(Some(records(name, kind, &addresses)))
 }
 
 #[expect(clippy::option_option, reason = "as above")]

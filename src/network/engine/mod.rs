@@ -6,6 +6,7 @@ pub mod dns;
 mod emit;
 mod flow;
 pub mod frame;
+mod name_stream;
 mod nameserver;
 mod outside;
 mod published;
@@ -21,6 +22,7 @@ use crate::sys::channel::{Channel, Door};
 use anyhow::{Context, Result};
 use datagram::Datagrams;
 use frame::{LONGEST, Packet, VNET};
+use name_stream::NameStreams;
 use nameserver::Nameserver;
 use published::Ports;
 use reach::Reach;
@@ -43,6 +45,7 @@ pub struct Engine {
     connections: Connections,
     datagrams: Datagrams,
     nameserver: Nameserver,
+    name_streams: NameStreams,
     ports: Ports,
     /// Where frames are read to.
     frame: Vec<u8>,
@@ -69,6 +72,7 @@ impl Engine {
             connections: Connections::default(),
             datagrams: Datagrams::default(),
             nameserver: Nameserver::default(),
+            name_streams: NameStreams::default(),
             ports: Ports::default(),
             frame: vec![0; LONGEST],
         };
@@ -92,6 +96,9 @@ impl Engine {
             while let Some(source) = self.world.timers.due(self.world.now) {
                 self.due(source);
             }
+            for (member, socket) in std::mem::take(&mut self.world.name_streams) {
+                self.name_streams.admit(&mut self.world, member, socket);
+            }
             at_once = self.connections.pump(&mut self.world);
             self.ask_for_resolvers();
         }
@@ -106,6 +113,7 @@ impl Engine {
             Source::Datagram(number) => datagrams.event(world, number),
             Source::Published(number) => ports.event(world, connections, datagrams, number),
             Source::Query(number) => nameserver.event(world, number),
+            Source::Stream(number) => self.name_streams.event(world, nameserver, number, event.flags),
             Source::Line(number) => self.line(number),
             Source::Door => {
                 if let Some(channel) = self.door.as_ref().and_then(Door::next) {
@@ -189,6 +197,11 @@ impl Engine {
                 Ok(()) => Tell::Joined,
                 Err(failure) => Tell::Failed(format!("{failure:#}")),
             },
+            Ask::Questions(ways) => return self.nameserver.set_ways(number, ways),
+            Ask::Name { number: question, addresses } => {
+                return self.nameserver.found(&mut self.world, number, question, &addresses);
+            }
+            Ask::Find(name) => Tell::Found(dns::addresses(&name, &self.world.network)),
             Ask::Members => {
                 let brief = |member: &Member| Member { names: vec![], published: vec![], ..member.clone() };
                 Tell::Members(self.world.network.members.values().map(brief).collect())
@@ -240,10 +253,16 @@ impl Engine {
         self.connections.leave(&mut self.world, number);
         self.datagrams.leave(&mut self.world, number);
         self.nameserver.leave(&mut self.world, number);
+        self.name_streams.leave(&mut self.world, number);
         self.world.network.remove(number);
     }
 
     fn ask_for_resolvers(&mut self) {
+        for (member, number, name) in std::mem::take(&mut self.world.wants_names) {
+            if let Some(line) = self.lines.get(&member) {
+                let _ = line.channel.say(&Tell::NeedName { number, name }, &[]);
+            }
+        }
         let Some(member) = self.world.wants_resolvers.take() else { return };
         if let Some(line) = self.lines.get(&member) {
             // One that doesn't listen will be noticed by its line.

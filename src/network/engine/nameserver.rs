@@ -6,6 +6,7 @@ use super::{
     emit,
     world::{Source, World},
 };
+use crate::network::wire::Questions;
 use rustix::{
     event::epoll::EventFlags,
     io::Errno,
@@ -26,6 +27,10 @@ pub struct Nameserver {
     /// Questions that wait to hear who the host's nameservers are.
     waiting: Vec<Question>,
     heard: Option<Instant>,
+    /// How members ask who said so.
+    ways: HashMap<u64, Questions>,
+    /// Questions that a monitor looks for an answer to in other networks, with ours in case that it has none.
+    asked: HashMap<u64, (Question, Option<Vec<u8>>)>,
 }
 
 /// What a member wants to know.
@@ -58,24 +63,72 @@ impl Nameserver {
         to: (IpAddr, u16),
         message: &[u8],
     ) {
+        let elsewhere = self.ways.get(&member).is_some_and(|ways| ways.elsewhere);
+        let question = || Question { member, from, to, message: message.to_vec() };
         match dns::answer(message, &world.network) {
+            Answer::Known(reply) if elsewhere && dns::denies(&reply) => {
+                self.look_elsewhere(world, question(), Some(reply));
+            }
             Answer::Known(reply) => say(world, member, from, to, &reply),
             Answer::Ignore => {}
-            Answer::Forward => {
-                let question = Question { member, from, to, message: message.to_vec() };
-                let fresh =
-                    self.heard.is_some_and(|heard| world.now.saturating_duration_since(heard) < FRESH);
-                if fresh {
-                    self.forward(world, question, 0);
-                } else if self.waiting.len() < MOST_WAITING {
-                    if self.waiting.is_empty() {
-                        // One question to the monitor, however many there are to us.
-                        world.timers.set(world.now + PATIENCE, Source::Query(0));
-                        world.wants_resolvers = Some(member);
-                    }
-                    self.waiting.push(question);
-                }
+            Answer::Forward if elsewhere => self.look_elsewhere(world, question(), None),
+            Answer::Forward => self.pass_on(world, question()),
+        }
+    }
+
+    /// How `member` asks from now on.
+    pub fn set_ways(&mut self, member: u64, ways: Questions) {
+        self.ways.insert(member, ways);
+    }
+
+    /// The name of question `number` has these addresses in another network of who asked.
+    pub fn found(&mut self, world: &mut World, member: u64, number: u64, addresses: &[IpAddr]) {
+        if self.asked.get(&number).is_none_or(|(question, _)| question.member != member) {
+            return;
+        }
+        let Some((question, ours)) = self.asked.remove(&number) else { return };
+        let reply = if addresses.is_empty() { ours } else { dns::known(&question.message, addresses) };
+        match reply {
+            Some(reply) => say(world, question.member, question.from, question.to, &reply),
+            None => self.pass_on(world, question),
+        }
+    }
+
+    /// Whom `member`'s questions go to.
+    pub fn resolvers<'a>(&'a self, world: &'a World, member: u64) -> &'a [IpAddr] {
+        let own = self.ways.get(&member).filter(|ways| !ways.resolvers.is_empty());
+        own.map_or(&world.resolvers, |ways| &ways.resolvers)
+    }
+
+    /// To the monitor, which knows the other networks of who asks; `ours`: our own answer.
+    fn look_elsewhere(&mut self, world: &mut World, question: Question, ours: Option<Vec<u8>>) {
+        match dns::name(&question.message) {
+            Some(name) if self.asked.len() < MOST_WAITING => {
+                let number = world.number();
+                world.timers.set(world.now + PATIENCE, Source::Query(number));
+                world.wants_names.push((question.member, number, name));
+                self.asked.insert(number, (question, ours));
             }
+            _ => match ours {
+                Some(reply) => say(world, question.member, question.from, question.to, &reply),
+                None => self.pass_on(world, question),
+            },
+        }
+    }
+
+    /// To the nameservers of the world outside, once it is known who they are.
+    fn pass_on(&mut self, world: &mut World, question: Question) {
+        let fresh = self.heard.is_some_and(|heard| world.now.saturating_duration_since(heard) < FRESH);
+        let own = self.ways.get(&question.member).is_some_and(|ways| !ways.resolvers.is_empty());
+        if fresh || own {
+            self.forward(world, question, 0);
+        } else if self.waiting.len() < MOST_WAITING {
+            if self.waiting.is_empty() {
+                // One question to the monitor, however many there are to us.
+                world.timers.set(world.now + PATIENCE, Source::Query(0));
+                world.wants_resolvers = Some(question.member);
+            }
+            self.waiting.push(question);
         }
     }
 
@@ -113,6 +166,10 @@ impl Nameserver {
             // Nobody says who they are: those of before will do.
             return self.flush(world);
         }
+        if let Some((question, _)) = self.asked.get(&number) {
+            let member = question.member;
+            return self.found(world, member, number, &[]);
+        }
         if self.queries.get(&number).is_some_and(|query| query.deadline <= world.now) {
             self.next(world, number);
         }
@@ -121,6 +178,8 @@ impl Nameserver {
     /// `member` has left.
     pub fn leave(&mut self, world: &mut World, member: u64) {
         self.waiting.retain(|question| question.member != member);
+        self.asked.retain(|_, (question, _)| question.member != member);
+        self.ways.remove(&member);
         let of_member =
             |(number, query): (&u64, &Query)| (query.question.member == member).then_some(*number);
         for number in self.queries.iter().filter_map(of_member).collect::<Vec<_>>() {
@@ -142,11 +201,12 @@ impl Nameserver {
     }
 
     fn forward(&mut self, world: &mut World, question: Question, attempt: usize) {
-        for attempt in attempt..ATTEMPTS.max(world.resolvers.len()) {
-            if self.queries.len() >= MOST || world.resolvers.is_empty() || !world.take_room(question.member) {
+        let resolvers = self.resolvers(world, question.member).to_vec();
+        for attempt in attempt..ATTEMPTS.max(resolvers.len()) {
+            if self.queries.len() >= MOST || resolvers.is_empty() || !world.take_room(question.member) {
                 break;
             }
-            let resolver = world.resolvers[attempt % world.resolvers.len()];
+            let resolver = resolvers[attempt % resolvers.len()];
             let number = world.number();
             if let Ok((socket, id)) = put(world, number, resolver, &question.message) {
                 let deadline = world.now + TRY;

@@ -12,7 +12,7 @@ use rustix::{
     event::epoll::EventFlags,
     io::Errno,
     net::{
-        AddressFamily, SocketFlags, SocketType, connect, socket_with,
+        AddressFamily, SocketFlags, SocketType, connect, socket_with, socketpair,
         sockopt::{set_socket_keepalive, set_socket_linger, set_tcp_nodelay, socket_error},
     },
 };
@@ -150,25 +150,25 @@ impl Connections {
     }
 
     fn open(&mut self, world: &mut World, key: Key, packet: &Packet<'_>, reach: Reach) -> Result<(), Errno> {
-        let target =
-            if reach::is_nameserver(&world.network.settings, key.remote.ip()) && key.remote.port() == 53 {
-                match world.resolvers.first() {
-                    Some(resolver) if !world.network.settings.internal => SocketAddr::new(*resolver, 53),
-                    None if !world.network.settings.internal => {
-                        // When it asks again they are known.
-                        world.wants_resolvers = Some(key.member);
-                        return Ok(());
-                    }
-                    _ => return Err(Errno::CONNREFUSED),
-                }
-            } else {
-                outside::target(world, key.remote, reach).ok_or(Errno::CONNREFUSED)?
-            };
+        let asks = reach::is_nameserver(&world.network.settings, key.remote.ip()) && key.remote.port() == 53;
+        if asks && world.resolvers.is_empty() && !world.network.settings.internal {
+            // When it asks again they are known.
+            world.wants_resolvers = Some(key.member);
+            return Ok(());
+        }
+        let target = if asks { None } else { outside::target(world, key.remote, reach) };
+        if !asks && target.is_none() {
+            return Err(Errno::CONNREFUSED);
+        }
         if self.flows.len() >= MOST || !world.take_room(key.member) {
             return Err(Errno::CONNREFUSED);
         }
         let number = world.number();
-        let socket = start(world, target, number).inspect_err(|_| world.give_room(key.member))?;
+        let socket = match target {
+            Some(target) => start(world, target, number),
+            None => to_nameserver(world, key.member, number),
+        };
+        let socket = socket.inspect_err(|_| world.give_room(key.member))?;
         self.by_key.insert(key, number);
         self.flows.insert(number, Flow::waiting(key, socket, packet.whole));
         Ok(())
@@ -214,6 +214,15 @@ fn start(world: &World, target: SocketAddr, number: u64) -> Result<OwnedFd, Errn
         Err(errno) => return Err(errno),
     }
     world.watch(&socket, Source::Tcp(number), ALL)?;
+    Ok(socket)
+}
+
+/// The other end of it asks for names.
+fn to_nameserver(world: &mut World, member: u64, number: u64) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (socket, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    world.watch(&socket, Source::Tcp(number), ALL)?;
+    world.name_streams.push((member, other));
     Ok(socket)
 }
 

@@ -35,6 +35,8 @@ pub enum Source {
     Published(u64),
     /// A question that a nameserver of the host was asked.
     Query(u64),
+    /// A member's question over TCP, or a nameserver's answer to it.
+    Stream(u64),
 }
 
 impl Source {
@@ -47,6 +49,7 @@ impl Source {
             Source::Datagram(number) => (4, number),
             Source::Published(number) => (5, number),
             Source::Query(number) => (6, number),
+            Source::Stream(number) => (7, number),
         };
         kind << 56 | number
     }
@@ -62,7 +65,8 @@ impl Source {
             3 => Source::Tcp(number),
             4 => Source::Datagram(number),
             5 => Source::Published(number),
-            _ => Source::Query(number),
+            6 => Source::Query(number),
+            _ => Source::Stream(number),
         }
     }
 }
@@ -82,6 +86,10 @@ pub struct World {
     pub resolvers: Vec<IpAddr>,
     /// Whose monitor is to say what they are now.
     pub wants_resolvers: Option<u64>,
+    /// Whose monitor is to look for a name in its other networks, for which question.
+    pub wants_names: Vec<(u64, u64, String)>,
+    /// Who asks for names over TCP, where that connection leads.
+    pub name_streams: Vec<(u64, OwnedFd)>,
     start: Instant,
     taps: HashMap<u64, OwnedFd>,
     epoll: OwnedFd,
@@ -100,6 +108,8 @@ impl World {
             now: Instant::now(),
             start: Instant::now(),
             wants_resolvers: None,
+            wants_names: Vec::new(),
+            name_streams: Vec::new(),
             out: vec![0; LONGEST],
             resolvers: Vec::new(),
             taps: HashMap::new(),
