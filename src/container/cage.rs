@@ -47,7 +47,10 @@ impl Cage {
             Place::Below(above) => {
                 cgroups::divide(&above)?;
                 let group = above.below(&name(&record.id));
-                group.make()?;
+                group.make().hint(match record.cgroups {
+                    Choice::Split => "it takes a group that is delegated to you, as in a unit with Delegate=yes; `ctr info` says what there is",
+                    _ => "name a group that you may write to, or a slice: --cgroup-parent user.slice",
+                })?;
                 cage.state = State::Made(group);
                 cage.limit()?;
             }

@@ -69,7 +69,7 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
         leave_streams();
     }
     let client = watch.admit(line, manner.foreground);
-    let herald = Herald::new(record, manner.foreground.then_some(client));
+    let herald = Herald::new(record, &service, manner.foreground.then_some(client));
     let mut life = Life {
         store,
         container,
@@ -179,15 +179,21 @@ impl Life<'_> {
             None => watch.introduce(None, subject),
         }
         herald.iter().for_each(|herald| herald.ready(watch, Notify::Conmon));
+        let mut well = true;
         loop {
-            let event = watch.until(Some(Subject { check: health.event(), ..subject }), health.due())?;
+            let due = [health.due(), herald.as_ref().and_then(Herald::due)].into_iter().flatten().min();
+            let event = watch.until(Some(Subject { check: health.event(), ..subject }), due)?;
             match event {
                 Event::Ended(ended) => return Ok(Some(ended)),
-                Event::Due => health.begin(),
+                Event::Due => {
+                    herald.iter_mut().for_each(|herald| herald.feed(watch, well));
+                    health.begin_if_due();
+                }
                 Event::Checked => {
                     if let Some(verdict) = health.finish() {
                         if let Some(status) = verdict.changed {
                             events::health(store, record, &status.to_string());
+                            well = status != health::Status::Unhealthy;
                             if status == health::Status::Healthy {
                                 herald.iter().for_each(|herald| herald.ready(watch, Notify::Healthy));
                             }
