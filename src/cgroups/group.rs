@@ -151,10 +151,14 @@ impl Group {
             match self.write(file, value) {
                 Err(e) if e.kind() == ErrorKind::NotFound && file == "memory.swap.max" => {}
                 Err(e) if e.kind() == ErrorKind::NotFound && self.has(controller) => {
-                    return Err(anyhow!("{}: this kernel has no {file}", doing())).hint(match file.as_str() {
-                        "io.weight" => "it takes CONFIG_BLK_CGROUP_IOCOST; --io-max limits a disk without that",
-                        _ => "leave the limit out",
-                    });
+                    return Err(anyhow!("{}: this kernel has no {file}", doing())).hint(
+                        match file.as_str() {
+                            "io.weight" => {
+                                "it takes CONFIG_BLK_CGROUP_IOCOST; --io-max limits a disk without that"
+                            }
+                            _ => "leave the limit out",
+                        },
+                    );
                 }
                 Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
                     return Err(anyhow!("{}: the controller {controller} is not delegated to you", doing()))

@@ -100,7 +100,8 @@ impl Limits {
             if new.is_empty() { old } else { new }
         }
         // The kernel keeps what it was told of other disks, and of other rates of the same.
-        let is_new = |old: &IoLimit| !self.io.iter().any(|new| (&new.device, &new.key) == (&old.device, &old.key));
+        let is_new =
+            |old: &IoLimit| !self.io.iter().any(|new| (&new.device, &new.key) == (&old.device, &old.key));
         let kept = before.io.into_iter().filter(is_new).collect::<Vec<_>>();
         Limits {
             memory: self.memory.or(before.memory),
@@ -193,10 +194,7 @@ mod tests {
             (Limits { cpu_shares: Some(262_144), ..none.clone() }, &["cpu.weight=10000"]),
             (Limits { pids: Some(u64::MAX), ..none.clone() }, &["pids.max=max"]),
             (Limits { blkio_weight: Some(1000), ..none.clone() }, &["io.weight=default 10000"]),
-            (
-                Limits { blkio_weights: vec![("8:0".into(), 10)], ..none.clone() },
-                &["io.weight=8:0 1"],
-            ),
+            (Limits { blkio_weights: vec![("8:0".into(), 10)], ..none.clone() }, &["io.weight=8:0 1"]),
             (
                 Limits {
                     io: vec![IoLimit { device: "8:0".into(), key: "rbps".into(), rate: 1024 }],

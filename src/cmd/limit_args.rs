@@ -134,8 +134,7 @@ impl LimitArgs {
             let example = format!("{option} /dev/sda:1mb");
             io.extend(each::<IoLimit, Vec<_>>(option, values, &example, |text| io_limit(text, key))?);
         }
-        let lines: Vec<_> =
-            each("--io-max", &self.io_max, "--io-max /dev/sda:rbps=1mb,wiops=100", io_max)?;
+        let lines: Vec<_> = each("--io-max", &self.io_max, "--io-max /dev/sda:rbps=1mb,wiops=100", io_max)?;
         io.extend(lines.into_iter().flatten());
         let weight = |option: &str, weight: u64| match weight {
             10..=1000 => Ok(weight),
