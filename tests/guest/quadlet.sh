@@ -73,11 +73,10 @@ UNIT
 
     # What can't be is not even installed; put there by hand it is left out, and all others are made.
     as ctr quadlet install --reload-systemd=false "$work/wrong.container" 2>/dev/null && fault 'an unknown key was installed'
-    as ctr quadlet install "$work/data.volume" >/dev/null
+    as ctr quadlet install --reload-systemd=false "$work/data.volume" >/dev/null
     as ctr quadlet install "$work/site.container" "$work/wrong.container" 2>/dev/null && fault 'an unknown key was installed'
-    as ctr quadlet install "$work/site.container" >/dev/null
-    as ctr quadlet install "$work/job@.container" >/dev/null
-    as ctr quadlet install "$work/cut.container" >/dev/null
+    # A reload takes seconds in an emulated guest: one for all.
+    for name in site job@ cut; do as ctr quadlet install --reload-systemd=false "$work/$name.container" >/dev/null; done
     as ctr quadlet install "$work/words.container" >/dev/null
     as ctr quadlet list
 
