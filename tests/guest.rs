@@ -322,7 +322,7 @@ fn units_of_every_type() {
         ],
     );
     has(&said, &["deaf timeout 1", "No such file", "long 1", "conmon active 0"]);
-    assert!(said.contains("again 2 ") || said.contains("again 3 "), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("again ") && line.ends_with(" exit-code")), "{said}");
     assert!(!said.contains(", not "), "{said}");
 }
 
@@ -373,7 +373,7 @@ fn a_container_that_lives_is_changed_measured_frozen_and_killed() {
              ctr inspect -f '{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{range .HostConfig.BlkioDeviceWriteBps}}{{.Path}} {{.Rate}}{{end}}' u
              ctr inspect -f '{{json .State.MemoryPressure}}' u | jq -r '.some|keys|join(\" \")'
              ctr update --memory-swappiness 9 u
-             ctr exec u wget -q -T 2 http://$(ctr exec u ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'):9/
+             ctr exec u nslookup nobody 10.0.2.3 >/dev/null 2>&1
              counts='{{.PIDs}} {{gt .NetInput 0}} {{gt .NetOutput 0}} {{gt .CPUNano 0}} {{.MemLimit}} {{ge .BlockOutput 2097152}}'
              ctr stats --no-stream --format \"stats $counts\" u
              (sleep 3; ctr rm -f -t 0 u) & ctr stats -i 1 --format '{{.Name}} {{.PIDS}}' u | sort | uniq -c | sed 's/ *[2-9] /many /' & sleep 1
@@ -386,7 +386,7 @@ fn a_container_that_lives_is_changed_measured_frozen_and_killed() {
             &said,
             &[limits, "33554432 33 /dev/vda 2097152", "avg10 avg300 avg60 total", "1 frozen 1 Paused"],
         );
-        has(&said, &["stats 4 true true true 33554432 true", "many u 4", "0", "No such file"]);
+        has(&said, &["stats 3 true true true 33554432 true", "many u 3", "0", "No such file"]);
         assert!(said.contains("version 2 have no such limit"), "{said}");
     }
 }
@@ -450,7 +450,7 @@ fn the_journal_has_it_under_the_containers_name() {
         "ctr run --name=j --network=none --log-driver=journald --log-opt tag=mine box sh -c 'echo out; echo err >&2; printf part' >/dev/null 2>&1
          for i in $(seq 50); do [ $(journalctl --user CONTAINER_NAME=j -o cat | wc -l) = 3 ] && break; sleep 0.1; done
          fields='[.MESSAGE,.PRIORITY,.CONTAINER_NAME,.CONTAINER_TAG,.CONTAINER_PARTIAL_MESSAGE,.SYSLOG_IDENTIFIER,(.CONTAINER_ID|length),(.CONTAINER_ID_FULL|length)]|join(\" \")'
-         journalctl --user CONTAINER_NAME=j -o json | jq -r \"$fields\"; ctr logs --tail 2 j | sed 's/^/log /'; ctr rm j >/dev/null
+         journalctl --user CONTAINER_NAME=j -o json | jq -r \"$fields\"; ctr logs --tail 2 j | sed 's/^/log /'; echo; ctr rm j >/dev/null
          ctr run -d --name=j --network=none --log-driver=journald box sh -c 'for i in 1 2 3; do sleep 0.5; echo line $i; done' >/dev/null
          ctr logs -f j; ctr logs -f j | tail -n 1 | sed 's/^/again /'; ctr rm j",
     )
