@@ -44,7 +44,13 @@ impl Manager {
 
     /// Tell it. One that doesn't hear doesn't want to.
     pub fn say(&self, text: &str) {
-        let _ = UnixDatagram::unbound().and_then(|socket| socket.send_to_addr(text.as_bytes(), &self.0));
+        let send = || {
+            let socket = UnixDatagram::unbound()?;
+            // A reload keeps systemd busy for seconds; the container doesn't wait for ever.
+            socket.set_write_timeout(Some(PATIENCE))?;
+            socket.send_to_addr(text.as_bytes(), &self.0)
+        };
+        let _ = send();
     }
 }
 
@@ -158,6 +164,7 @@ impl std::os::fd::AsFd for Listener {
     }
 }
 
+const PATIENCE: Duration = Duration::from_secs(10);
 /// As many bytes as systemd takes.
 const LONGEST: usize = 4096;
 const PASSED: [&str; 10] = [
