@@ -118,7 +118,15 @@ fn a_manager_hears_of_the_start() {
             "echo -$NOTIFY_SOCKET-",
         ];
         assert_eq!(outcome(under(&ctr, &notify, &run)).ok(), "--", "as {user:?}");
+        // A watchdog is ours to feed where we say that it is ready.
+        let watched = format!("{notify} WATCHDOG_USEC=300000 WATCHDOG_PID=$$");
+        let run = ["run", "--rm", "--network=none", "--sdnotify=conmon", "box", "sleep", "0.2"];
+        outcome(under(&ctr, &watched, &run)).ok();
+        assert_eq!([hear(&socket), hear(&socket)], ["READY=1", "WATCHDOG=1"], "as {user:?}");
         socket.set_nonblocking(true).expect("not wait");
+        while socket.recv(&mut [0; 10]).is_ok() {}
+        let run = ["run", "--rm", "--network=none", "--sdnotify=ignore", "box", "true"];
+        outcome(under(&ctr, &watched, &run)).ok();
         assert!(socket.recv(&mut [0; 10]).is_err(), "as {user:?}");
     }
 }
@@ -149,4 +157,29 @@ fn options() {
     assert_eq!(ctr.run(score).ok(), "700");
     let tmpfs = ["run", "--rm", "--network=none", "--systemd=true", "box", "true"];
     ctr.run(tmpfs).ok();
+}
+
+/// A helper that lives beside the container, fuse-overlayfs here, would hold a socket open that is the payload's.
+#[test]
+fn helpers_have_no_part_in_them() {
+    let ctr = Ctr::with_box(User::all()[0]);
+    ctr.file("three", "of three\n");
+    let run =
+        ["--storage-driver=fuse-overlayfs", "run", "-d", "--name=x", "--network=none", "--preserve-fds=1"];
+    outcome(under(&ctr, "exec 3<three", &[&run[..], &["box", "sleep", "1000"]].concat())).ok();
+    let pids = ctr.run(["inspect", "--format={{.State.ConmonPid}} {{.State.Pid}}", "x"]).ok();
+    let (monitor, payload) = pids.split_once(' ').expect("two numbers");
+    let holds = |pid: &str| {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        let paths = open.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        Some(paths.filter(|path| path.ends_with("three")).count())
+    };
+    let children =
+        std::fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).expect("children");
+    assert_eq!((holds(monitor), holds(payload).unwrap_or(1)), (Some(1), 1));
+    let helpers: Vec<&str> = children.split_whitespace().filter(|pid| *pid != payload).collect();
+    assert!(!helpers.is_empty());
+    // Whose files only root may look at is left out.
+    assert!(helpers.iter().all(|pid| holds(pid).unwrap_or(0) == 0));
+    ctr.run(["rm", "-f", "-t0", "x"]).ok();
 }

@@ -73,18 +73,17 @@ impl Group {
 
     /// The unit of systemd's that it lies in, if that is a service; a user's manager is none.
     pub fn service(&self) -> Option<Group> {
-        let mut group = Some(self.clone());
-        while let Some(at) = group {
-            let name = at.name();
-            if name.ends_with(".service") {
-                return (!name.starts_with("user@")).then(|| at.clone());
-            }
-            if name.is_empty() || name.ends_with(".scope") || name.ends_with(".slice") {
-                return None;
-            }
-            group = at.parent();
-        }
-        None
+        self.unit().filter(|unit| unit.name().ends_with(".service"))
+    }
+
+    /// The service or scope of systemd's that it lies in: the first on the way down, what is below is the unit's own to name.
+    pub fn unit(&self) -> Option<Group> {
+        let mut ends = self.path.match_indices('/').map(|(at, _)| at).skip(1).chain([self.path.len()]);
+        ends.find_map(|end| {
+            let group = Group::at(&self.path[..end]);
+            let is_unit = group.name().ends_with(".service") || group.name().ends_with(".scope");
+            (is_unit && !group.name().starts_with("user@")).then_some(group)
+        })
     }
 
     /// The one above.
@@ -150,6 +149,16 @@ impl Group {
             let controller = setting.controller();
             match self.write(file, value) {
                 Err(e) if e.kind() == ErrorKind::NotFound && file == "memory.swap.max" => {}
+                Err(e) if e.kind() == ErrorKind::NotFound && self.has(controller) => {
+                    return Err(anyhow!("{}: this kernel has no {file}", doing())).hint(
+                        match file.as_str() {
+                            "io.weight" => {
+                                "it takes CONFIG_BLK_CGROUP_IOCOST; --io-max limits a disk without that"
+                            }
+                            _ => "leave the limit out",
+                        },
+                    );
+                }
                 Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
                     return Err(anyhow!("{}: the controller {controller} is not delegated to you", doing()))
                         .hint(self.delegation(controller));
@@ -158,6 +167,11 @@ impl Group {
             }
         }
         Ok(())
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        let list = self.read("cgroup.controllers").unwrap_or_default();
+        list.split_ascii_whitespace().any(|word| word == controller)
     }
 
     /// What delegates `controller` to us.
@@ -294,6 +308,11 @@ mod tests {
             ("/user.slice/user-1.slice/session-1.scope", None),
             ("/init.scope", None),
             ("/", None),
+            ("/system.slice/web.service/ctr-1/init.scope", Some("/system.slice/web.service")),
+            (
+                "/user.slice/user-1.slice/user@1.service/app.slice/ctr-1.scope/container/system.slice/a.service",
+                None,
+            ),
         ] {
             assert_eq!(Group::at(path).service(), service.map(Group::at), "{path}");
         }

@@ -26,6 +26,8 @@ pub struct Limits {
     pub pids: Option<u64>,
     /// Share of the disks beside others, 10 to 1000.
     pub blkio_weight: Option<u64>,
+    /// The same for single disks (`MAJOR:MINOR`).
+    pub blkio_weights: Vec<(String, u64)>,
     /// Limits for single disks.
     pub io: Vec<IoLimit>,
     /// Files of the group by name, and their contents (podman-run(1), `--cgroup-conf`).
@@ -39,7 +41,7 @@ pub struct IoLimit {
     pub device: String,
     /// `rbps`, `wbps`, `riops` or `wiops`.
     pub key: String,
-    /// Bytes or operations a second.
+    /// Bytes or operations a second; [`u64::MAX`]: no limit.
     pub rate: u64,
 }
 
@@ -80,8 +82,11 @@ impl Limits {
         add("cpuset.mems", self.cpuset_mems.clone());
         add("pids.max", self.pids.map(or_max));
         add("io.weight", self.blkio_weight.map(|weight| format!("default {}", weight_of_blkio(weight))));
+        for (device, weight) in &self.blkio_weights {
+            add("io.weight", Some(format!("{device} {}", weight_of_blkio(*weight))));
+        }
         for IoLimit { device, key, rate } in &self.io {
-            add("io.max", Some(format!("{device} {key}={rate}")));
+            add("io.max", Some(format!("{device} {key}={}", or_max(*rate))));
         }
         for (file, value) in &self.files {
             add(file, Some(value.clone()));
@@ -91,7 +96,13 @@ impl Limits {
 
     /// These where they say something, else those of `before`.
     pub fn over(self, before: Limits) -> Limits {
-        let list = |new: Vec<_>, old| if new.is_empty() { old } else { new };
+        fn list<T>(new: Vec<T>, old: Vec<T>) -> Vec<T> {
+            if new.is_empty() { old } else { new }
+        }
+        // The kernel keeps what it was told of other disks, and of other rates of the same.
+        let is_new =
+            |old: &IoLimit| !self.io.iter().any(|new| (&new.device, &new.key) == (&old.device, &old.key));
+        let kept = before.io.into_iter().filter(is_new).collect::<Vec<_>>();
         Limits {
             memory: self.memory.or(before.memory),
             memory_swap: self.memory_swap.or(before.memory_swap),
@@ -103,8 +114,9 @@ impl Limits {
             cpuset_mems: self.cpuset_mems.or(before.cpuset_mems),
             pids: self.pids.or(before.pids),
             blkio_weight: self.blkio_weight.or(before.blkio_weight),
-            io: list(self.io, before.io),
-            files: if self.files.is_empty() { before.files } else { self.files },
+            blkio_weights: list(self.blkio_weights, before.blkio_weights),
+            io: [kept, self.io].concat(),
+            files: list(self.files, before.files),
         }
     }
 
@@ -144,6 +156,10 @@ fn weight_of_blkio(weight: u64) -> u64 {
 mod tests {
     use super::*;
 
+    fn rate(key: &str, rate: u64) -> IoLimit {
+        IoLimit { device: "8:0".into(), key: key.into(), rate }
+    }
+
     fn lines(limits: &Limits) -> Vec<String> {
         limits.settings().iter().map(|s| format!("{}={}", s.file, s.value)).collect()
     }
@@ -178,6 +194,7 @@ mod tests {
             (Limits { cpu_shares: Some(262_144), ..none.clone() }, &["cpu.weight=10000"]),
             (Limits { pids: Some(u64::MAX), ..none.clone() }, &["pids.max=max"]),
             (Limits { blkio_weight: Some(1000), ..none.clone() }, &["io.weight=default 10000"]),
+            (Limits { blkio_weights: vec![("8:0".into(), 10)], ..none.clone() }, &["io.weight=8:0 1"]),
             (
                 Limits {
                     io: vec![IoLimit { device: "8:0".into(), key: "rbps".into(), rate: 1024 }],
@@ -185,6 +202,11 @@ mod tests {
                     ..none.clone()
                 },
                 &["io.max=8:0 rbps=1024", "memory.high=7"],
+            ),
+            (
+                Limits { io: vec![rate("wbps", u64::MAX)], ..none.clone() }
+                    .over(Limits { io: vec![rate("wbps", 7), rate("rbps", 8)], ..none.clone() }),
+                &["io.max=8:0 rbps=8", "io.max=8:0 wbps=max"],
             ),
         ] {
             assert_eq!(lines(&limits), expected);

@@ -2,12 +2,15 @@
 //! nowhere of their own.
 
 use super::{group::Group, scope};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rustix::{
     fs::{Access, access, getxattr, statfs},
-    process::{geteuid, getppid},
+    process::geteuid,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// `--cgroups`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -71,28 +74,28 @@ pub fn find(choice: Choice, parent: Option<&str>) -> Result<Place> {
 pub const SUPERVISOR: &str = "ctr-supervisor";
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
-/// Have `group`, a delegated one, pass its controllers on to the groups below. We and whoever waits for us move into a leaf
-/// for that. What other processes in it prevent is left as it is: a limit that needs it says so.
+/// Have `group`, a delegated one, pass its controllers on to the groups below. The processes in it move into a leaf for that:
+/// we, whoever waits for us, a shell. What can't be is left as it is: a limit that needs it says so.
 pub fn divide(group: &Group) -> Result<()> {
     let busy = |e: &std::io::Error| e.raw_os_error() == Some(libc::EBUSY);
-    match group.pass_on(&CONTROLLERS) {
-        Err(e) if busy(&e) => {}
-        _ => return Ok(()),
-    }
     let leaf = group.below(SUPERVISOR);
-    leaf.make()?;
-    let inside = group.read("cgroup.procs").unwrap_or_default();
-    let client = getppid().map_or(0, |pid| pid.as_raw_pid());
-    let ours = |pid: &i32| {
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        *pid == client || name.starts_with("ctr")
-    };
-    for pid in inside.lines().filter_map(|line| line.parse::<i32>().ok()).filter(ours) {
-        leaf.take_in(pid.unsigned_abs()).with_context(|| format!("move process {pid} to {}", leaf.path()))?;
+    // Processes that are just being born come with the next turn.
+    for _ in 0..TURNS {
+        match group.pass_on(&CONTROLLERS) {
+            Err(e) if busy(&e) => {}
+            _ => return Ok(()),
+        }
+        leaf.make()?;
+        let inside = group.read("cgroup.procs").unwrap_or_default();
+        for pid in inside.lines().filter_map(|line| line.parse().ok()) {
+            // It may have ended.
+            let _ = leaf.take_in(pid);
+        }
     }
-    let _ = group.pass_on(&CONTROLLERS);
     Ok(())
 }
+
+const TURNS: usize = 4;
 
 /// Whether the hierarchy at its usual place is the unified one.
 pub fn is_version_2() -> bool {
@@ -118,8 +121,21 @@ fn is_ours(group: &Group) -> bool {
     }
     // Older ones mark it for root alone.
     let marks = ["user.delegate", "trusted.delegate"];
-    let mut value = [0; 1];
     // The whole of a user's units is delegated to the user's systemd, not to what runs in them.
     let manager = dir.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"user@"));
-    !manager && marks.iter().any(|mark| getxattr(&dir, *mark, &mut value) == Ok(1) && value == *b"1")
+    let mut value = [0; 1];
+    let marked = |mark: &str| getxattr(&dir, mark, &mut value) == Ok(1) && value == *b"1";
+    !manager && (marks.into_iter().any(marked) || is_delegated_scope(group.name()))
+}
+
+/// A user's systemd older than 254 marks nothing; what it was asked for lies beside its socket (systemd.unit(5), "Unit File Load
+/// Path"), which takes no question. Scopes are always asked for.
+fn is_delegated_scope(name: &str) -> bool {
+    let file = format!("/run/user/{}/systemd/transient/{name}", geteuid().as_raw());
+    let text =
+        if name.ends_with(".scope") { fs::read_to_string(file).unwrap_or_default() } else { String::new() };
+    text.lines()
+        .filter_map(|line| line.strip_prefix("Delegate="))
+        .next_back()
+        .is_some_and(|said| said != "no")
 }

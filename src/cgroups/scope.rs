@@ -22,12 +22,13 @@ pub struct Scope {
 
 const SYSTEMD: (&str, &str, &str) =
     ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager");
+const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The socket of the bus whose systemd manages this user's units; `None` when there is none.
 pub fn bus() -> Option<PathBuf> {
     if geteuid().is_root() {
-        let socket = PathBuf::from("/run/dbus/system_bus_socket");
+        let socket = PathBuf::from(SYSTEM_BUS);
         return (Path::new("/run/systemd/system").is_dir() && socket.exists()).then_some(socket);
     }
     let named = std::env::var("DBUS_SESSION_BUS_ADDRESS").ok();
@@ -118,13 +119,18 @@ pub fn is_delegated(name: &str) -> bool {
     ask().unwrap_or(false)
 }
 
-/// Have systemd move process `pid` into `group`, which lies in the scope `unit`: who starts it may not.
-pub fn attach(unit: &str, group: &Group, pid: u32) -> Result<()> {
-    let socket = bus().ok_or_else(|| anyhow!("there is no systemd to ask"))?;
-    let mut bus = Bus::connect(&socket)?;
+/// Have systemd move process `pid`, one of ours, into `group`, which lies in a unit that is delegated to us: who comes from
+/// another unit may not.
+pub fn attach(group: &Group, pid: u32) -> Result<()> {
+    let unit = group.unit().ok_or_else(|| anyhow!("{} lies in no unit of systemd's", group.path()))?;
+    let socket = match unit.path().contains("/user@") {
+        true => bus(),
+        false => Some(PathBuf::from(SYSTEM_BUS)),
+    };
+    let mut bus = Bus::connect(&socket.ok_or_else(|| anyhow!("there is no systemd to ask"))?)?;
     let (destination, path, interface) = SYSTEMD;
-    let below = group.path().split_once(unit).map_or("", |(_, below)| below);
-    let below = if below.is_empty() { "/" } else { below };
+    let below = group.path().strip_prefix(unit.path()).filter(|below| !below.is_empty()).unwrap_or("/");
+    let unit = unit.name();
     let arguments = [Value::Text(unit), Value::Text(below), Value::Numbers(&[pid])];
     let call = bus.call(destination, path, interface, "AttachProcessesToUnit", &arguments)?;
     let due = Instant::now() + PATIENCE;

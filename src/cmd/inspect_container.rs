@@ -17,7 +17,10 @@ use crate::{
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// All of it (libpod/define/container_inspect.go; Docker Engine API, ContainerInspect).
 pub fn value(container: &Container) -> Value {
@@ -221,13 +224,14 @@ fn host_config(dir: &ContainerDir, record: &Record) -> Value {
         "ReadonlyRootfs": record.read_only,
         "UsernsMode": record.userns,
         "Annotations": record.annotations,
-        "CgroupMode": "private",
+        "CgroupMode": if record.host_cgroups { "host" } else { "private" },
         "IpcMode": record.sharing.ipc.shown("shareable"),
         "PidMode": record.sharing.pid.shown("private"),
         "UTSMode": record.sharing.uts.shown("private"),
         "Runtime": "ctr",
         "Isolation": "",
         "MemorySwappiness": -1,
+        "OomScoreAdj": record.oom_score_adj.unwrap_or(0),
         "ConsoleSize": [0, 0],
         "AutoRemoveImage": record.remove_image,
         "Binds": binds(record),
@@ -258,8 +262,24 @@ fn host_config(dir: &ContainerDir, record: &Record) -> Value {
 fn limits(record: &Record) -> Value {
     let limits = &record.limits;
     let number = |value: Option<u64>| value.map_or(0, |value| i64::try_from(value).unwrap_or(-1));
+    let disk = |device: &String| {
+        // The kernel knows them by number.
+        let name = std::fs::read_link(format!("/sys/dev/block/{device}")).ok();
+        let name = name.as_deref().and_then(Path::file_name);
+        name.map_or_else(|| PathBuf::from(device), |name| Path::new("/dev").join(name))
+    };
+    let rates = |key: &str| -> Vec<Value> {
+        let of = limits.io.iter().filter(|limit| limit.key == key && limit.rate != u64::MAX);
+        of.map(|limit| json!({"Path": disk(&limit.device), "Rate": limit.rate})).collect()
+    };
+    let weight = |(device, weight): &(String, u64)| json!({"Path": disk(device), "Weight": weight});
     json!({
+        "BlkioDeviceReadBps": rates("rbps"),
+        "BlkioDeviceReadIOps": rates("riops"),
+        "BlkioDeviceWriteBps": rates("wbps"),
+        "BlkioDeviceWriteIOps": rates("wiops"),
         "BlkioWeight": number(limits.blkio_weight),
+        "BlkioWeightDevice": limits.blkio_weights.iter().map(weight).collect::<Vec<_>>(),
         "CpuPeriod": number(limits.cpu_period),
         "CpuQuota": number(limits.cpu_quota),
         "CpuShares": number(limits.cpu_shares),
@@ -303,17 +323,11 @@ const NUMBERS: &[&str] = &[
     "IOMaximumIOps",
     "KernelMemory",
     "NanoCpus",
-    "OomScoreAdj",
     "ShmSize",
 ];
 const WORDS: &[&str] = &["Cgroup", "CgroupManager", "ContainerIDFile", "HostsFile", "VolumeDriver"];
 const LISTS: &[&str] = &[
     "Binds",
-    "BlkioDeviceReadBps",
-    "BlkioDeviceReadIOps",
-    "BlkioDeviceWriteBps",
-    "BlkioDeviceWriteIOps",
-    "BlkioWeightDevice",
     "CapAdd",
     "CapDrop",
     "Devices",

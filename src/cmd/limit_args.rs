@@ -17,6 +17,9 @@ pub struct LimitArgs {
     /// Share of the disks beside others, 10 to 1000
     #[arg(long, value_name = "WEIGHT", help_heading = LIMITS)]
     blkio_weight: Option<u64>,
+    /// The same for one disk
+    #[arg(long, value_name = "DEVICE:WEIGHT", help_heading = LIMITS)]
+    blkio_weight_device: Vec<String>,
     /// Microseconds of a period in which the processors are shared out [default: 100000]
     #[arg(long, value_name = "MICROSECONDS", help_heading = LIMITS)]
     cpu_period: Option<u64>,
@@ -47,6 +50,9 @@ pub struct LimitArgs {
     /// Writes a second to a disk
     #[arg(long, value_name = "DEVICE:RATE", help_heading = LIMITS)]
     device_write_iops: Vec<String>,
+    /// Limits of a disk by the names of io.max: rbps, wbps, riops and wiops; `max` for none
+    #[arg(long, value_name = "DEVICE:KEY=RATE,…", help_heading = LIMITS)]
+    io_max: Vec<String>,
     /// Bytes of memory, with b, k, m or g
     #[arg(short, long, value_name = "SIZE", help_heading = LIMITS)]
     memory: Option<String>,
@@ -128,6 +134,18 @@ impl LimitArgs {
             let example = format!("{option} /dev/sda:1mb");
             io.extend(each::<IoLimit, Vec<_>>(option, values, &example, |text| io_limit(text, key))?);
         }
+        let lines: Vec<_> = each("--io-max", &self.io_max, "--io-max /dev/sda:rbps=1mb,wiops=100", io_max)?;
+        io.extend(lines.into_iter().flatten());
+        let weight = |option: &str, weight: u64| match weight {
+            10..=1000 => Ok(weight),
+            _ => Err(anyhow!("{option}: {weight} is not between 10 and 1000")).hint("500 is in the middle"),
+        };
+        let example = "--blkio-weight-device /dev/sda:500";
+        let weights: Vec<_> = each("--blkio-weight-device", &self.blkio_weight_device, example, |text| {
+            let (device, number) = text.rsplit_once(':').context("no `:` between device and weight")?;
+            let number = number.parse().with_context(|| format!("{number:?} is no number"))?;
+            Ok((disk(device)?, weight("--blkio-weight-device", number)?))
+        })?;
         Ok(Limits {
             memory,
             memory_swap: swap,
@@ -140,7 +158,12 @@ impl LimitArgs {
             pids: self
                 .pids_limit
                 .map(|count| u64::try_from(count).ok().filter(|c| *c > 0).unwrap_or(u64::MAX)),
-            blkio_weight: self.blkio_weight,
+            blkio_weight: self
+                .blkio_weight
+                .filter(|weight| *weight > 0)
+                .map(|number| weight("--blkio-weight", number))
+                .transpose()?,
+            blkio_weights: weights,
             io,
             files: Vec::new(),
         })
@@ -171,6 +194,10 @@ impl GroupArgs {
             ensure!(!text.split('/').any(|part| part == ".."), "it leads upwards");
             Ok(text.to_owned())
         })?;
+        if let (Some(Choice::Split), Some(_)) = (choice, &parent) {
+            return Err(anyhow!("--cgroups=split can't be used with --cgroup-parent"))
+                .hint("--cgroups=split is below the group of who starts it");
+        }
         Ok(ControlGroup {
             choice: choice.unwrap_or_default(),
             parent,
@@ -204,10 +231,28 @@ fn list(option: &str, value: &Option<String>) -> Result<Option<String>> {
 
 fn io_limit(text: &str, key: &str) -> Result<IoLimit> {
     let (device, rate) = text.rsplit_once(':').context("no `:` between device and rate")?;
+    Ok(IoLimit { device: disk(device)?, key: key.to_owned(), rate: parse_size(rate)? })
+}
+
+/// `DEVICE:KEY=RATE,KEY=RATE`.
+fn io_max(text: &str) -> Result<Vec<IoLimit>> {
+    let (device, rates) = text.rsplit_once(':').context("no `:` between device and rates")?;
+    let device = disk(device)?;
+    let rate = |word: &str| {
+        let (key, rate) = word.split_once('=').with_context(|| format!("no `=` in {word:?}"))?;
+        ensure!(["rbps", "wbps", "riops", "wiops"].contains(&key), "io.max has no key {key:?}");
+        let rate = if rate == "max" { u64::MAX } else { parse_size(rate)? };
+        ensure!(rate > 0, "{key}=0 would let nothing through");
+        Ok(IoLimit { device: device.clone(), key: key.to_owned(), rate })
+    };
+    rates.split(',').map(rate).collect()
+}
+
+/// Its numbers, as the kernel's files name it.
+fn disk(device: &str) -> Result<String> {
     let meta = std::fs::metadata(device).with_context(|| format!("look at {device}"))?;
     ensure!(meta.file_type().is_block_device(), "{device} is no disk");
-    let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
-    Ok(IoLimit { device: format!("{major}:{minor}"), key: key.to_owned(), rate: parse_size(rate)? })
+    Ok(format!("{}:{}", rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev())))
 }
 
 #[cfg(test)]
@@ -260,6 +305,10 @@ mod tests {
             "--cpuset-mems 1-",
             "--device-read-bps /dev/null:1m",
             "--device-write-iops /dev/null",
+            "--blkio-weight 5",
+            "--blkio-weight-device /dev/null:500",
+            "--io-max /dev/null:rbps=1m",
+            "--io-max rbps=1m",
         ] {
             assert!(limits(bad).is_err(), "{bad}");
         }

@@ -86,11 +86,20 @@ pub fn print(args: &Options, containers: &[Container]) -> Result<u8> {
         };
         follows = containers.iter().zip(&sources).map(follow).collect::<Result<_>>()?;
     }
+    let mut due = due;
+    let mut finishes = false;
     loop {
         // Asked before the rest is read: what was printed last is in the log by then.
-        let over = follows.iter().all(Follow::has_ended) || due.is_some_and(|due| due <= Instant::now());
+        let ended = follows.iter().all(Follow::has_ended);
+        if ended && args.follow && !finishes {
+            finishes = true;
+            sources.iter_mut().for_each(Source::finish);
+            let last = Instant::now() + PATIENCE;
+            due = Some(due.map_or(last, |due| due.min(last)));
+        }
         drain(&mut sources, &mut printer)?;
-        if over {
+        let waits = args.follow && sources.iter().any(|source| source.journal().is_some());
+        if (ended && !waits) || due.is_some_and(|due| due <= Instant::now()) {
             break;
         }
         let journals: Vec<_> = sources.iter().filter_map(Source::journal).collect();
@@ -125,6 +134,9 @@ fn drain(sources: &mut [Source], printer: &mut Printer) -> Result<()> {
         last = Some(at);
     }
 }
+
+/// Longer than that journald is not waited for.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The log of one container.
 struct Source {
@@ -164,6 +176,13 @@ impl Source {
         };
         let path = matches!(feed, Feed::File(_)).then_some(path);
         Ok(Source { feed, path, since: args.since, until: args.until, entry: Entry::default(), ready: false })
+    }
+
+    /// Its container has ended.
+    fn finish(&mut self) {
+        if let Feed::Journal(reader) = &mut self.feed {
+            reader.finish();
+        }
     }
 
     fn journal(&self) -> Option<std::os::fd::BorrowedFd<'_>> {

@@ -47,7 +47,10 @@ impl Cage {
             Place::Below(above) => {
                 cgroups::divide(&above)?;
                 let group = above.below(&name(&record.id));
-                group.make()?;
+                group.make().hint(match record.cgroups {
+                    Choice::Split => "it takes a group that is delegated to you, as in a unit with Delegate=yes; `ctr info` says what there is",
+                    _ => "name a group that you may write to, or a slice: --cgroup-parent user.slice",
+                })?;
                 cage.state = State::Made(group);
                 cage.limit()?;
             }
@@ -136,14 +139,14 @@ impl Drop for Cage {
 
 /// Move this process into the group of the container whose first process is `process`: what it starts is the container's.
 /// Whoever comes from a login session may not do so itself.
-pub fn join(id: &ContainerId, process: &Process) -> Result<()> {
+pub fn join(process: &Process) -> Result<()> {
     let Some(path) = &process.cgroup else { return Ok(()) };
     let pid = own_id();
     // A first process that divides its group, as systemd does, has left it: nobody may be in it any more.
     let first = Group::of(&process.pid.to_string()).ok().filter(|first| first.path().starts_with(path));
     let group = first.unwrap_or_else(|| Group::at(path));
     match group.take_in(pid) {
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => cgroups::attach(&unit(id), &group, pid),
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => cgroups::attach(&group, pid),
         moved => moved.with_context(|| format!("join control group {path}")),
     }
 }
@@ -167,7 +170,7 @@ fn own_id() -> u32 {
 }
 
 /// The scope of container `id`.
-pub fn unit(id: &ContainerId) -> String {
+fn unit(id: &ContainerId) -> String {
     format!("{}.scope", name(id))
 }
 

@@ -112,7 +112,7 @@ pub fn subject(container: &Container) -> Result<Child> {
 
 /// Join the control group of `container`, before its namespaces hide it.
 pub fn join_group(container: &Container) -> Result<()> {
-    container.status.process().map_or(Ok(()), |process| cage::join(&container.record.id, process))
+    container.status.process().map_or(Ok(()), cage::join)
 }
 
 /// Join the namespaces of `subject`, the first process of `container`, but for its mounts: in their place there are none at

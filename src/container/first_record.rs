@@ -111,6 +111,8 @@ pub fn record(
         limits: request.limits.clone(),
         cgroups: request.control_group.choice,
         cgroup_parent: request.control_group.parent.clone(),
+        host_cgroups: request.control_group.host_namespace,
+        oom_score_adj: request.oom_score_adj,
         detach_keys: request.detach_keys.clone(),
         remove_image: request.remove_image,
         health: request.health.settle(check)?,

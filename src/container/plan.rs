@@ -42,6 +42,8 @@ pub struct Plan {
     pub late_cgroup: bool,
     /// The control group that it is born in.
     pub cgroup: Option<OwnedFd>,
+    /// So many descriptors from 3 on are the payload's alone.
+    pub preserved: u8,
     /// The network interfaces that it makes.
     pub interfaces: Vec<Interface>,
     /// Host name, if it has a UTS namespace.
@@ -197,6 +199,7 @@ impl Plan {
             operations,
             late_cgroup,
             cgroup,
+            preserved,
             sysctls: sysctls.collect::<Result<_>>()?,
             sysctls_may_fail,
             stdio,

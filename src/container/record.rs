@@ -195,6 +195,12 @@ pub struct Record {
     /// The slice or group below which that is.
     #[serde(default)]
     pub cgroup_parent: Option<String>,
+    /// It sees the host's control groups.
+    #[serde(default)]
+    pub host_cgroups: bool,
+    /// How gladly the kernel kills it when memory is scarce (proc_pid_oom_score_adj(5)).
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
     /// The keys that detach a client, as podman-run(1) writes them.
     #[serde(default)]
     pub detach_keys: Option<String>,
@@ -344,6 +350,8 @@ impl Record {
             limits: Limits::default(),
             cgroups: cgroups::Choice::default(),
             cgroup_parent: None,
+            host_cgroups: false,
+            oom_score_adj: None,
             detach_keys: None,
             remove_image: false,
             health: None,

@@ -3,7 +3,7 @@
 
 use oci_spec::runtime::{Mount, Spec};
 use serde::{Deserialize, Serialize};
-use std::{env::var, path::Path};
+use std::{env::var, path::Path, time::Duration};
 
 /// `--sdnotify`: who says that the service is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,12 @@ impl Service {
             names: var("LISTEN_FDNAMES").ok().filter(|_| sockets > 0),
             watchdog: var("WATCHDOG_USEC").ok().filter(|_| var("WATCHDOG_PID").is_ok_and(|pid| pid == own)),
         }
+    }
+
+    /// How often its manager wants to hear that it lives (sd_watchdog_enabled(3)).
+    pub fn watchdog(&self) -> Option<Duration> {
+        let time = self.watchdog.as_ref()?.parse().ok().filter(|time| *time > 0)?;
+        Some(Duration::from_micros(time))
     }
 
     /// Hand it to the first process of `spec`, whose process id there is `pid`; `notify` is our own socket on the host.

@@ -88,7 +88,7 @@ impl<'a> Supervision<'a> {
         self.checks = checks;
     }
 
-    /// When [`Supervision::begin`] is to be called.
+    /// When [`Supervision::begin_if_due`] is to be called.
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
@@ -98,8 +98,11 @@ impl<'a> Supervision<'a> {
         self.probe.as_ref().map(|probe| probe.said.as_fd())
     }
 
-    /// Begin a check. One that can't be begun is tried again later.
-    pub fn begin(&mut self) {
+    /// Begin a check if it is time. One that can't be begun is tried again later.
+    pub fn begin_if_due(&mut self) {
+        if self.due.is_none_or(|due| due > Instant::now()) {
+            return;
+        }
         self.due = None;
         let Some((check, _)) = self.current() else { return };
         let interval = check.interval;

@@ -2,7 +2,7 @@
 //! with the fields that conmon gives.
 
 use super::log_line::{Kind, lines};
-use crate::container::record::Record;
+use crate::{container::record::Record, storage::ContainerId};
 use anyhow::{Context, Result};
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
@@ -104,6 +104,28 @@ fn field(out: &mut Vec<u8>, key: &str, value: &[u8]) {
     out.extend_from_slice(value);
     out.push(b'\n');
 }
+
+/// Put an entry behind all that container `id` has printed so far, for a reader who looks out for its `mark`.
+///
+/// # Errors
+/// journald is not there, or busy.
+pub fn mark(id: &ContainerId, mark: &str) -> Result<()> {
+    let mut entry = Vec::new();
+    for (key, value) in [
+        ("CONTAINER_ID_FULL", id.as_str()),
+        (MARK, mark),
+        ("PRIORITY", "7"),
+        ("SYSLOG_IDENTIFIER", "ctr"),
+        ("MESSAGE", "the container has ended; `ctr logs --follow` has all of it"),
+    ] {
+        field(&mut entry, key, value.as_bytes());
+    }
+    open().and_then(|socket| send(&socket, &entry, SendFlags::NOSIGNAL)).context("write to the journal")?;
+    Ok(())
+}
+
+/// The field of [`mark`].
+const MARK: &str = "CTR_MARK";
 
 fn open() -> rustix::io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;

@@ -1,6 +1,9 @@
 //! Reading a container's entries of the journal, through journalctl(1): the journal's files are systemd's own business.
 
-use super::log_line::{Clock, Entry, Format, Kind};
+use super::{
+    journal::mark,
+    log_line::{Clock, Entry, Format, Kind},
+};
 use crate::{error::Explain, storage::ContainerId};
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
@@ -20,6 +23,9 @@ pub struct JournalReader {
     line: Vec<u8>,
     ended: bool,
     clock: Clock,
+    id: ContainerId,
+    /// What stands behind the last entry, once that is there.
+    mark: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -32,6 +38,8 @@ struct Fields {
     partial: Option<String>,
     #[serde(rename = "__REALTIME_TIMESTAMP")]
     microseconds: Option<String>,
+    #[serde(rename = "CTR_MARK")]
+    mark: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +72,18 @@ impl JournalReader {
             line: Vec::new(),
             ended: false,
             clock: Clock::of(Format::Kubernetes),
+            id: id.clone(),
+            mark: None,
         })
+    }
+
+    /// The container has ended: nothing comes after what is on its way through the journal.
+    pub fn finish(&mut self) {
+        if self.mark.is_none() && !self.ended {
+            let own = format!("{}-{}", std::process::id(), Timestamp::now().as_nanosecond());
+            self.ended = mark(&self.id, &own).is_err();
+            self.mark = Some(own);
+        }
     }
 
     /// Readable when there is more; None when there never is.
@@ -85,11 +104,19 @@ impl JournalReader {
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) => return Err(e).context("read what journalctl says"),
             }
-            let fields = serde_json::from_slice(&self.line);
+            let fields = serde_json::from_slice::<Fields>(&self.line);
             self.line.clear();
-            if let Ok(fields) = fields {
-                self.translate(fields, entry);
-                return Ok(true);
+            match fields {
+                Ok(Fields { mark: Some(mark), .. }) if Some(&mark) == self.mark.as_ref() => {
+                    self.ended = true;
+                    return Ok(false);
+                }
+                Ok(Fields { mark: None, .. }) => {
+                    self.translate(fields?, entry);
+                    return Ok(true);
+                }
+                // Another reader's, or no entry.
+                _ => {}
             }
         }
     }

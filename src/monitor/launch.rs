@@ -110,6 +110,8 @@ pub fn start(mut plan: Plan, preparation: &mut impl Preparation) -> Result<Start
         fork::exit_now(init::run(&mut plan, theirs));
     };
     drop(theirs);
+    // The payload's alone: newuidmap, pasta and their like have no part in them.
+    let _concealed = fork::conceal(plan.preserved);
     // Here: the caller, in its own namespaces, with the caller's privileges; `child` is the process in the new ones.
     let mut started = Started { child, terminal: None };
     started.terminal = accompany(&plan, &link, &started.child, preparation)?;

@@ -79,7 +79,7 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
         leave_streams();
     }
     let client = watch.admit(line, manner.foreground);
-    let herald = Herald::new(record, manner.foreground.then_some(client));
+    let herald = Herald::new(record, &service, manner.foreground.then_some(client));
     let mut life = Life {
         store,
         container,
@@ -203,16 +203,22 @@ impl Life<'_> {
         let ids = record.mapping(mapping);
         let user = ids.is_rootless().then(|| ids.builder());
         let inside = Inside { process: begun.child.pidfd.as_fd(), user };
+        let mut well = true;
         loop {
             let subject = Subject::new(&begun.child, helpers.networks.memberships(), helpers.cage.group());
-            let event = watch.until(Some(Subject { check: health.event(), ..subject }), health.due())?;
+            let due = [health.due(), herald.as_ref().and_then(Herald::due)].into_iter().flatten().min();
+            let event = watch.until(Some(Subject { check: health.event(), ..subject }), due)?;
             match event {
                 Event::Ended(ended) => return Ok(Some(ended)),
-                Event::Due => health.begin(),
+                Event::Due => {
+                    herald.iter_mut().for_each(|herald| herald.feed(watch, well));
+                    health.begin_if_due();
+                }
                 Event::Checked => {
                     if let Some(verdict) = health.finish() {
                         if let Some(status) = verdict.changed {
                             events::health(store, record, &status.to_string());
+                            well = status != health::Status::Unhealthy;
                             if status == health::Status::Healthy {
                                 herald.iter().for_each(|herald| herald.ready(watch, Notify::Healthy));
                             }

@@ -3,7 +3,10 @@
 
 use super::{control::Tell, watch::Watch};
 use crate::{
-    container::{record::Record, service::Notify},
+    container::{
+        record::Record,
+        service::{Notify, Service},
+    },
     sys::channel::by_directory,
 };
 use anyhow::{Context, Result};
@@ -18,6 +21,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 /// The service manager, as far as it listens.
@@ -40,7 +44,13 @@ impl Manager {
 
     /// Tell it. One that doesn't hear doesn't want to.
     pub fn say(&self, text: &str) {
-        let _ = UnixDatagram::unbound().and_then(|socket| socket.send_to_addr(text.as_bytes(), &self.0));
+        let send = || {
+            let socket = UnixDatagram::unbound()?;
+            // A reload keeps systemd busy for seconds; the container doesn't wait for ever.
+            socket.set_write_timeout(Some(PATIENCE))?;
+            socket.send_to_addr(text.as_bytes(), &self.0)
+        };
+        let _ = send();
     }
 }
 
@@ -51,12 +61,41 @@ pub struct Herald {
     /// The client that it listens to, if that stays.
     teller: Option<u64>,
     ready: Notify,
+    /// Its watchdog, where we answer for the container.
+    watchdog: Option<Watchdog>,
+}
+
+/// A service manager's watchdog (sd_watchdog_enabled(3)).
+#[derive(Debug)]
+struct Watchdog {
+    every: Duration,
+    due: Instant,
 }
 
 impl Herald {
     /// For the container of `record`; `None` when nobody waits for news.
-    pub fn new(record: &Record, teller: Option<u64>) -> Option<Herald> {
-        Some(Herald { manager: Manager::of(record)?, teller, ready: record.sdnotify })
+    pub fn new(record: &Record, service: &Service, teller: Option<u64>) -> Option<Herald> {
+        let ready = record.sdnotify;
+        let answers = matches!(ready, Notify::Conmon | Notify::Healthy);
+        // Twice in its time, as that page has it.
+        let watchdog = service.watchdog().filter(|_| answers).map(|time| time / 2);
+        let watchdog = watchdog.map(|every| Watchdog { every, due: Instant::now() + every });
+        Some(Herald { manager: Manager::of(record)?, teller, ready, watchdog })
+    }
+
+    /// When the watchdog wants to be fed.
+    pub fn due(&self) -> Option<Instant> {
+        self.watchdog.as_ref().map(|watchdog| watchdog.due)
+    }
+
+    /// Feed the watchdog if it is time; `well`: as far as health checks know.
+    pub fn feed(&mut self, watch: &mut Watch, well: bool) {
+        let now = Instant::now();
+        let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.due <= now) else { return };
+        watchdog.due = now + watchdog.every;
+        if well || self.ready != Notify::Healthy {
+            self.tell(watch, "WATCHDOG=1");
+        }
     }
 
     /// The container is ready, for those who asked for `when`.
@@ -125,6 +164,7 @@ impl std::os::fd::AsFd for Listener {
     }
 }
 
+const PATIENCE: Duration = Duration::from_secs(10);
 /// As many bytes as systemd takes.
 const LONGEST: usize = 4096;
 const PASSED: [&str; 10] = [

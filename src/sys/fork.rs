@@ -126,6 +126,28 @@ pub fn close_on_exec(number: u32) {
     unsafe { libc::fcntl(number as i32, libc::F_SETFD, libc::FD_CLOEXEC) };
 }
 
+/// Descriptors that programs started from here don't inherit until this is dropped.
+#[derive(Debug)]
+pub struct Concealed(Vec<u32>);
+
+/// Keep the `count` descriptors from 3 on, which nobody here owns, from programs that are started from here.
+pub fn conceal(count: u8) -> Concealed {
+    // SAFETY: F_GETFD only looks at the table of descriptors.
+    let is_passed = |number: &u32| unsafe { libc::fcntl(*number as i32, libc::F_GETFD) } == 0;
+    let passed: Vec<u32> = (3..3 + u32::from(count)).filter(is_passed).collect();
+    passed.iter().for_each(|number| close_on_exec(*number));
+    Concealed(passed)
+}
+
+impl Drop for Concealed {
+    fn drop(&mut self) {
+        for number in &self.0 {
+            // SAFETY: as in `close_on_exec`.
+            unsafe { libc::fcntl(*number as i32, libc::F_SETFD, 0) };
+        }
+    }
+}
+
 /// Close every descriptor but `kept` and `preserved` ones from 3 on, for a copy of a process whose other owners of
 /// descriptors never run again.
 pub fn close_descriptors_except(kept: &[BorrowedFd<'_>], preserved: u8) {
