@@ -83,14 +83,14 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     privileges::follow_parent();
     let _ = setsid();
     root::keep_mounts_to_ourselves().step(Step::Propagation)?;
-    if own.contains(UnshareFlags::NEWNET) {
+    if plan.own.contains(UnshareFlags::NEWNET) {
         interface::loopback_up().map_err(errno).step(Step::Loopback)?;
     }
     for (item, interface) in plan.interfaces.iter().enumerate() {
         let tap = interface.make().map_err(|errno| Step::Interface.failed(item, errno))?;
         link.interface(tap.as_fd()).step(Step::Wait)?;
     }
-    if let (Some(hostname), true) = (&plan.hostname, own.contains(UnshareFlags::NEWUTS)) {
+    if let (Some(hostname), true) = (&plan.hostname, plan.own.contains(UnshareFlags::NEWUTS)) {
         rustix::system::sethostname(hostname.as_bytes()).step(Step::Hostname)?;
     }
     link.before_root().step(Step::Wait)?;
