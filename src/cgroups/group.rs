@@ -163,6 +163,10 @@ impl Group {
                     return Err(anyhow!("{}: the controller {controller} is not delegated to you", doing()))
                         .hint(self.delegation(controller));
                 }
+                Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                    return Err(anyhow!("{}: the disk's scheduler knows no weights", doing()))
+                        .hint("echo bfq | sudo tee /sys/block/DISK/queue/scheduler");
+                }
                 written => written.with_context(doing).hint("look at the limit that was asked for")?,
             }
         }
