@@ -84,7 +84,7 @@ fn units(units: &[(&str, String)], script: &str) -> Said {
     root(&format!(
         "{files}systemctl daemon-reload
          show() {{ systemctl show -P \"$2\" \"t-$1\"; }}
-         await() {{ for i in $(seq 120); do [ \"$(show \"$1\" \"$2\")\" = \"$3\" ] && return; sleep 0.25; done; echo \"$1: $2 is $(show $1 $2), not $3\"; }}
+         await() {{ local end=$((SECONDS + 60)); while [ $SECONDS -lt $end ]; do [ \"$(show \"$1\" \"$2\")\" = \"$3\" ] && return; sleep 0.2; done; echo \"$1: $2 is $(show $1 $2), not $3\"; }}
          {script}
          systemctl stop 't-*.service' 2>/dev/null; rm /etc/systemd/system/t-*.service; systemctl reset-failed 't-*' 2>/dev/null; true"
     ))
@@ -267,22 +267,22 @@ fn units_of_every_type() {
         // In the foreground the main process stays ours; its watchdog is fed by us.
         (
             "conmon",
-            format!("Type=notify\nDelegate=yes\nWatchdogSec=4\n{run} --sdnotify=conmon box sleep 1000"),
+            format!("Type=notify\nDelegate=yes\nWatchdogSec=8\n{run} --sdnotify=conmon box sleep 1000"),
         ),
         // In the background, when it is well, and as long as it is.
         (
             "healthy",
             format!(
-                "Type=notify\nDelegate=yes\nWatchdogSec=4\n{run} -d --sdnotify=healthy --health-cmd='test ! -e /ill' \
-                 --health-interval=1s --health-retries=1 box sh -c 'sleep 6; touch /ill; sleep 1000'"
+                "Type=notify\nDelegate=yes\nWatchdogSec=8\n{run} -d --sdnotify=healthy --health-cmd='test ! -e /ill' \
+                 --health-interval=1s --health-retries=1 box sh -c 'sleep 10; touch /ill; sleep 1000'"
             ),
         ),
         // The payload feeds it for a while.
         (
             "payload",
             format!(
-                "Type=notify\nDelegate=yes\nWatchdogSec=4\n{run} {host} box sh -c \
-                 'systemd-notify --ready --status=fed; for i in 1 2 3 4 5; do sleep 1; systemd-notify WATCHDOG=1; done; sleep 1000'"
+                "Type=notify\nDelegate=yes\nWatchdogSec=8\n{run} {host} box sh -c \
+                 'systemd-notify --ready --status=fed; for i in 1 2 3 4 5 6 7 8 9; do sleep 1; systemd-notify WATCHDOG=1; done; sleep 1000'"
             ),
         ),
         (
@@ -311,7 +311,7 @@ fn units_of_every_type() {
          until journalctl -u t-deaf -o cat | grep -qx deaf; do sleep 0.2; done; s=$(date +%s); systemctl stop t-deaf; echo deaf $(show deaf Result) $(( $(date +%s) - s < 8 ))
          ls -d /sys/fs/cgroup/system.slice/t-deaf.service 2>&1 | grep -o 'No such file'
          await again ActiveState failed; echo again $(show again NRestarts) $(show again Result)
-         await healthy Result watchdog; await payload Result watchdog; echo long $(( $(date +%s) - since > 7 ))
+         await healthy Result watchdog; await payload Result watchdog; echo long $(( $(date +%s) - since > 11 ))
          echo conmon $(show conmon ActiveState) $(show conmon NRestarts)",
     )
     .ok();
