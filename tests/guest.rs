@@ -69,7 +69,7 @@ fn delegated(script: &str) -> Said {
 
 fn root(script: &str) -> Said {
     prepare();
-    vm(&["run", "--root", "--timeout", "180", "--", "bash", "-c", script])
+    vm(&["run", "--root", "--timeout", "500", "--", "bash", "-c", script])
 }
 
 /// System units of these names (`t-NAME`) and lines under User=alice, which `script` starts; then none of them is left.
@@ -84,7 +84,7 @@ fn units(units: &[(&str, String)], script: &str) -> Said {
     root(&format!(
         "{files}systemctl daemon-reload
          show() {{ systemctl show -P \"$2\" \"t-$1\"; }}
-         await() {{ for i in $(seq 120); do [ \"$(show \"$1\" \"$2\")\" = \"$3\" ] && return; sleep 0.25; done; echo \"$1: $2 is $(show $1 $2), not $3\"; }}
+         await() {{ local end=$((SECONDS + 60)); while [ $SECONDS -lt $end ]; do [ \"$(show \"$1\" \"$2\")\" = \"$3\" ] && return; sleep 0.2; done; echo \"$1: $2 is $(show $1 $2), not $3\"; }}
          {script}
          systemctl stop 't-*.service' 2>/dev/null; rm /etc/systemd/system/t-*.service; systemctl reset-failed 't-*' 2>/dev/null; true"
     ))
@@ -122,7 +122,7 @@ fn limits_are_in_the_kernels_files() {
     for place in PLACES {
         let said = place(&format!(
             "{RUN} -m 32m --memory-reservation 16m --cpus 0.5 -c 512 --pids-limit 77 --cpuset-cpus 0 --cgroup-conf memory.high=31m \
-             --device-write-bps /dev/vda:1m --io-max /dev/vda:riops=50 --blkio-weight 505 --blkio-weight-device /dev/vda:10 \
+             --device-write-bps /dev/vda:1m --io-max /dev/vda:riops=50 --blkio-weight 505 \
              --oom-score-adj 300 box sh -c 'cd /sys/fs/cgroup; cat memory.max memory.low memory.high cpu.max cpu.weight pids.max \
              cpuset.cpus io.max io.weight; cat /proc/self/oom_score_adj'"
         ))
@@ -139,11 +139,18 @@ fn limits_are_in_the_kernels_files() {
                 "0",
                 "254:0 rbps=max wbps=1048576 riops=50 wiops=max",
                 "default 5000",
-                "254:0 1",
                 "300"
             ],
         );
     }
+}
+
+#[test]
+#[ignore = "needs the guest: scripts/test --vm"]
+fn a_disk_without_weights_is_named() {
+    // Its scheduler is none.
+    let said = alice(&format!("{RUN} --blkio-weight-device /dev/vda:10 box true; echo code $?")).ok();
+    assert!(said.contains("code 125") && said.contains("queue/scheduler"), "{said}");
 }
 
 #[test]
@@ -199,7 +206,7 @@ fn what_is_not_delegated_is_named_with_its_cure() {
     // In a unit without Delegate= the payload stays, and a limit of its own is refused.
     let said = units(
         &[("none", format!("Type=oneshot\nExecStart=/usr/local/bin/{RUN} -m 32m box true"))],
-        "systemctl start t-none; echo started $?; journalctl -u t-none -n 5 --no-pager -o cat",
+        "systemctl start t-none; echo started $?; journalctl -u t-none -o cat | grep error:",
     )
     .ok();
     assert!(said.contains("started 1") && said.contains("has no Delegate=yes"), "{said}");
@@ -248,7 +255,7 @@ fn units_of_every_type() {
             "fork",
             format!(
                 "Type=forking\nDelegate=yes\nPIDFile=/run/t-fork/monitor\nKillMode=mixed\n\
-                 {run} -d --conmon-pidfile=/run/t-fork/monitor box sh -c 'until [ -e /end ]; do sleep 0.2; done; exit 9'"
+                 {run} -d --name=fork --conmon-pidfile=/run/t-fork/monitor box sh -c 'until [ -e /end ]; do sleep 0.2; done; exit 9'"
             ),
         ),
         (
@@ -260,22 +267,22 @@ fn units_of_every_type() {
         // In the foreground the main process stays ours; its watchdog is fed by us.
         (
             "conmon",
-            format!("Type=notify\nDelegate=yes\nWatchdogSec=4\n{run} --sdnotify=conmon box sleep 1000"),
+            format!("Type=notify\nDelegate=yes\nWatchdogSec=8\n{run} --sdnotify=conmon box sleep 1000"),
         ),
         // In the background, when it is well, and as long as it is.
         (
             "healthy",
             format!(
-                "Type=notify\nDelegate=yes\nWatchdogSec=4\n{run} -d --sdnotify=healthy --health-cmd='test ! -e /ill' \
-                 --health-interval=1s --health-retries=1 box sh -c 'sleep 6; touch /ill; sleep 1000'"
+                "Type=notify\nDelegate=yes\nWatchdogSec=8\n{run} -d --sdnotify=healthy --health-cmd='test ! -e /ill' \
+                 --health-interval=1s --health-retries=1 box sh -c 'sleep 10; touch /ill; sleep 1000'"
             ),
         ),
         // The payload feeds it for a while.
         (
             "payload",
             format!(
-                "Type=notify\nDelegate=yes\nWatchdogSec=4\n{run} {host} box sh -c \
-                 'systemd-notify --ready --status=fed; for i in 1 2 3 4 5; do sleep 1; systemd-notify WATCHDOG=1; done; sleep 1000'"
+                "Type=notify\nDelegate=yes\nWatchdogSec=8\n{run} {host} box sh -c \
+                 'systemd-notify --ready --status=fed; for i in 1 2 3 4 5 6 7 8 9; do sleep 1; systemd-notify WATCHDOG=1; done; sleep 1000'"
             ),
         ),
         (
@@ -299,12 +306,12 @@ fn units_of_every_type() {
          for t in conmon healthy; do echo $t $(ps -o comm= -p $(show $t MainPID)); done; echo payload $(show payload StatusText)
          await once ActiveState failed; echo once $(show once ExecMainStatus); journalctl -u t-once -o cat | grep -x 'from inside'
          await fork ActiveState active; echo fork $(ps -o comm= -p $(show fork MainPID))
-         runuser -u alice -- env XDG_RUNTIME_DIR=/run/t-fork ctr exec -l touch /end; await fork ActiveState failed; echo fork $(show fork ExecMainStatus)
+         runuser -u alice -- env XDG_RUNTIME_DIR=/run/t-fork ctr exec fork touch /end; await fork ActiveState failed; echo fork $(show fork ExecMainStatus)
          await exec ActiveState active; journalctl -u t-exec -o cat | grep -x -- --
          until journalctl -u t-deaf -o cat | grep -qx deaf; do sleep 0.2; done; s=$(date +%s); systemctl stop t-deaf; echo deaf $(show deaf Result) $(( $(date +%s) - s < 8 ))
          ls -d /sys/fs/cgroup/system.slice/t-deaf.service 2>&1 | grep -o 'No such file'
          await again ActiveState failed; echo again $(show again NRestarts) $(show again Result)
-         await healthy Result watchdog; await payload Result watchdog; echo long $(( $(date +%s) - since > 7 ))
+         await healthy Result watchdog; await payload Result watchdog; echo long $(( $(date +%s) - since > 11 ))
          echo conmon $(show conmon ActiveState) $(show conmon NRestarts)",
     )
     .ok();
@@ -340,7 +347,7 @@ fn the_examples_start_serve_and_stop() {
     has(&said, &["web running", "success", "hello", "1 for process 2: echo.socket"]);
     let said = alice(
         "systemctl --user start worker; systemctl --user show -P StatusText -P NotifyAccess worker; ctr ps --format '{{.Names}} {{.State}}'
-         systemctl --user kill -s KILL worker; sleep 2; systemctl --user show -P NRestarts worker
+         systemctl --user kill -s KILL worker; until [ $(systemctl --user show -P NRestarts worker) = 1 ] && systemctl --user -q is-active worker; do sleep 0.3; done; systemctl --user show -P NRestarts worker
          systemctl --user stop worker; systemctl --user show -P Result worker; ctr ps -aq | wc -l; journalctl --user CONTAINER_NAME=worker -n1 -o cat",
     )
     .ok();
@@ -483,7 +490,7 @@ UNIT
          systemctl is-active bob user@1001; ls -d /sys/fs/cgroup/user.slice/user-1001.slice 2>&1 | grep -o 'No such file'
          bob() { runuser -u bob -- env XDG_RUNTIME_DIR=/run/bob ctr \"$@\"; }
          bob ps -a --format '{{.Names}} {{.State}}' | sed 's/^/later /'; cat /sys/fs/cgroup/system.slice/bob.service/ctr-*/memory.max
-         bob system check >/dev/null && echo sound; bob rm session; systemctl stop bob; systemctl show -P Result bob; pgrep -c -u bob",
+         bob system check >/dev/null && echo sound; bob rm session; systemctl stop bob; systemctl show -P Result bob; pgrep -c -u bob || true",
     )
     .ok();
     assert!(said.contains("loginctl enable-linger"), "{said}");

@@ -163,6 +163,10 @@ impl Group {
                     return Err(anyhow!("{}: the controller {controller} is not delegated to you", doing()))
                         .hint(self.delegation(controller));
                 }
+                Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                    return Err(anyhow!("{}: the disk's scheduler knows no weights", doing()))
+                        .hint("echo bfq | sudo tee /sys/block/DISK/queue/scheduler");
+                }
                 written => written.with_context(doing).hint("look at the limit that was asked for")?,
             }
         }
@@ -210,12 +214,19 @@ impl Group {
 
     /// Remove it and the groups below; fine when it doesn't exist.
     pub fn remove(&self) -> Result<()> {
-        let mut below = fs::read_dir(self.directory()).into_iter().flatten().flatten();
-        below
-            .by_ref()
-            .filter(|entry| entry.path().is_dir())
-            .try_for_each(|entry| self.below(&entry.file_name().to_string_lossy()).remove())?;
-        match fs::remove_dir(self.directory()) {
+        let remove = || fs::remove_dir(self.directory());
+        let removed = match remove() {
+            // Its processes were waited for, so it is groups that keep it.
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
+                let below = fs::read_dir(self.directory()).into_iter().flatten().flatten();
+                below
+                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                    .try_for_each(|entry| self.below(&entry.file_name().to_string_lossy()).remove())?;
+                remove()
+            }
+            removed => removed,
+        };
+        match removed {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             removed => removed.with_context(|| format!("remove control group {}", self.path)),
         }
