@@ -101,7 +101,9 @@ impl Engine {
     fn event(&mut self, event: &Event) {
         let Engine { world, connections, datagrams, nameserver, ports, .. } = self;
         match Source::of(event) {
-            Source::Tap(member) => self.frames(member),
+            Source::Tap(member) => {
+                self.frames(member);
+            }
             Source::Tcp(number) => connections.event(world, number, event.flags),
             Source::Datagram(number) => datagrams.event(world, number),
             Source::Published(number) => ports.event(world, connections, datagrams, number),
@@ -125,18 +127,22 @@ impl Engine {
         }
     }
 
-    /// Frames of `member`'s, as many as there are, up to what others can wait for.
-    fn frames(&mut self, member: u64) {
+    /// Frames of `member`'s, as many as there are, up to what others can wait for. Whether there may be more.
+    fn frames(&mut self, member: u64) -> bool {
         for _ in 0..FRAMES {
-            let Some(tap) = self.world.tap(member) else { return };
+            let Some(tap) = self.world.tap(member) else { return false };
             match read(tap, &mut self.frame[..]) {
                 Ok(length) => self.frame(member, length),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return,
-                // The device is gone with its container, whose monitor will hang up.
-                Err(_) => return self.world.set_tap(member, None),
+                Err(Errno::AGAIN) => return false,
+                Err(_) => {
+                    // The device is gone with its container, whose monitor will hang up.
+                    self.world.set_tap(member, None);
+                    return false;
+                }
             }
         }
+        true
     }
 
     fn frame(&mut self, member: u64, length: usize) {
@@ -228,6 +234,14 @@ impl Engine {
     }
 
     fn leave(&mut self, number: u64) {
+        // What the container sent last still lies in its device: at most what that holds.
+        for _ in 0..QUEUE / FRAMES {
+            let more = self.frames(number);
+            self.connections.pump(&mut self.world);
+            if !more {
+                break;
+            }
+        }
         self.forget(number);
         // Its monitor waits for this: what is published is free now.
         self.lines.remove(&number);
@@ -236,7 +250,7 @@ impl Engine {
 
     /// Whatever there is of member `number`, but its device.
     fn forget(&mut self, number: u64) {
-        self.ports.leave(&self.world, number);
+        self.ports.leave(&mut self.world, number);
         self.connections.leave(&mut self.world, number);
         self.datagrams.leave(&mut self.world, number);
         self.nameserver.leave(&mut self.world, number);
@@ -259,6 +273,8 @@ const LARGEST_MTU: u16 = 65520;
 const EVENTS: usize = 64;
 /// Frames of one member in one turn.
 const FRAMES: usize = 64;
+/// Frames that a device holds (`txqueuelen`), and somewhat more.
+const QUEUE: usize = 1024;
 
 /// The ports and the payload of a datagram that asks for a name.
 fn question<'a>(world: &World, packet: &Packet<'a>, reach: Reach) -> Option<((u16, u16), &'a [u8])> {

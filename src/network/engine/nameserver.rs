@@ -67,7 +67,7 @@ impl Nameserver {
                     self.heard.is_some_and(|heard| world.now.saturating_duration_since(heard) < FRESH);
                 if fresh {
                     self.forward(world, question, 0);
-                } else if self.waiting.len() < MOST_WAITING {
+                } else if self.waiting.iter().filter(|one| one.member == member).count() < MOST_WAITING {
                     if self.waiting.is_empty() {
                         // One question to the monitor, however many there are to us.
                         world.timers.set(world.now + PATIENCE, Source::Query(0));
@@ -143,7 +143,9 @@ impl Nameserver {
 
     fn forward(&mut self, world: &mut World, question: Question, attempt: usize) {
         for attempt in attempt..ATTEMPTS.max(world.resolvers.len()) {
-            if self.queries.len() >= MOST || world.resolvers.is_empty() || !world.take_room(question.member) {
+            let asked =
+                self.queries.values().filter(|query| query.question.member == question.member).count();
+            if asked >= MOST || world.resolvers.is_empty() || !world.take_room(question.member) {
                 break;
             }
             let resolver = world.resolvers[attempt % world.resolvers.len()];
@@ -163,6 +165,7 @@ impl Nameserver {
 
     fn remove(&mut self, world: &mut World, number: u64) -> Option<Query> {
         let query = self.queries.remove(&number)?;
+        world.timers.forget(Source::Query(number));
         world.give_room(query.question.member);
         Some(query)
     }
@@ -176,8 +179,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const TRY: Duration = Duration::from_secs(2);
 /// How often a question is asked, at least.
 const ATTEMPTS: usize = 3;
-/// Questions at a time.
-const MOST: usize = 512;
+/// Questions of a member at a time.
+const MOST: usize = 256;
 const MOST_WAITING: usize = 64;
 
 /// Put `message` to `resolver` under an identifier of our own.

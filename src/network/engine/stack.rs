@@ -140,12 +140,12 @@ impl Stack {
         self.interface.poll_ingress_single(now, wire, &mut self.sockets);
     }
 
-    /// Send what is to be sent.
-    pub fn send(&mut self, now: Instant, wire: &mut Wire<'_>) {
-        // Each turn sends a segment; there are as many as the buffer holds.
-        while let smoltcp::iface::PollResult::SocketStateChanged =
-            self.interface.poll_egress(now, wire, &mut self.sockets)
-        {}
+    /// Send what is to be sent, up to what others can wait for: segments are as small as the container wants them. Whether that
+    /// was all.
+    pub fn send(&mut self, now: Instant, wire: &mut Wire<'_>) -> bool {
+        // Each turn sends one.
+        let mut turn = || self.interface.poll_egress(now, wire, &mut self.sockets);
+        (0..SEGMENTS).any(|_| turn() == smoltcp::iface::PollResult::None)
     }
 
     /// When [`Stack::send`] has something to do although nothing has come in.
@@ -163,6 +163,9 @@ impl Stack {
         self.sockets.get::<Socket<'_>>(self.socket).state()
     }
 }
+
+/// Segments of one connection in one turn.
+const SEGMENTS: usize = 64;
 
 impl fmt::Debug for Stack {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
