@@ -40,7 +40,9 @@ fn relay(from: &OwnedFd, to: &OwnedFd, seed: u64) {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut frame = vec![0; 70_000];
     let mut held: Vec<Vec<u8>> = Vec::new();
-    let give = |frame: &[u8]| drop(rustix::io::write(to, frame));
+    let give = |frame: &[u8]| {
+        let _ = rustix::io::write(to, frame);
+    };
     loop {
         let wait = Timespec { tv_sec: if held.is_empty() { 3600 } else { 0 }, tv_nsec: 3_000_000 };
         let mut ready = [PollFd::new(from, PollFlags::IN)];
@@ -142,7 +144,9 @@ fn last_words_are_heard() {
         let mut stream = server.accept().expect("a client").0;
         container.does(move || {
             let socket = UdpSocket::bind("0.0.0.0:0").expect("bind");
-            (0..100u8).for_each(|number| drop(socket.send_to(&[number], logs).expect("send")));
+            for number in 0..100u8 {
+                socket.send_to(&[number], logs).expect("send");
+            }
             (&client).write_all(&noise(100_000)).expect("to write");
         });
         // The container is over.
@@ -178,7 +182,7 @@ fn short_connections_leave_nothing() {
     if !outside() {
         return;
     }
-    let count = nightly(1000, 500_000);
+    let count = nightly(1000, 40_000);
     let server = TcpListener::bind(SERVERS[0]).expect("listen");
     let listener = TcpListener::bind("192.0.2.1:0").expect("listen");
     let (address, published) = (server.local_addr().unwrap(), listener.local_addr().unwrap());
@@ -241,7 +245,8 @@ fn ten_thousand_flows_have_their_time() {
     let address = server.local_addr().unwrap();
     let count = 10_000u16;
     let before = descriptors(&line);
-    let mut next = || {
+    let memory_before = memory(&line, "Anonymous:");
+    let next = || {
         let (length, from) = server.recv_from(&mut [0; 9]).expect("a datagram");
         assert_eq!(length, 2);
         from
@@ -260,7 +265,8 @@ fn ten_thousand_flows_have_their_time() {
     flows.dedup();
     assert_eq!(flows.len(), usize::from(count), "each has a port of its own");
     assert_eq!(descriptors(&line) - before, usize::from(count));
-    assert!(memory(&line, "Anonymous:") < 8 << 10);
+    let memory_after = memory(&line, "Anonymous:");
+    assert!(memory_after < memory_before + (16 << 10), "{memory_before} KiB, then {memory_after}");
     // One more takes the place of the one that was silent for longest.
     container.does(move || {
         let socket = UdpSocket::bind("0.0.0.0:1999").expect("bind");

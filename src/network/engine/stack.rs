@@ -112,6 +112,9 @@ impl Stack {
         wire: &mut Wire<'_>,
     ) -> Stack {
         let mut stack = Stack::new(here, buffer, now, wire);
+        // A client's port is soon another client's: by its time stamp the container knows a new connection from one that it just
+        // closed (RFC 6191); by sequence numbers that nobody can guess it could not, and would refuse every second one.
+        stack.socket().set_tsval_generator(Some(milliseconds));
         let Stack { interface, sockets, socket } = &mut stack;
         let _ = sockets.get_mut::<Socket<'_>>(*socket).connect(interface.context(), there, here);
         stack
@@ -171,6 +174,12 @@ impl fmt::Debug for Stack {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Stack({})", self.state())
     }
+}
+
+/// The clock of time stamps.
+fn milliseconds() -> u32 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (now.tv_sec * 1000 + now.tv_nsec / 1_000_000) as u32
 }
 
 fn random() -> u64 {
