@@ -182,7 +182,7 @@ fn short_connections_leave_nothing() {
     if !outside() {
         return;
     }
-    let count = nightly(1000, 40_000);
+    let count = nightly(1000, 500_000);
     let server = TcpListener::bind(SERVERS[0]).expect("listen");
     let listener = TcpListener::bind("192.0.2.1:0").expect("listen");
     let (address, published) = (server.local_addr().unwrap(), listener.local_addr().unwrap());
@@ -278,5 +278,32 @@ fn ten_thousand_flows_have_their_time() {
         // A minute for those that nobody answers.
         thread::sleep(Duration::from_secs(62));
         assert_eq!(descriptors(&line), before);
+    }
+}
+
+/// A client's port is used again while the container still remembers the connection that it closed itself.
+#[test]
+fn the_same_port_again_is_no_matter() {
+    if !outside() {
+        return;
+    }
+    let listener = TcpListener::bind("192.0.2.1:0").expect("listen");
+    let published = listener.local_addr().unwrap();
+    let port = Published { protocol: Protocol::Tcp, port: 80 };
+    let (container, _line) = alone(&settings(), vec![(port, listener.into())]);
+    container.does(|| {
+        let server = TcpListener::bind("10.0.2.100:80").expect("listen");
+        thread::spawn(move || server.incoming().flatten().for_each(drop));
+    });
+    for round in 0..12 {
+        // std's listener sets SO_REUSEADDR, std's stream can't be bound.
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        rustix::net::sockopt::set_socket_reuseaddr(&socket, true).expect("to share a port");
+        rustix::net::bind(&socket, &"192.0.2.1:999".parse::<SocketAddr>().unwrap()).expect("bind");
+        rustix::net::connect(&socket, &published).expect("a connection");
+        let mut client = TcpStream::from(socket);
+        // Sooner than a lost SYN is sent again.
+        client.set_read_timeout(Some(Duration::from_millis(600))).expect("patience");
+        assert_eq!(client.read(&mut [0]).unwrap_or_else(|error| panic!("{round}: {error}")), 0);
     }
 }
