@@ -127,22 +127,22 @@ impl Engine {
         }
     }
 
-    /// Frames of `member`'s, as many as there are, up to what others can wait for. Whether there may be more.
-    fn frames(&mut self, member: u64) -> bool {
-        for _ in 0..FRAMES {
-            let Some(tap) = self.world.tap(member) else { return false };
+    /// Frames of `member`'s, as many as there are, up to what others can wait for; gives how many.
+    fn frames(&mut self, member: u64) -> usize {
+        for read_so_far in 0..FRAMES {
+            let Some(tap) = self.world.tap(member) else { return read_so_far };
             match read(tap, &mut self.frame[..]) {
                 Ok(length) => self.frame(member, length),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return false,
+                Err(Errno::AGAIN) => return read_so_far,
                 Err(_) => {
                     // The device is gone with its container, whose monitor will hang up.
                     self.world.set_tap(member, None);
-                    return false;
+                    return read_so_far;
                 }
             }
         }
-        true
+        FRAMES
     }
 
     fn frame(&mut self, member: u64, length: usize) {
@@ -234,13 +234,10 @@ impl Engine {
     }
 
     fn leave(&mut self, number: u64) {
-        // What the container sent last still lies in its device: at most what that holds.
-        for _ in 0..QUEUE / FRAMES {
-            let more = self.frames(number);
+        // What the container sent last still lies in its device, and its kernel sends on as we acknowledge.
+        let mut turns = 0..LAST_TURNS;
+        while turns.next().is_some() && self.frames(number) > 0 {
             self.connections.pump(&mut self.world);
-            if !more {
-                break;
-            }
         }
         self.forget(number);
         // Its monitor waits for this: what is published is free now.
@@ -273,8 +270,8 @@ const LARGEST_MTU: u16 = 65520;
 const EVENTS: usize = 64;
 /// Frames of one member in one turn.
 const FRAMES: usize = 64;
-/// Frames that a device holds (`txqueuelen`), and somewhat more.
-const QUEUE: usize = 1024;
+/// Turns of a member that leaves: more frames than a device holds (`txqueuelen`).
+const LAST_TURNS: usize = 32;
 
 /// The ports and the payload of a datagram that asks for a name.
 fn question<'a>(world: &World, packet: &Packet<'a>, reach: Reach) -> Option<((u16, u16), &'a [u8])> {
