@@ -5,10 +5,7 @@ mod ground;
 mod hostile;
 mod reliability;
 
-use ctr::network::{
-    process,
-    wire::{Protocol, Published, Settings},
-};
+use ctr::network::wire::{Protocol, Published, Settings};
 use ground::{SERVERS, alone, couple, noise, outside, process_of, run, settings};
 use hickory_proto::{
     op::{Message, Query},
