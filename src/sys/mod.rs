@@ -11,6 +11,7 @@ pub mod keyring;
 pub mod memory;
 pub mod mount;
 pub mod path;
+pub mod pktinfo;
 mod sealed;
 pub mod seccomp;
 pub mod signal;

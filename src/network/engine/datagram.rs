@@ -8,12 +8,13 @@ use super::{
     reach::Reach,
     world::{Source, World},
 };
+use crate::sys::pktinfo::{self, Own};
 use rustix::{
     event::epoll::EventFlags,
     io::Errno,
     net::{
         AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, connect, ipproto, recv, send,
-        sendto, socket_with,
+        socket_with,
     },
 };
 use std::{
@@ -29,6 +30,13 @@ use std::{
 pub struct Datagrams {
     flows: HashMap<u64, Flow>,
     by_key: HashMap<Key, u64>,
+    of_member: HashMap<u64, Share>,
+}
+
+/// Those of a member.
+#[derive(Debug, Default)]
+struct Share {
+    flows: usize,
     /// In the order of their birth, or of the last time that they were found to be in use: for when there are too many.
     order: VecDeque<(u64, Instant)>,
 }
@@ -54,7 +62,8 @@ struct Flow {
 #[derive(Debug)]
 enum Outlet {
     Own(OwnedFd),
-    Published(Rc<OwnedFd>, SocketAddr),
+    /// A client, and the address of the host's that it knows.
+    Published(Rc<OwnedFd>, SocketAddr, Option<Own>),
 }
 
 impl Datagrams {
@@ -85,7 +94,7 @@ impl Datagrams {
                 }
                 sent => sent,
             },
-            Outlet::Published(socket, client) => sendto(&**socket, payload, SendFlags::NOSIGNAL, client),
+            Outlet::Published(socket, client, own) => pktinfo::send(&**socket, payload, *client, *own),
         };
         if let Err(errno) = sent {
             fail(world, member, &packet, errno);
@@ -100,17 +109,23 @@ impl Datagrams {
         member: u64,
         port: u16,
         socket: &Rc<OwnedFd>,
-        (client, seen): (SocketAddr, SocketAddr),
+        (client, own, seen): (SocketAddr, Option<Own>, SocketAddr),
     ) -> bool {
         let key = Key { member, echo: false, port, remote: seen };
         if let Some(flow) = self.by_key.get(&key).and_then(|number| self.flows.get_mut(number)) {
             (flow.used, flow.answered) = (world.now, true);
             // Another client that looks the same from inside has to wait until this one is done.
-            return matches!(&flow.outlet, Outlet::Published(_, of) if *of == client);
+            return match &mut flow.outlet {
+                Outlet::Published(_, of, at) if *of == client => {
+                    *at = own;
+                    true
+                }
+                _ => false,
+            };
         }
         self.make_room(world, member) && {
             let number = world.number();
-            self.insert(world, number, key, Outlet::Published(socket.clone(), client));
+            self.insert(world, number, key, Outlet::Published(socket.clone(), client, own));
             true
         }
     }
@@ -178,35 +193,54 @@ impl Datagrams {
     fn insert(&mut self, world: &mut World, number: u64, key: Key, outlet: Outlet) {
         let flow = Flow { key, outlet, used: world.now, answered: false };
         world.timers.set(world.now + flow.patience(), Source::Datagram(number));
-        self.order.push_back((number, world.now));
+        let share = self.of_member.entry(key.member).or_default();
+        share.flows += 1;
+        share.order.push_back((number, world.now));
         self.by_key.insert(key, number);
         self.flows.insert(number, flow);
     }
 
-    /// Room for one more flow: the one that was not used for longest makes it.
+    /// Room for one more flow: the one that was not used for longest makes it, of the member's own if it has its share, else of
+    /// whoever has most.
     fn make_room(&mut self, world: &mut World, member: u64) -> bool {
         if self.flows.len() < MOST && world.take_room(member) {
             return true;
         }
-        while let Some((number, since)) = self.order.pop_front() {
-            let Some(flow) = self.flows.get(&number) else { continue };
-            if flow.used > since {
-                self.order.push_back((number, flow.used));
-                continue;
-            }
-            self.remove(world, number);
-            break;
+        let most = self.of_member.iter().max_by_key(|(_, share)| share.flows).map(|(member, _)| *member);
+        let from = if world.has_its_share(member) { Some(member) } else { most };
+        if let Some(oldest) = from.and_then(|from| self.oldest(from)) {
+            self.remove(world, oldest);
         }
-        world.take_room(member)
+        self.flows.len() < MOST && world.take_room(member)
+    }
+
+    fn oldest(&mut self, member: u64) -> Option<u64> {
+        let order = &mut self.of_member.get_mut(&member)?.order;
+        while let Some((number, since)) = order.pop_front() {
+            match self.flows.get(&number) {
+                Some(flow) if flow.used > since => order.push_back((number, flow.used)),
+                Some(_) => return Some(number),
+                None => {}
+            }
+        }
+        None
     }
 
     fn remove(&mut self, world: &mut World, number: u64) {
         if let Some(flow) = self.flows.remove(&number) {
+            let member = flow.key.member;
             self.by_key.remove(&flow.key);
-            world.give_room(flow.key.member);
-        }
-        if self.order.len() > 2 * self.flows.len() + 64 {
-            self.order.retain(|(number, _)| self.flows.contains_key(number));
+            world.timers.forget(Source::Datagram(number));
+            world.give_room(member);
+            if let Some(share) = self.of_member.get_mut(&member) {
+                share.flows -= 1;
+                if share.order.len() > 2 * share.flows + 64 {
+                    share.order.retain(|(number, _)| self.flows.contains_key(number));
+                }
+                if share.flows == 0 {
+                    self.of_member.remove(&member);
+                }
+            }
         }
     }
 }
@@ -252,7 +286,7 @@ fn echoed(
     length: usize,
 ) {
     let Some(mac) = world.mac(member) else { return };
-    if length < 8 || at - HEADERS + length > world.network.settings.mtu.into() {
+    if length < 8 || at - HEADERS + length > 65535 {
         return;
     }
     world.out[at + 2..at + 4].fill(0);

@@ -23,6 +23,10 @@ pub enum Answer {
 
 /// Answer `question`, a DNS message (RFC 1035).
 pub fn answer(question: &[u8], network: &Network) -> Answer {
+    // A question of one name is short; what asks for thousands at once is not even read.
+    if question.len() > LONGEST || question.get(4..6) != Some(&[0, 1]) {
+        return Answer::Ignore;
+    }
     let Ok(message) = Message::from_vec(question) else { return Answer::Ignore };
     let (MessageType::Query, [query]) = (message.metadata.message_type, &message.queries[..]) else {
         return Answer::Ignore;
@@ -123,6 +127,9 @@ pub fn answers(answer: &[u8], id: u16, question: &[u8]) -> bool {
     let asked = labels(asked);
     head[..2] == id.to_be_bytes() && head[2] & 0x80 != 0 && asked.is_some() && labels(&answer[12..]) == asked
 }
+
+/// Bytes of a question.
+const LONGEST: usize = 4096;
 
 /// Seconds that an answer of ours may be kept: a container that is started anew has another address.
 const TTL: u32 = 5;

@@ -43,6 +43,8 @@ pub struct Flow {
     /// It waits to be pumped.
     pub touched: bool,
     deadline: Option<std::time::Instant>,
+    /// Since when the container owes an answer.
+    unanswered: Option<std::time::Instant>,
 }
 
 /// The container's half.
@@ -67,8 +69,8 @@ pub enum Pumped {
 
 impl Flow {
     /// The container's SYN is kept until `socket` is connected.
-    pub fn waiting(key: Key, socket: OwnedFd, syn: &[u8]) -> Flow {
-        Flow::new(key, socket, Half::Waiting(syn.to_vec()))
+    pub fn waiting(key: Key, socket: OwnedFd, syn: Vec<u8>) -> Flow {
+        Flow::new(key, socket, Half::Waiting(syn))
     }
 
     /// `socket` was accepted; the container is connected to at `inside`. `None`: it has left.
@@ -99,6 +101,7 @@ impl Flow {
             lingers: false,
             touched: false,
             deadline: None,
+            unanswered: None,
         }
     }
 
@@ -136,6 +139,7 @@ impl Flow {
     /// A segment of the container's.
     pub fn segment(&mut self, packet: &[u8], world: &mut World) {
         let now = clock(world);
+        self.unanswered = None;
         if let (Half::Talking(stack), Some(mut wire)) =
             (&mut self.half, world.wire(self.key.member, Some(packet)))
         {
@@ -152,7 +156,10 @@ impl Flow {
             let sides = (&mut self.readable, self.ending, &mut self.ended);
             pass_in(stack, &self.socket, sides, &mut left)
         });
-        if outcome.is_err() {
+        let since = owes_an_answer(stack).then(|| *self.unanswered.get_or_insert(world.now));
+        self.unanswered = since;
+        let in_vain = since.is_some_and(|since| world.now.saturating_duration_since(since) > patience(stack));
+        if outcome.is_err() || in_vain {
             stack.socket().abort();
         }
         let open = matches!(
@@ -169,9 +176,10 @@ impl Flow {
             self.shut = true;
             let _ = shutdown(&self.socket, Shutdown::Write);
         }
+        let mut sent_all = true;
         if !self.lingers {
             let Some(mut wire) = world.wire(self.key.member, None) else { return Pumped::Over };
-            stack.send(now, &mut wire);
+            sent_all = stack.send(now, &mut wire);
         }
         match stack.state() {
             // RFC 9293's TIME-WAIT is for segments that wander about, which there are none of.
@@ -189,9 +197,16 @@ impl Flow {
                 }
                 Pumped::Over
             }
-            _ if left == 0 => Pumped::More,
+            _ if left == 0 || !sent_all => Pumped::More,
             _ => Pumped::Waits,
         }
+    }
+
+    /// The container is gone. Whether its last word was heard, and all before it is on its way.
+    pub fn has_said_all(&mut self) -> bool {
+        let Half::Talking(stack) = &mut self.half else { return false };
+        let passed = self.shut || pass_on(stack, &self.socket, &mut true).is_ok();
+        passed && self.heard_last && !stack.socket().can_recv()
     }
 
     /// When it wants to be pumped although nothing happens, if that is sooner than it said before.
@@ -207,6 +222,23 @@ impl Flow {
     /// The time that [`Flow::due`] gave has come.
     pub fn woken(&mut self) {
         self.deadline = None;
+    }
+}
+
+/// Whether something that was said to the container waits for its acknowledgement. A timer of the stack runs meanwhile.
+fn owes_an_answer(stack: &mut Stack) -> bool {
+    let unfinished = matches!(
+        stack.state(),
+        State::SynSent | State::SynReceived | State::FinWait1 | State::Closing | State::LastAck
+    );
+    unfinished || stack.socket().send_queue() > 0
+}
+
+/// As long as a kernel waits for an answer (tcp(7), `tcp_syn_retries` and `tcp_retries2`).
+fn patience(stack: &Stack) -> Duration {
+    match stack.state() {
+        State::SynSent | State::SynReceived => Duration::from_secs(127),
+        _ => Duration::from_secs(924),
     }
 }
 

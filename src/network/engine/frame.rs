@@ -132,8 +132,8 @@ fn ipv6(bytes: &[u8]) -> Option<Packet<'_>> {
     let whole = bytes.get(..40 + length)?;
     let (mut protocol, mut body, mut fragment) = (header[6], &whole[40..], false);
     for _ in 0..EXTENSIONS {
-        // Hop-by-hop and destination options; a fragment; what routes by the source's wish is left for others to drop.
         match protocol {
+            // Hop-by-hop and destination options.
             0 | 60 => {
                 let extension = usize::from(*body.get(1)?) * 8 + 8;
                 (protocol, body) = (*body.first()?, body.get(extension..)?);
@@ -144,6 +144,10 @@ fn ipv6(bytes: &[u8]) -> Option<Packet<'_>> {
             }
             _ => break,
         }
+    }
+    // What is behind a header that we don't read, a kernel would: routing, mobility and identity, or one more of the others.
+    if matches!(protocol, 0 | 43 | 60 | 135 | 139 | 140) {
+        return None;
     }
     let address = |at: usize| {
         let octets: Option<[u8; 16]> = header[at..at + 16].try_into().ok();
@@ -172,6 +176,18 @@ pub fn udp_payload(body: &[u8]) -> Option<&[u8]> {
     let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
     body.get(8..length)
 }
+
+/// A TCP segment's headers alone, as a packet; `None`: they are cut short, or longer than any that are meant well.
+pub fn without_data(packet: &Packet<'_>) -> Option<Vec<u8>> {
+    let header = usize::from(packet.body.get(12)? >> 4) * 4;
+    let end = packet.whole.len() - packet.body.len() + header.max(20);
+    let mut bare = packet.whole.get(..end).filter(|bare| bare.len() <= LONGEST_HEADERS)?.to_vec();
+    let (at, length) = if packet.source.is_ipv4() { (2, end) } else { (4, end - 40) };
+    bare[at..at + 2].copy_from_slice(&(length as u16).to_be_bytes());
+    Some(bare)
+}
+
+const LONGEST_HEADERS: usize = 256;
 
 /// Whether a TCP segment opens a connection: SYN without ACK or RST (RFC 9293).
 pub fn opens(body: &[u8]) -> bool {

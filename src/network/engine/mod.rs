@@ -108,7 +108,9 @@ impl Engine {
     fn event(&mut self, event: &Event) {
         let Engine { world, connections, datagrams, nameserver, ports, .. } = self;
         match Source::of(event) {
-            Source::Tap(member) => self.frames(member),
+            Source::Tap(member) => {
+                self.frames(member);
+            }
             Source::Tcp(number) => connections.event(world, number, event.flags),
             Source::Datagram(number) => datagrams.event(world, number),
             Source::Published(number) => ports.event(world, connections, datagrams, number),
@@ -133,18 +135,22 @@ impl Engine {
         }
     }
 
-    /// Frames of `member`'s, as many as there are, up to what others can wait for.
-    fn frames(&mut self, member: u64) {
-        for _ in 0..FRAMES {
-            let Some(tap) = self.world.tap(member) else { return };
+    /// Frames of `member`'s, as many as there are, up to what others can wait for; gives how many.
+    fn frames(&mut self, member: u64) -> usize {
+        for read_so_far in 0..FRAMES {
+            let Some(tap) = self.world.tap(member) else { return read_so_far };
             match read(tap, &mut self.frame[..]) {
                 Ok(length) => self.frame(member, length),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return,
-                // The device is gone with its container, whose monitor will hang up.
-                Err(_) => return self.world.set_tap(member, None),
+                Err(Errno::AGAIN) => return read_so_far,
+                Err(_) => {
+                    // The device is gone with its container, whose monitor will hang up.
+                    self.world.set_tap(member, None);
+                    return read_so_far;
+                }
             }
         }
+        FRAMES
     }
 
     fn frame(&mut self, member: u64, length: usize) {
@@ -241,6 +247,11 @@ impl Engine {
     }
 
     fn leave(&mut self, number: u64) {
+        // What the container sent last still lies in its device, and its kernel sends on as we acknowledge.
+        let mut turns = 0..LAST_TURNS;
+        while turns.next().is_some() && self.frames(number) > 0 {
+            self.connections.pump(&mut self.world);
+        }
         self.forget(number);
         // Its monitor waits for this: what is published is free now.
         self.lines.remove(&number);
@@ -249,7 +260,7 @@ impl Engine {
 
     /// Whatever there is of member `number`, but its device.
     fn forget(&mut self, number: u64) {
-        self.ports.leave(&self.world, number);
+        self.ports.leave(&mut self.world, number);
         self.connections.leave(&mut self.world, number);
         self.datagrams.leave(&mut self.world, number);
         self.nameserver.leave(&mut self.world, number);
@@ -278,6 +289,8 @@ const LARGEST_MTU: u16 = 65520;
 const EVENTS: usize = 64;
 /// Frames of one member in one turn.
 const FRAMES: usize = 64;
+/// Turns of a member that leaves: more frames than a device holds (`txqueuelen`).
+const LAST_TURNS: usize = 32;
 
 /// The ports and the payload of a datagram that asks for a name.
 fn question<'a>(world: &World, packet: &Packet<'a>, reach: Reach) -> Option<((u16, u16), &'a [u8])> {

@@ -100,10 +100,14 @@ impl Nameserver {
         own.map_or(&world.resolvers, |ways| &ways.resolvers)
     }
 
+    fn asked_by(&self, member: u64) -> usize {
+        self.asked.values().filter(|(question, _)| question.member == member).count()
+    }
+
     /// To the monitor, which knows the other networks of who asks; `ours`: our own answer.
     fn look_elsewhere(&mut self, world: &mut World, question: Question, ours: Option<Vec<u8>>) {
         match dns::name(&question.message) {
-            Some(name) if self.asked.len() < MOST_WAITING => {
+            Some(name) if self.asked_by(question.member) < MOST_WAITING => {
                 let number = world.number();
                 world.timers.set(world.now + PATIENCE, Source::Query(number));
                 world.wants_names.push((question.member, number, name));
@@ -122,7 +126,7 @@ impl Nameserver {
         let own = self.ways.get(&question.member).is_some_and(|ways| !ways.resolvers.is_empty());
         if fresh || own {
             self.forward(world, question, 0);
-        } else if self.waiting.len() < MOST_WAITING {
+        } else if self.waiting.iter().filter(|one| one.member == question.member).count() < MOST_WAITING {
             if self.waiting.is_empty() {
                 // One question to the monitor, however many there are to us.
                 world.timers.set(world.now + PATIENCE, Source::Query(0));
@@ -203,7 +207,9 @@ impl Nameserver {
     fn forward(&mut self, world: &mut World, question: Question, attempt: usize) {
         let resolvers = self.resolvers(world, question.member).to_vec();
         for attempt in attempt..ATTEMPTS.max(resolvers.len()) {
-            if self.queries.len() >= MOST || resolvers.is_empty() || !world.take_room(question.member) {
+            let asked =
+                self.queries.values().filter(|query| query.question.member == question.member).count();
+            if asked >= MOST || resolvers.is_empty() || !world.take_room(question.member) {
                 break;
             }
             let resolver = resolvers[attempt % resolvers.len()];
@@ -223,6 +229,7 @@ impl Nameserver {
 
     fn remove(&mut self, world: &mut World, number: u64) -> Option<Query> {
         let query = self.queries.remove(&number)?;
+        world.timers.forget(Source::Query(number));
         world.give_room(query.question.member);
         Some(query)
     }
@@ -236,8 +243,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const TRY: Duration = Duration::from_secs(2);
 /// How often a question is asked, at least.
 const ATTEMPTS: usize = 3;
-/// Questions at a time.
-const MOST: usize = 512;
+/// Questions of a member at a time.
+const MOST: usize = 256;
 const MOST_WAITING: usize = 64;
 
 /// Put `message` to `resolver` under an identifier of our own.

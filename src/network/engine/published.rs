@@ -6,12 +6,15 @@ use super::{
     tcp::Connections,
     world::{Source, World},
 };
-use crate::network::wire::{Protocol, Published};
+use crate::{
+    network::wire::{Protocol, Published},
+    sys::pktinfo,
+};
 use rustix::{
     event::epoll::EventFlags,
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
     io::{Errno, Result},
-    net::{RecvFlags, SocketFlags, acceptfrom_with, recvfrom},
+    net::{SocketFlags, acceptfrom_with},
 };
 use std::{collections::HashMap, net::SocketAddr, os::fd::OwnedFd, rc::Rc};
 
@@ -36,16 +39,21 @@ impl Ports {
         socket: OwnedFd,
     ) -> Result<()> {
         fcntl_setfl(&socket, fcntl_getfl(&socket)? | OFlags::NONBLOCK)?;
+        if published.protocol == Protocol::Udp {
+            pktinfo::ask_for(&socket)?;
+        }
         let number = world.number();
         world.watch(&socket, Source::Published(number), EventFlags::IN)?;
+        world.count(1);
         self.0.insert(number, Port { member, published, socket: Rc::new(socket) });
         Ok(())
     }
 
     /// `member` has left.
-    pub fn leave(&mut self, world: &World, member: u64) {
+    pub fn leave(&mut self, world: &mut World, member: u64) {
         for (_, port) in self.0.extract_if(|_, port| port.member == member) {
             world.unwatch(&*port.socket);
+            world.count(-1);
         }
     }
 
@@ -87,13 +95,12 @@ impl Port {
     fn datagram(&self, world: &mut World, datagrams: &mut Datagrams) -> Result<()> {
         // Where the payload goes depends on the client's family, which is known too late: there is room in front for both.
         let at = emit::payload_at(false);
-        let (length, _, client) = recvfrom(&*self.socket, &mut world.out[at..], RecvFlags::DONTWAIT)?;
-        let Some(client) = client.and_then(|client| SocketAddr::try_from(client).ok()) else { return Ok(()) };
+        let (length, client, own) = pktinfo::receive(&*self.socket, &mut world.out[at..])?;
         let Some((inside, seen)) = outside::seen_from_inside(world, self.member, client) else {
             return Ok(());
         };
         let port = self.published.port;
-        if datagrams.inwards(world, self.member, port, &self.socket, (client, seen)) {
+        if datagrams.inwards(world, self.member, port, &self.socket, (client, own, seen)) {
             let place = emit::payload_at(inside.is_ipv4());
             world.out.copy_within(at..at + length, place);
             world.deliver_udp(self.member, (seen.ip(), seen.port()), (inside, port), length);

@@ -112,6 +112,9 @@ impl Stack {
         wire: &mut Wire<'_>,
     ) -> Stack {
         let mut stack = Stack::new(here, buffer, now, wire);
+        // A client's port is soon another client's: by its time stamp the container knows a new connection from one that it just
+        // closed (RFC 6191); by sequence numbers that nobody can guess it could not, and would refuse every second one.
+        stack.socket().set_tsval_generator(Some(milliseconds));
         let Stack { interface, sockets, socket } = &mut stack;
         let _ = sockets.get_mut::<Socket<'_>>(*socket).connect(interface.context(), there, here);
         stack
@@ -140,12 +143,12 @@ impl Stack {
         self.interface.poll_ingress_single(now, wire, &mut self.sockets);
     }
 
-    /// Send what is to be sent.
-    pub fn send(&mut self, now: Instant, wire: &mut Wire<'_>) {
-        // Each turn sends a segment; there are as many as the buffer holds.
-        while let smoltcp::iface::PollResult::SocketStateChanged =
-            self.interface.poll_egress(now, wire, &mut self.sockets)
-        {}
+    /// Send what is to be sent, up to what others can wait for: segments are as small as the container wants them. Whether that
+    /// was all.
+    pub fn send(&mut self, now: Instant, wire: &mut Wire<'_>) -> bool {
+        // Each turn sends one.
+        let mut turn = || self.interface.poll_egress(now, wire, &mut self.sockets);
+        (0..SEGMENTS).any(|_| turn() == smoltcp::iface::PollResult::None)
     }
 
     /// When [`Stack::send`] has something to do although nothing has come in.
@@ -164,10 +167,19 @@ impl Stack {
     }
 }
 
+/// Segments of one connection in one turn.
+const SEGMENTS: usize = 64;
+
 impl fmt::Debug for Stack {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Stack({})", self.state())
     }
+}
+
+/// The clock of time stamps.
+fn milliseconds() -> u32 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (now.tv_sec * 1000 + now.tv_nsec / 1_000_000) as u32
 }
 
 fn random() -> u64 {

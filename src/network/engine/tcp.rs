@@ -142,7 +142,10 @@ impl Connections {
         let numbers: Vec<u64> =
             self.flows.iter().filter(|(_, flow)| of_member(flow)).map(|(number, _)| *number).collect();
         for number in numbers {
-            if let Some(flow) = self.flows.get(&number) {
+            // Who said all that it wanted to say is still heard; any other connection is cut.
+            if let Some(flow) = self.flows.get_mut(&number)
+                && !flow.has_said_all()
+            {
                 let _ = set_socket_linger(flow.socket(), Some(Duration::ZERO));
             }
             self.remove(world, number);
@@ -160,6 +163,8 @@ impl Connections {
         if !asks && target.is_none() {
             return Err(Errno::CONNREFUSED);
         }
+        // What one carries is sent again; kept, it would fill the memory. Options that fill a packet are nobody's.
+        let Some(syn) = frame::without_data(packet) else { return Ok(()) };
         if self.flows.len() >= MOST || !world.take_room(key.member) {
             return Err(Errno::CONNREFUSED);
         }
@@ -170,7 +175,7 @@ impl Connections {
         };
         let socket = socket.inspect_err(|_| world.give_room(key.member))?;
         self.by_key.insert(key, number);
-        self.flows.insert(number, Flow::waiting(key, socket, packet.whole));
+        self.flows.insert(number, Flow::waiting(key, socket, syn));
         Ok(())
     }
 
@@ -185,6 +190,7 @@ impl Connections {
     fn remove(&mut self, world: &mut World, number: u64) {
         if let Some(flow) = self.flows.remove(&number) {
             self.by_key.remove(&flow.key);
+            world.timers.forget(Source::Tcp(number));
             world.give_room(flow.key.member);
         }
     }

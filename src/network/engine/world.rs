@@ -19,7 +19,7 @@ use std::{
 };
 
 /// What a watched descriptor or a timer belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// Where monitors come in.
     Door,
@@ -94,7 +94,8 @@ pub struct World {
     taps: HashMap<u64, OwnedFd>,
     epoll: OwnedFd,
     last: u64,
-    free: usize,
+    /// Below zero when published ports took more than there were.
+    free: isize,
     of_each: usize,
     held: HashMap<u64, usize>,
 }
@@ -110,12 +111,12 @@ impl World {
             wants_resolvers: None,
             wants_names: Vec::new(),
             name_streams: Vec::new(),
-            out: vec![0; LONGEST],
+            out: vec![0; emit::payload_at(false) + LONGEST],
             resolvers: Vec::new(),
             taps: HashMap::new(),
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             last: 0,
-            free: sockets,
+            free: sockets.cast_signed(),
             of_each: if shared { sockets / 4 } else { sockets },
             held: HashMap::new(),
         })
@@ -197,7 +198,8 @@ impl World {
         }
     }
 
-    /// Hand `member` the datagram whose `length` bytes of payload stand at [`emit::payload_at`].
+    /// Hand `member` the datagram whose `length` bytes of payload stand at [`emit::payload_at`]; at once, however large: a link's
+    /// largest packet is what it sends, and what comes in is taken whole.
     pub fn deliver_udp(
         &mut self,
         member: u64,
@@ -205,9 +207,8 @@ impl World {
         destination: (IpAddr, u16),
         length: usize,
     ) {
-        // What is larger than the link would have to come in fragments.
-        let headers = if source.0.is_ipv4() { 28 } else { 48 };
-        if let (Some(mac), true) = (self.mac(member), length + headers <= self.network.settings.mtu.into()) {
+        let most = if source.0.is_ipv4() { 65507 } else { 65527 };
+        if let (Some(mac), true) = (self.mac(member), length <= most) {
             let length = emit::udp(&mut self.out, mac, source, destination, length);
             self.deliver(member, length);
         }
@@ -222,6 +223,16 @@ impl World {
             out: &mut self.out,
             mtu: self.network.settings.mtu.into(),
         })
+    }
+
+    /// A socket that nobody is asked about is there (`1`), or no longer (`-1`).
+    pub fn count(&mut self, more: isize) {
+        self.free -= more;
+    }
+
+    /// Whether `member` has all the sockets that one may have.
+    pub fn has_its_share(&self, member: u64) -> bool {
+        self.held.get(&member).is_some_and(|held| *held >= self.of_each)
     }
 
     /// A socket for `member`, if there is room for one.

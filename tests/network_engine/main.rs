@@ -1,161 +1,23 @@
 //! The process of a network: containers are threads in network namespaces of their own, the outside is another one, so nothing
 //! leaves this test.
 
-use ctr::{
-    network::{
-        process::{self, Line},
-        wire::{Member, Net4, Net6, Protocol, Published, Settings},
-    },
-    sys::{interface, tap},
-};
+mod ground;
+mod hostile;
+mod reliability;
+
+use ctr::network::wire::{Protocol, Published, Settings};
+use ground::{SERVERS, alone, couple, noise, outside, process_of, run, settings};
 use hickory_proto::{
     op::{Message, Query},
     rr::{RData, Record, RecordType},
 };
-use rustix::{
-    net::{AddressFamily, SocketType, ipproto},
-    thread::UnshareFlags,
-};
+use rustix::net::{AddressFamily, SocketType, ipproto};
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::OwnedFd,
-    path::PathBuf,
-    process::Command,
-    sync::mpsc::{Sender, channel},
-    thread::{self, JoinHandle},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    thread,
     time::Duration,
 };
-
-/// This thread goes to the outside: 192.0.2.1 and 2001:db8::1 are its own, and everything else is nowhere.
-/// False: only root can go there.
-fn outside() -> bool {
-    if !rustix::process::getuid().is_root() {
-        return false;
-    }
-    unshare();
-    run("mount --make-rprivate /");
-    run("ip addr add 192.0.2.1/32 dev lo");
-    run("ip addr add 2001:db8::1/128 dev lo nodad");
-    run("ip route add default dev lo src 192.0.2.1");
-    true
-}
-
-#[expect(deprecated, reason = "files are not unshared")]
-fn unshare() {
-    rustix::thread::unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS)
-        .expect("a network namespace; these tests are root's");
-    interface::loopback_up().expect("lo");
-}
-
-fn run(command: &str) {
-    let mut words = command.split_whitespace();
-    let done = Command::new(words.next().expect("a command")).args(words).output().expect("run ip");
-    assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-type Work = Box<dyn FnOnce() + Send>;
-
-/// A thread in a network namespace of its own.
-struct Container {
-    work: Sender<Work>,
-    _thread: JoinHandle<()>,
-}
-
-impl Container {
-    /// With the device that is to be joined with `member`.
-    fn new(member: &Member, gateways: &[&str], mtu: u16) -> (Container, OwnedFd) {
-        let (work, todo) = channel::<Work>();
-        let thread = thread::spawn(move || {
-            unshare();
-            todo.into_iter().for_each(|work| work());
-        });
-        let container = Container { work, _thread: thread };
-        let (member, gateways) = (member.clone(), gateways.join(" "));
-        let tap = container.does(move || {
-            let tap = tap::create("eth0").expect("a device");
-            let mac = member.mac.map(|byte| format!("{byte:02x}")).join(":");
-            run(&format!("ip link set eth0 address {mac} mtu {mtu}"));
-            if let Some(v4) = member.v4 {
-                run(&format!("ip addr add {v4}/24 dev eth0"));
-            }
-            if let Some(v6) = member.v6 {
-                run(&format!("ip addr add {v6}/64 dev eth0 nodad"));
-            }
-            run("ip link set eth0 up");
-            for gateway in gateways.split_whitespace() {
-                run(&format!("ip route add default via {gateway}"));
-            }
-            tap
-        });
-        (container, tap)
-    }
-
-    /// Run `work` inside.
-    fn does<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let (say, hear) = channel();
-        self.work.send(Box::new(move || drop(say.send(work())))).expect("a living container");
-        hear.recv().expect("an answer")
-    }
-}
-
-fn settings() -> Settings {
-    Settings {
-        name: "private".into(),
-        v4: Some(Net4 {
-            subnet: Ipv4Addr::new(10, 0, 2, 0),
-            prefix: 24,
-            gateway: Ipv4Addr::new(10, 0, 2, 2),
-            dns: Ipv4Addr::new(10, 0, 2, 3),
-        }),
-        v6: Some(Net6 {
-            subnet: "fd00::".parse().expect("an address"),
-            prefix: 64,
-            gateway: "fd00::2".parse().expect("an address"),
-            dns: "fd00::3".parse().expect("an address"),
-        }),
-        internal: false,
-        dns: true,
-        host_loopback: false,
-        host_alias: Some(Ipv4Addr::new(169, 254, 1, 2)),
-        mtu: 65520,
-    }
-}
-
-fn member(number: u8, names: &[&str]) -> Member {
-    Member {
-        id: format!("{number}"),
-        mac: [2, 0, 0, 0, 0, number],
-        v4: Some(Ipv4Addr::new(10, 0, 2, number)),
-        v6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number.into())),
-        names: names.iter().map(|name| (*name).to_owned()).collect(),
-        published: vec![],
-    }
-}
-
-/// A container alone in its network, seen from the outside.
-fn alone(settings: &Settings, published: Vec<(Published, OwnedFd)>) -> (Container, Line) {
-    let line = process::private(settings).expect("a network");
-    let (published, sockets) = published.into_iter().unzip();
-    let member = Member { published, ..member(100, &["alone"]) };
-    let (container, tap) = Container::new(&member, &["10.0.2.2", "fd00::2"], settings.mtu);
-    line.join(&member, tap, sockets).expect("to join");
-    (container, line)
-}
-
-const SERVERS: [&str; 2] = ["192.0.2.1:0", "[2001:db8::1]:0"];
-
-/// Bytes that no shift and no loss leaves as they are.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 88_172_645_463_325_252u64;
-    let words = std::iter::repeat_with(move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(length).collect()
-}
 
 #[test]
 fn tcp_to_the_outside() {
@@ -290,19 +152,6 @@ fn who_does_not_read_is_waited_for() {
     drop(line);
 }
 
-/// Two containers of one network, and its directory.
-fn couple(settings: &Settings) -> ([(Container, Line); 2], tempfile::TempDir) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let both = [(7, "seven"), (8, "eight")].map(|(number, name)| {
-        let line = process::of_network(settings, dir.path()).expect("a network");
-        let member = member(number, &[name, "alias"]);
-        let (container, tap) = Container::new(&member, &["10.0.2.2", "fd00::2"], settings.mtu);
-        line.join(&member, tap, vec![]).expect("to join");
-        (container, line)
-    });
-    (both, dir)
-}
-
 #[test]
 fn members_reach_each_other() {
     if !outside() {
@@ -338,36 +187,38 @@ fn nobody_sends_from_an_address_of_others() {
     let server = UdpSocket::bind("192.0.2.1:0").expect("bind");
     let neighbour = one.does(|| UdpSocket::bind("10.0.2.7:9").expect("bind"));
     let outside = server.local_addr().unwrap();
-    other.does(move || {
-        run("ip addr add 10.0.2.9/24 dev eth0");
-        let send = |from: &str| {
+    let send = |from: &'static str| {
+        other.does(move || {
             let socket = UdpSocket::bind(from).expect("bind");
             for to in [outside, "10.0.2.7:9".parse().unwrap()] {
                 let _ = socket.send_to(from.as_bytes(), to);
             }
-        };
-        // Let ARP be over for the honest one, and then the liar is first.
-        send("10.0.2.8:1000");
-        send("10.0.2.9:1001");
-        run("ip link set eth0 down");
-        run("ip link set eth0 address 02:00:00:00:00:77");
-        run("ip link set eth0 up");
-        run("ip route add default via 10.0.2.2");
-        send("10.0.2.8:1002");
-        run("ip link set eth0 down");
-        run("ip link set eth0 address 02:00:00:00:00:08");
-        run("ip link set eth0 up");
-        run("ip route add default via 10.0.2.2");
-        send("10.0.2.8:1003");
-    });
-    for socket in [server, neighbour] {
-        let mut bytes = [0; 64];
-        let mut next = || {
+        });
+    };
+    let called = |mac: &'static str| {
+        other.does(move || {
+            run("ip link set eth0 down");
+            run(&format!("ip link set eth0 address {mac}"));
+            run("ip link set eth0 up");
+            run("ip route add default via 10.0.2.2");
+        });
+    };
+    let next = || {
+        [&server, &neighbour].map(|socket| {
+            let mut bytes = [0; 64];
             let (length, _) = socket.recv_from(&mut bytes).expect("a datagram");
             String::from_utf8_lossy(&bytes[..length]).into_owned()
-        };
-        assert_eq!([next(), next()], ["10.0.2.8:1000", "10.0.2.8:1003"]);
-    }
+        })
+    };
+    send("10.0.2.8:1000");
+    assert_eq!(next(), ["10.0.2.8:1000"; 2]);
+    other.does(|| run("ip addr add 10.0.2.9/24 dev eth0"));
+    send("10.0.2.9:1001");
+    called("02:00:00:00:00:77");
+    send("10.0.2.8:1002");
+    called("02:00:00:00:00:08");
+    send("10.0.2.8:1003");
+    assert_eq!(next(), ["10.0.2.8:1003"; 2]);
 }
 
 #[test]
@@ -527,28 +378,6 @@ fn an_internal_network_leads_nowhere() {
     assert_eq!(one.does(|| told(&ask("10.0.2.3", "example.org.", RecordType::A))), "NXDomain ");
 }
 
-/// The process of the network that this process made.
-fn process_of(line: &Line) -> PathBuf {
-    line.members().expect("it lives");
-    let ours = |path: &PathBuf| {
-        std::fs::read_to_string(path.join("stat")).is_ok_and(|stat| {
-            let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-            let parent = rest.split_whitespace().nth(1);
-            stat.contains("(ctr-network)") && parent == Some(&std::process::id().to_string())
-        })
-    };
-    let processes = std::fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path());
-    {
-        let mut processes = processes;
-        processes.find(ours).expect("a process")
-    }
-}
-
-/// How many descriptors it has.
-fn descriptors(line: &Line) -> usize {
-    std::fs::read_dir(process_of(line).join("fd")).expect("its descriptors").count()
-}
-
 #[test]
 fn its_process_has_nothing_and_sleeps() {
     if !outside() {
@@ -595,59 +424,4 @@ fn its_process_has_nothing_and_sleeps() {
     });
     assert!(quiet, "it wakes up by itself");
     drop(client);
-}
-
-#[test]
-fn short_connections_leave_nothing() {
-    if !outside() {
-        return;
-    }
-    let server = TcpListener::bind(SERVERS[0]).expect("listen");
-    let listener = TcpListener::bind("192.0.2.1:0").expect("listen");
-    let (address, published) = (server.local_addr().unwrap(), listener.local_addr().unwrap());
-    let port = Published { protocol: Protocol::Tcp, port: 80 };
-    let (container, line) = alone(&settings(), vec![(port, listener.into())]);
-    let before = descriptors(&line);
-    thread::spawn(move || {
-        for client in server.incoming() {
-            let mut client = client.expect("a client");
-            let mut byte = [0];
-            client.read_exact(&mut byte).expect("a byte");
-            client.write_all(&byte).expect("a byte");
-        }
-    });
-    let ask = move |address: SocketAddr, number: u32| {
-        let mut client = TcpStream::connect(address).expect("a connection");
-        let byte = number as u8;
-        client.write_all(&[byte]).expect("a byte");
-        let mut answer = vec![];
-        client.read_to_end(&mut answer).expect("a byte");
-        assert_eq!(answer, [byte]);
-    };
-    container.does(move || (0..500).for_each(|number| ask(address, number)));
-    // The same inwards: the container serves, and sees who comes.
-    let (say, seen) = channel();
-    container.does(move || {
-        let server = TcpListener::bind("10.0.2.100:80").expect("listen");
-        thread::spawn(move || {
-            for client in server.incoming() {
-                let mut client = client.expect("a client");
-                let mut byte = [0];
-                client.read_exact(&mut byte).expect("a byte");
-                client.write_all(&byte).expect("a byte");
-                say.send(client.peer_addr().expect("a peer").ip()).expect("a listener");
-            }
-        });
-    });
-    (0..500).for_each(|number| ask(published, number));
-    assert!(seen.iter().take(500).all(|peer| peer == IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))));
-    let mut after = descriptors(&line);
-    for _ in 0..100 {
-        if after == before {
-            break;
-        }
-        thread::sleep(Duration::from_millis(20));
-        after = descriptors(&line);
-    }
-    assert_eq!(after, before, "descriptors of the network's process");
 }
