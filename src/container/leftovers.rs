@@ -1,6 +1,7 @@
 //! What a container without a control group leaves running in a pid namespace that is not its own, where no kernel ends it with the
 //! first process: it is known by its mount namespace, which a process can't leave without privileges.
 
+use super::record::Record;
 use crate::{
     sys::{fork::Child, signal},
     weakened,
@@ -18,8 +19,11 @@ pub struct Leftovers {
 }
 
 impl Leftovers {
-    /// Those of the container whose first process is `child`.
-    pub fn of(child: &Child) -> Option<Leftovers> {
+    /// Those of the container whose first process is `child`; none where its pid namespace or its control group ends them.
+    pub fn of(child: &Child, record: &Record, has_group: bool) -> Option<Leftovers> {
+        if record.sharing.pid.is_own() || has_group {
+            return None;
+        }
         let ours = mounts(rustix::process::getpid())?;
         mounts(child.pid).filter(|mounts| *mounts != ours).map(|mounts| Leftovers { mounts })
     }

@@ -8,7 +8,7 @@ use super::{
     health::Supervision,
     networks,
     notify::Herald,
-    orders,
+    orders, pidfiles,
     preparation::Preparation,
     pump::leave_streams,
     restarts::{After, again},
@@ -26,12 +26,10 @@ use crate::{
         service::{Notify, Service},
         state::{Exit, Process, Status},
     },
-    error::Explain,
     namespaces::{Mapping, Promised},
     network::plug::Inside,
     storage::{ContainerDir, Store},
     sys::fork::Child,
-    weakened,
 };
 use anyhow::{Context, Result, anyhow, ensure};
 use jiff::Timestamp;
@@ -40,12 +38,8 @@ use rustix::{
     stdio::{stderr, stdout},
 };
 use std::{
-    fs,
     io::Write,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::OpenOptionsExt,
-    },
+    os::fd::BorrowedFd,
     path::Path,
     time::{Duration, Instant},
 };
@@ -66,7 +60,7 @@ pub struct Beginning {
 /// Live it; the process's exit status: that of the container, for a service manager that was told of us.
 pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: Beginning) -> i32 {
     let Container { dir, record, .. } = &container;
-    let mut watch = match write_own_pid(record).and_then(|()| Watch::new(dir, record)) {
+    let mut watch = match pidfiles::of_monitor(record).and_then(|()| Watch::new(dir, record)) {
         Ok(watch) => watch,
         Err(failure) => {
             let _ = beginning.line.say(&Tell::Failed(Told::of(&failure)), &[]);
@@ -108,15 +102,6 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
     }
 }
 
-/// `--conmon-pidfile`.
-fn write_own_pid(record: &Record) -> Result<()> {
-    let Some(file) = &record.monitor_pidfile else { return Ok(()) };
-    create(file)
-        .and_then(|mut file| write!(file, "{}", rustix::process::getpid().as_raw_pid()))
-        .with_context(|| format!("write the monitor's process id to {}", file.display()))
-        .hint("name a file in a directory of yours with --conmon-pidfile")
-}
-
 struct Life<'a> {
     store: &'a Store,
     container: Container,
@@ -149,7 +134,7 @@ impl Life<'_> {
         let Container { dir, record, .. } = &*container;
         // What a monitor left that was killed.
         cage::forget(dir);
-        let pidfile = record.pidfile.as_deref().map(create_pidfile).transpose()?;
+        let pidfile = pidfiles::of_payload(record)?;
         let notify = watch.notify_socket().map(Path::to_owned);
         let mut goes = true;
         let gate = |child: &Child| {
@@ -177,8 +162,7 @@ impl Life<'_> {
         }
         let pid = begun.child.pid;
         let cgroup = helpers.cage.group().map(|group| group.path().to_owned());
-        let shares = !record.sharing.pid.is_own() && cgroup.is_none();
-        let _leftovers = shares.then(|| Leftovers::of(&begun.child)).flatten();
+        let _leftovers = Leftovers::of(&begun.child, record, cgroup.is_some());
         Process { restart_count: *count, cgroup, ..Process::of(pid.as_raw_pid())? }.write(dir)?;
         if let Some(mut pidfile) = pidfile {
             write!(pidfile, "{}", pid.as_raw_pid()).context("write the process id to the pidfile")?;
@@ -200,9 +184,7 @@ impl Life<'_> {
             None => watch.introduce(None, subject),
         }
         herald.iter().for_each(|herald| herald.ready(watch, Notify::Conmon));
-        let ids = record.mapping(mapping);
-        let user = ids.is_rootless().then(|| ids.builder());
-        let inside = Inside { process: begun.child.pidfd.as_fd(), user };
+        let inside = Inside::of(&begun.child, &record.mapping(mapping));
         let mut well = true;
         loop {
             let subject = Subject::new(&begun.child, helpers.networks.memberships(), helpers.cage.group());
@@ -416,15 +398,4 @@ fn introduce(watch: &mut Watch, client: u64, manner: Manner, tty: bool, subject:
         leave_streams();
     }
     Ok(())
-}
-
-fn create_pidfile(path: &Path) -> Result<fs::File> {
-    let creating = || format!("write the process id to {}", path.display());
-    create(path).with_context(creating).hint("choose a file that you may write with --pidfile")
-}
-
-/// A container that was given its directory may have put a link there since the last start.
-fn create(path: &Path) -> std::io::Result<fs::File> {
-    let follow = if weakened::is("pidfile-link") { 0 } else { libc::O_NOFOLLOW };
-    fs::File::options().write(true).create(true).truncate(true).custom_flags(follow).open(path)
 }

@@ -22,6 +22,7 @@ pub mod log_reader;
 mod networks;
 mod notify;
 mod orders;
+mod pidfiles;
 mod preparation;
 mod pump;
 mod restarts;

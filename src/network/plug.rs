@@ -1,7 +1,10 @@
 //! An interface in the network namespace of a container that runs: made, brought back, taken away.
 
 use super::device::{self, Interface};
-use crate::{namespaces::start_in, sys::channel::Channel};
+use crate::{
+    namespaces::{Mapping, start_in},
+    sys::{channel::Channel, fork::Child},
+};
 use anyhow::{Context, Result};
 use rustix::{io::Errno, thread::ThreadNameSpaceType};
 use std::{
@@ -20,6 +23,11 @@ pub struct Inside<'a> {
 }
 
 impl Inside<'_> {
+    /// That of `child`, whose ids map so.
+    pub fn of<'child>(child: &'child Child, ids: &Mapping) -> Inside<'child> {
+        Inside { process: child.pidfd.as_fd(), user: ids.is_rootless().then(|| ids.builder()) }
+    }
+
     /// Let `interface` be there, as it was made, and its other end be ours.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, SocketAdd
         ControlMessageOwned::Ipv6PacketInfo(info) => {
             let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
             let index = if address.is_unicast_link_local() { info.ipi6_ifindex } else { 0 };
-            (!address.is_multicast()).then_some(Own::V6(address, index as u32))
+            (!address.is_multicast()).then_some(Own::V6(address, index))
         }
         _ => None,
     });
