@@ -33,10 +33,7 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow, ensure};
 use jiff::Timestamp;
-use rustix::{
-    io::fcntl_dupfd_cloexec,
-    stdio::{stderr, stdout},
-};
+use rustix::{io::fcntl_dupfd_cloexec, stdio};
 use std::{
     io::Write,
     os::fd::BorrowedFd,
@@ -392,7 +389,7 @@ fn introduce(watch: &mut Watch, client: u64, manner: Manner, tty: bool, subject:
     let [out, err] = manner.output;
     // With a terminal even who types nothing decides about its size.
     let input = manner.foreground && (manner.stdin || tty);
-    watch.attach(client, [copy(out, stdout())?, copy(err, stderr())?], input);
+    watch.attach(client, [copy(out, stdio::stdout())?, copy(err, stdio::stderr())?], input);
     watch.introduce(Some(client), subject);
     if !manner.foreground {
         leave_streams();
