@@ -147,7 +147,7 @@ fn bad_input() {
         ("ps --format {{foo}}", 125, "the function \"foo\" is not known"),
         ("ps --filter before=x", 1, "no container has the name or id \"x\""),
         ("ps --sort x", 125, "'x'"),
-        ("ps -p", 125, "'-p'"),
+        ("ps --watch=1", 125, "'--watch'"),
         ("ps -qs", 125, "cannot be used with"),
         ("ps --filter pod=x", 125, "the filter \"pod\" is not built"),
         ("ps --filter x", 125, "KEY=VALUE"),
