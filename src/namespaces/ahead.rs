@@ -1,7 +1,10 @@
 //! A user namespace that is mapped while its container is still planned: newuidmap(1) and newgidmap(1) take a third of a
 //! start, most of it in the dynamic linker, and meanwhile the other processors have nothing to do.
 
-use super::user::{self, IdMaps, Mapping};
+use super::{
+    inside::{Inside, start_here},
+    user::{IdMaps, Mapping},
+};
 use crate::sys::fork;
 use anyhow::{Context, Result, ensure};
 use rustix::{
@@ -10,17 +13,15 @@ use rustix::{
     process::{Pid, WaitOptions, waitpid},
     thread::UnshareFlags,
 };
-use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    process,
-};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The namespace, seen from the process whose children map it. Dropped, none of them is left.
 #[derive(Debug)]
 pub struct Ahead {
     maps: IdMaps,
     namespace: OwnedFd,
-    helpers: Vec<Result<process::Child>>,
+    /// Who waits for the helpers, so that nobody else does: it is started and forgotten until its word is needed.
+    mapper: Inside,
     _holder: Holder,
 }
 
@@ -34,8 +35,8 @@ impl Ahead {
         let holder = Holder::new().ok()?;
         let namespace = format!("/proc/{}/ns/user", holder.pid.as_raw_pid());
         let namespace = open(namespace, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        let helpers = mapping.start_helpers(holder.pid);
-        Some(Ahead { maps: mapping.maps(), namespace, helpers, _holder: holder })
+        let mapper = start_here(|| mapping.write(holder.pid)).ok()?;
+        Some(Ahead { maps: mapping.maps(), namespace, mapper, _holder: holder })
     }
 
     /// Whether it is what a container with `mapping` needs.
@@ -57,19 +58,11 @@ impl Ahead {
     ///
     /// # Errors
     /// A helper refuses: its words are in the error. Who waits hears that there is no map.
-    pub fn finish(mut self, tell: Told) -> Result<()> {
-        self.helpers.drain(..).map(|helper| user::finish(helper?)).fold(Ok(()), Result::and)?;
+    pub fn finish(self, tell: Told) -> Result<()> {
+        self.mapper.wait()?;
         // Who can't hear it has said why over another line.
         let _ = rustix::io::write(&tell.0, &[1]);
         Ok(())
-    }
-}
-
-impl Drop for Ahead {
-    fn drop(&mut self) {
-        for helper in self.helpers.iter_mut().flatten() {
-            let _ = helper.wait();
-        }
     }
 }
 

@@ -167,8 +167,10 @@ impl Mapping {
         match self {
             Mapping::Root => Ok(()),
             Mapping::Ranges { uids, gids, helpers: None } => write_as_root(pid, [uids, gids]),
-            Mapping::Ranges { helpers: Some(_), .. } => {
-                self.start_helpers(pid).into_iter().try_for_each(|helper| finish(helper?))
+            Mapping::Ranges { uids, gids, helpers: Some([newuidmap, newgidmap]) } => {
+                let jobs =
+                    [(newuidmap, uids), (newgidmap, gids)].map(|(helper, ranges)| spawn(helper, pid, ranges));
+                jobs.into_iter().try_for_each(|job| finish(job?))
             }
             Mapping::Single { inside, .. } => write_single(pid, *inside),
         }
@@ -177,14 +179,6 @@ impl Mapping {
     /// Whether others write the maps of a new namespace.
     pub(super) fn has_helpers(&self) -> bool {
         matches!(self, Mapping::Ranges { helpers: Some(_), .. })
-    }
-
-    /// Start those that write the maps of the namespace in which process `pid` is.
-    pub(super) fn start_helpers(&self, pid: Pid) -> Vec<Result<Child>> {
-        let Mapping::Ranges { uids, gids, helpers: Some([newuidmap, newgidmap]) } = self else {
-            return Vec::new();
-        };
-        [(newuidmap, uids), (newgidmap, gids)].map(|(helper, ranges)| spawn(helper, pid, ranges)).into()
     }
 }
 
@@ -283,8 +277,7 @@ fn spawn(helper: &Path, pid: Pid, ranges: &[IdRange]) -> Result<Child> {
         .with_context(|| format!("run {}", helper.display()))
 }
 
-/// Wait for a helper; its words where it refused.
-pub(super) fn finish(mut helper: Child) -> Result<()> {
+fn finish(mut helper: Child) -> Result<()> {
     let status = helper.wait().context("wait for newuidmap")?;
     if status.success() {
         return Ok(());
