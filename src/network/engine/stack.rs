@@ -13,7 +13,12 @@ use smoltcp::{
     time::{Duration, Instant},
     wire::{HardwareAddress, IpCidr},
 };
-use std::{fmt, net::SocketAddr, os::fd::OwnedFd};
+use std::{
+    fmt,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 /// The container's end of the wire: one packet comes in, packets go out to its device at once.
 pub struct Wire<'a> {
@@ -113,8 +118,10 @@ impl Stack {
     ) -> Stack {
         let mut stack = Stack::new(here, buffer, now, wire);
         // A client's port is soon another client's: by its time stamp the container knows a new connection from one that it just
-        // closed (RFC 6191); by sequence numbers that nobody can guess it could not, and would refuse every second one.
-        stack.socket().set_tsval_generator(Some(milliseconds));
+        // closed (RFC 6191); by sequence numbers that nobody can guess it could not, and would refuse every second one. Each
+        // connection is a tick, since two may begin in one millisecond.
+        CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        stack.socket().set_tsval_generator(Some(stamp));
         let Stack { interface, sockets, socket } = &mut stack;
         let _ = sockets.get_mut::<Socket<'_>>(*socket).connect(interface.context(), there, here);
         stack
@@ -176,10 +183,14 @@ impl fmt::Debug for Stack {
     }
 }
 
-/// The clock of time stamps.
-fn milliseconds() -> u32 {
+/// How many connections have begun.
+static CONNECTIONS: AtomicU32 = AtomicU32::new(0);
+
+/// The clock of time stamps, in milliseconds and connections.
+fn stamp() -> u32 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    (now.tv_sec * 1000 + now.tv_nsec / 1_000_000) as u32
+    let milliseconds = (now.tv_sec * 1000 + now.tv_nsec / 1_000_000) as u32;
+    milliseconds.wrapping_add(CONNECTIONS.load(Ordering::Relaxed))
 }
 
 fn random() -> u64 {
