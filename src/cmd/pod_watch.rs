@@ -32,11 +32,8 @@ pub struct TopArgs {
 
 /// The processes of all containers of one.
 pub fn top(args: &TopArgs, globals: &Globals) -> Result<u8> {
-    let (name, words) = match args.arguments.split_first() {
-        Some((name, words)) if !args.latest => (Some(name.as_str()), words),
-        _ => (None, &args.arguments[..]),
-    };
-    let (pod, members) = one(&globals.store()?, name)?;
+    let (name, words) = top::name_and_words(&args.arguments, args.latest);
+    let (pod, members) = one(&globals.store()?, name.map(String::as_str))?;
     if pod.status.process().is_none() {
         return Err(anyhow!(
             "pod {} is not running: pod top can only be used on running pods",

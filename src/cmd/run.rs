@@ -25,10 +25,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
     let mut request = args.into_request()?;
     let store = globals.store()?;
     let mapping = Mapping::detect();
-    // Who has namespaces in common with others lives in their user namespace.
-    let alone = request.part.is_none() && request.sharing.containers().next().is_none();
-    let foreseen = request.userns.foreseen(&mapping).filter(|_| alone);
-    let ahead = foreseen.as_ref().and_then(Ahead::begin);
+    let ahead = namespace_ahead(&request, &mapping);
     let container = make(&store, globals, &mut request, &mapping)?;
     let (dir, record) = (container.dir.clone(), container.record.clone());
     // A pod is there for its members; any other has to run already (podman-run(1)).
@@ -55,6 +52,12 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
     let manner = Manner { output, ..Manner::foreground(request.interactive) };
     let begun = started(&store, &request, &dir, monitor::begin(&store, container, &mapping, ahead, manner))?;
     foreground::attend(begun, &record, request.interactive, request.sig_proxy, &readiness)
+}
+
+/// Its user namespace, where that can be foreseen. Who has namespaces in common with others lives in theirs.
+fn namespace_ahead(request: &Request, mapping: &Mapping) -> Option<Ahead> {
+    let alone = request.part.is_none() && request.sharing.containers().next().is_none();
+    request.userns.foreseen(mapping).filter(|_| alone).as_ref().and_then(Ahead::begin)
 }
 
 /// Make the container and print its id.

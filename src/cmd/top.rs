@@ -29,12 +29,17 @@ pub struct Args {
     arguments: Vec<String>,
 }
 
+/// Whose processes, and what of them; with `--latest` all are words.
+pub(super) fn name_and_words(arguments: &[String], latest: bool) -> (Option<&String>, &[String]) {
+    match arguments.split_first() {
+        Some((name, words)) if !latest => (Some(name), words),
+        _ => (None, arguments),
+    }
+}
+
 /// Print them; with words that are no descriptors, let `ps` do it inside.
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
-    let (name, words) = match args.arguments.split_first() {
-        Some((name, words)) if !args.latest => (Some(name), words),
-        _ => (None, &args.arguments[..]),
-    };
+    let (name, words) = name_and_words(&args.arguments, args.latest);
     let store = globals.store()?;
     let container = targets::one(&store, name, args.latest)?;
     let Some(columns) = columns(words) else {

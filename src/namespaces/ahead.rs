@@ -1,5 +1,5 @@
-//! A user namespace that is mapped while its container is still planned: newuidmap(1) and newgidmap(1) take a third of a
-//! start, most of it in the dynamic linker, and meanwhile the other processors have nothing to do.
+//! A user namespace that is mapped while its container is still planned: newuidmap(1) and newgidmap(1) take a quarter of
+//! a start, most of it in the dynamic linker, and meanwhile the other processors have nothing to do.
 
 use super::{
     inside::{Inside, start_here},
