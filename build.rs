@@ -25,6 +25,7 @@ fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=src/security/capset.rs");
     println!("cargo:rerun-if-changed=src/security/seccomp");
     pack_relocations()?;
+    drop_unwind_tables()?;
     let target = env::var("CARGO_CFG_TARGET_ARCH")?;
     let abi = abi::Abi::of_target(&target).context("ctr runs on x86_64 and aarch64")?;
     let json = fs::read("src/security/seccomp/default.json")?;
@@ -61,6 +62,24 @@ fn pack_relocations() -> Result<()> {
         .is_some_and(|(major, minor)| (number(Some(major)), number(Some(minor))) >= (Some(2), Some(36)));
     if known {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+    Ok(())
+}
+
+/// A release aborts where it panics: what says how to unwind is read by nobody, and is a twelfth of the file. rustc's own linker
+/// for x86_64, lld, leaves it out when told so by a script; another linker reads another language.
+fn drop_unwind_tables() -> Result<()> {
+    let release = env::var("PROFILE")? == "release";
+    let usual = env::var("TARGET")? == "x86_64-unknown-linux-gnu"
+        && env::var("RUSTC_LINKER").is_err()
+        && !env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default().contains("link");
+    if release && usual {
+        let script = Path::new(&env::var("OUT_DIR")?).join("without_unwind_tables.ld");
+        fs::write(
+            &script,
+            "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.gcc_except_table .gcc_except_table.*) } } INSERT AFTER .text;\n",
+        )?;
+        println!("cargo:rustc-link-arg-bins={}", script.display());
     }
     Ok(())
 }
