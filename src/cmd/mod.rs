@@ -96,13 +96,13 @@ use crate::{
     storage::{Dirs, Store},
 };
 use anyhow::{Result, anyhow};
-use clap::{Parser, ValueEnum};
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
 use verbs::Verb;
 
 /// Parse the command line, run the verb, print its failure.
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse_from(quadlet::command_line());
+    let cli = parse(quadlet::command_line());
     let outcome = cli.map_or_else(|complaint| usage::answer(&complaint), |cli| cli.verb.run(&cli.globals));
     match outcome {
         Ok(status) => status.into(),
@@ -111,6 +111,17 @@ pub fn main() -> ExitCode {
             error::status(&failure).into()
         }
     }
+}
+
+fn parse(line: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    let cli = command
+        .try_get_matches_from_mut(line)
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let cli = cli.map_err(|complaint| complaint.format(&mut command));
+    // To take its thousands of pieces apart costs a seventh of what a start computes.
+    std::mem::forget(command);
+    cli
 }
 
 /// Containers without a daemon: pull images and run them, as any user

@@ -5,7 +5,7 @@ use super::{Globals, foreground, log_options, run_args::Stream, start};
 use crate::{
     container::{
         create::{self, Base, Container},
-        remove,
+        remove::{self, Remains},
         request::{NetworkMode, Request, Source},
     },
     error::Explain,
@@ -150,7 +150,7 @@ fn started(store: &Store, request: &Request, dir: &ContainerDir, begun: Result<B
     begun.inspect_err(|_| {
         // Its monitor is about to let go.
         if let Ok(Some(lock)) = dir.lock() {
-            let _ = remove::retire(store, dir, &lock, None, true);
+            let _ = remove::retire(store, dir, &lock, None, true).and_then(Remains::delete);
         }
         for file in request.cidfile.iter().chain(&request.pidfile) {
             let _ = fs::remove_file(file);

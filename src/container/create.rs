@@ -8,7 +8,7 @@ use super::{
     image_defaults::ImageDefaults,
     names, networks,
     record::Record,
-    remove,
+    remove::{self, Remains},
     request::{HostsFile, NetworkMode, Request, Rootfs, SeccompChoice},
     rootfs::{FUSE, OVERLAY},
     secrets,
@@ -149,7 +149,7 @@ pub fn create(
         }
         Err(failure) => {
             // What could not be made is taken away again; the failure is what counts.
-            let _ = remove::retire(store, &dir, &lock, None, true);
+            let _ = remove::retire(store, &dir, &lock, None, true).and_then(Remains::delete);
             Err(failure)
         }
     }

@@ -26,8 +26,9 @@ use rustix::{
     mount::{MountAttrFlags, OpenTreeFlags, open_tree},
     process::{DumpableBehavior, set_dumpable_behavior, setsid},
     thread::{
-        CapabilitySet, CapabilitySets, UnshareFlags, capabilities, set_capabilities, set_keep_capabilities,
-        set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+        CapabilitySet, CapabilitySets, ThreadNameSpaceType, UnshareFlags, capabilities,
+        move_into_thread_name_spaces, set_capabilities, set_keep_capabilities, set_thread_groups,
+        set_thread_res_gid, set_thread_res_uid,
     },
 };
 use std::{
@@ -66,12 +67,16 @@ pub fn run(plan: &mut Plan, link: Link) -> i32 {
 fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure> {
     signal::reset();
     privileges::follow_parent();
-    // These four are made while our starter's newuidmap and newgidmap run.
+    // These are made while our starter's newuidmap and newgidmap run.
     let own = plan.unshare();
     let late = if plan.late_cgroup { own & UnshareFlags::NEWCGROUP } else { UnshareFlags::empty() };
     unshare(own - late).step(Step::Unshare)?;
     let sources = open_volumes(plan)?;
-    link.wait().step(Step::Wait)?;
+    let network = link.wait_for_maps().step(Step::Wait)?;
+    if plan.network_follows {
+        // Who was to make it could not: why, I find out.
+        network.map_or_else(|| unshare(UnshareFlags::NEWNET), join_network).step(Step::Unshare)?;
+    }
     let mut opened = None;
     if plan.rootless && !plan.root_is_fuse() {
         opened = Some(plan.root.open(&plan.mount_point).step(Step::Root)?);
@@ -135,6 +140,10 @@ fn set_up(plan: &mut Plan, link: &Link) -> std::result::Result<Identity, Failure
     stdio::connect(&plan.stdio, terminal, &identity).step(Step::Stdio)?;
     privileges::settle(&plan.program)?;
     Ok(identity)
+}
+
+fn join_network(namespace: OwnedFd) -> Result<()> {
+    move_into_thread_name_spaces(namespace.as_fd(), ThreadNameSpaceType::NETWORK)
 }
 
 /// Root of the user namespace; where that has none, the user who started us, who has every capability there, too.

@@ -149,9 +149,14 @@ impl Link {
         Ok((Link(ours), Link(theirs)))
     }
 
-    /// The starter: the child may go on (its ids are mapped, its root is mounted).
+    /// The starter: the child may go on (its root is mounted, it is in its control group).
     pub fn go_on(&self) -> Result<()> {
         send(&self.0, &[1], SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// The starter: the child's ids are mapped; this is its network, if that was promised.
+    pub fn go_on_in(&self, network: Option<BorrowedFd<'_>>) -> Result<()> {
+        self.event(MAPPED, network)
     }
 
     /// The starter: this is the root that it waits for.
@@ -196,6 +201,14 @@ impl Link {
     pub fn wait(&self) -> Result<()> {
         match self.receive(&mut [0; 1])? {
             (1, _) => Ok(()),
+            _ => Err(Errno::PIPE),
+        }
+    }
+
+    /// The child: wait for [`Link::go_on_in`].
+    pub fn wait_for_maps(&self) -> Result<Option<OwnedFd>> {
+        match self.receive(&mut [0; 12])? {
+            (12, network) => Ok(network),
             _ => Err(Errno::PIPE),
         }
     }
@@ -294,3 +307,4 @@ const ROOT: u32 = 2;
 const TERMINAL: u32 = 3;
 const BEFORE_CGROUP: u32 = 4;
 const INTERFACE: u32 = 5;
+const MAPPED: u32 = 6;

@@ -32,6 +32,8 @@ pub struct Plan {
     pub entries: Way,
     /// Namespaces that are made for it, with its birth or after.
     pub own: UnshareFlags,
+    /// Its network is there before it needs it.
+    pub network_follows: bool,
     /// Those of them that are made with its birth.
     pub born_in: UnshareFlags,
     /// Others may look at it from its birth on.
@@ -123,6 +125,8 @@ pub struct Circumstances<'a> {
     pub entries: Way,
     /// Namespaces that are there already.
     pub joined: UnshareFlags,
+    /// One for its network is being made beside it.
+    pub network_follows: bool,
     /// Others may look at it from its birth on.
     pub watched: bool,
     /// What it shares as /dev/shm.
@@ -157,6 +161,7 @@ impl Plan {
             keep_groups,
             entries,
             joined,
+            network_follows,
             watched,
             memory,
             interfaces,
@@ -188,6 +193,7 @@ impl Plan {
             keep_groups,
             entries,
             own,
+            network_follows,
             born_in: own & at_birth,
             watched,
             interfaces,
@@ -211,7 +217,8 @@ impl Plan {
 
     /// Namespaces that it makes itself, once it is there.
     pub fn unshare(&self) -> UnshareFlags {
-        self.own - self.born_in
+        let follows = if self.network_follows { UnshareFlags::NEWNET } else { UnshareFlags::empty() };
+        self.own - self.born_in - follows
     }
 
     /// Whether our parent sends the root.

@@ -21,7 +21,7 @@ use rustix::{
 };
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -37,10 +37,18 @@ const SOON: Duration = Duration::from_millis(1);
 /// It runs, with exit status 2 (podman-rm(1), "Exit Status"); or what it left can't be deleted.
 pub fn remove(store: &Store, dir: &ContainerDir, force: bool, volumes: bool) -> Result<()> {
     let Some(lock) = stop(dir, force)? else { return Ok(()) };
-    retire(store, dir, &lock, None, volumes)
+    retire(store, dir, &lock, None, volumes)?.delete()
 }
 
-/// Remove the container whose lock the caller holds: dead, or the caller is its monitor and its processes are gone.
+/// What is left of a container that is gone: files that nobody finds any more.
+#[derive(Debug)]
+#[must_use]
+pub struct Remains {
+    trash: Option<PathBuf>,
+    volumes: Result<()>,
+}
+
+/// Take away the container whose lock the caller holds: dead, or the caller is its monitor and its processes are gone.
 /// `record` is the one it has, when the caller knows. Its anonymous volumes go with it when `volumes` says so, or `--rm`.
 pub fn retire(
     store: &Store,
@@ -48,21 +56,31 @@ pub fn retire(
     _lock: &Lock,
     record: Option<&Record>,
     volumes: bool,
-) -> Result<()> {
+) -> Result<Remains> {
     mounts::let_go(store, dir.id())?;
     cage::forget(dir);
     // A record that can't be read is no reason to keep the container.
     let record = record.cloned().or_else(|| Record::read(dir).ok().flatten());
     let theirs = volumes || record.as_ref().is_none_or(|record| record.auto_remove);
     let theirs = if theirs { store.volumes_of(dir)? } else { Vec::new() };
-    let Some(trash) = store.retire_container(dir, record.as_ref().map(|record| &record.name))? else {
-        return Ok(());
-    };
+    let trash = store.retire_container(dir, record.as_ref().map(|record| &record.name))?;
+    if trash.is_none() {
+        return Ok(Remains { trash, volumes: Ok(()) });
+    }
     if let Some(record) = &record {
         events::record(store, "remove", record);
     }
-    let removed = volumes::remove_anonymous(store, &theirs);
-    delete(&trash).and(removed)
+    Ok(Remains { trash, volumes: volumes::remove_anonymous(store, &theirs) })
+}
+
+impl Remains {
+    /// Give the space back.
+    ///
+    /// # Errors
+    /// Something can't be deleted, or a volume could not be.
+    pub fn delete(self) -> Result<()> {
+        self.trash.as_deref().map_or(Ok(()), delete).and(self.volumes)
+    }
 }
 
 /// Remove what nobody else will: `--rm` containers whose monitor was killed, and containers whose maker died before it had
@@ -84,7 +102,7 @@ pub fn sweep(store: &Store) -> Result<Vec<anyhow::Error>> {
         match dir.try_lock() {
             // Asked again: its maker may have finished the record meanwhile.
             Ok(Some(lock)) if disposable(&|| true) => {
-                failures.extend(retire(store, &dir, &lock, None, false).err())
+                failures.extend(retire(store, &dir, &lock, None, false).and_then(Remains::delete).err())
             }
             Ok(_) => {}
             Err(e) => failures.push(e),

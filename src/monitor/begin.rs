@@ -6,7 +6,7 @@ use super::{
     notify::Manager,
 };
 use crate::{
-    container::{create::Container, service::Service},
+    container::{create::Container, plan, service::Service},
     namespaces::{Ahead, Mapping, Promised},
     storage::Store,
     sys::{
@@ -15,7 +15,10 @@ use crate::{
     },
 };
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::process::{Pid, WaitOptions, setsid, waitpid};
+use rustix::{
+    process::{Pid, WaitOptions, setsid, waitpid},
+    thread::UnshareFlags,
+};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A container whose payload runs, and the line to its monitor.
@@ -76,7 +79,11 @@ pub fn begin(
     let (line, theirs) = Channel::pair()?;
     let record = &container.record;
     let ahead = ahead.filter(|ahead| record.join.is_none() && ahead.suits(&record.mapping(mapping)));
-    let (promised, told) = ahead.as_ref().map(Ahead::promise).transpose()?.unzip();
+    let (promised, told) = ahead
+        .as_ref()
+        .map(|ahead| ahead.promise(plan::namespaces(&container.spec).contains(UnshareFlags::NEWNET)))
+        .transpose()?
+        .unzip();
     let title = CommandLine::of_this_process().ok();
     let (service, manager) = (Service::of_this_process(), Manager::of(&container.record));
     let is_main = service.is_main;

@@ -35,8 +35,9 @@ use std::{
 pub trait Preparation {
     /// `child` is there, in its new namespaces: whatever takes long may begin.
     fn born(&mut self, child: &Child) -> Result<()>;
-    /// See to it that the user namespace of `child`, which is its own, is mapped.
-    fn map(&mut self, child: &Child) -> Result<()>;
+    /// See to it that the user namespace of `child`, which is its own, is mapped; the network's namespace, if one was made
+    /// meanwhile.
+    fn map(&mut self, child: &Child) -> Result<Option<OwnedFd>>;
     /// Put `child` into its control group. Only called for one that is not born in it.
     fn place(&mut self, child: &Child) -> Result<()>;
     /// Mount the root in the namespaces of `child` (fuse-overlayfs). Only called for such a root.
@@ -167,13 +168,14 @@ fn accompany(
     preparation: &mut impl Preparation,
 ) -> Result<Option<OwnedFd>, Failed> {
     preparation.born(child).map_err(Failed::Other)?;
-    if plan.own.contains(UnshareFlags::NEWUSER) {
-        preparation.map(child).map_err(|error| last_words(plan, link, error))?;
-    }
+    let network = match plan.own.contains(UnshareFlags::NEWUSER) {
+        true => preparation.map(child).map_err(|error| last_words(plan, link, error))?,
+        false => None,
+    };
     let mut terminal = None;
     let mut identity = None;
     let mut placed = !plan.late_cgroup;
-    tell(link.go_on())?;
+    tell(link.go_on_in(network.as_ref().map(AsFd::as_fd)))?;
     loop {
         match link.next().context("hear from the container's first process").map_err(Failed::Other)? {
             Report::BeforeRoot => {

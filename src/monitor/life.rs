@@ -22,7 +22,7 @@ use crate::{
         leftovers::Leftovers,
         pod,
         record::{LogDriver, Record},
-        remove,
+        remove::{self, Remains},
         service::{Notify, Service},
         state::{Exit, Process, Status},
     },
@@ -83,6 +83,7 @@ pub fn live(store: &Store, container: Container, mapping: &Mapping, beginning: B
         reload: false,
         service,
         herald,
+        remains: None,
         status: 0,
     };
     loop {
@@ -118,6 +119,8 @@ struct Life<'a> {
     service: Service,
     /// The way to it.
     herald: Option<Herald>,
+    /// What to delete in the end.
+    remains: Option<Remains>,
     /// Ours, which a service manager sees that was told of us: that of the container.
     status: u8,
 }
@@ -326,18 +329,19 @@ impl Life<'_> {
 
     /// What was to be started again is not.
     fn stay_ended(&mut self) {
-        let dir = &self.container.dir;
-        if let Ok(Status::Restarting(exit)) = Status::of(dir) {
-            let _ = Exit { restarts: false, stopped: self.watch.was_stopped(), ..exit.clone() }.write(dir);
+        let dir = self.container.dir.clone();
+        if let Ok(Status::Restarting(exit)) = Status::of(&dir) {
+            let _ = Exit { restarts: false, stopped: self.watch.was_stopped(), ..exit.clone() }.write(&dir);
             self.retire();
             self.watch.announce(&Tell::Exited { code: exit.code, lost: None, restarts: false });
         }
     }
 
-    fn retire(&self) {
+    /// Out of everybody's sight; nobody has to wait for the rest to hear of the end.
+    fn retire(&mut self) {
         let Container { dir, record, lock, .. } = &self.container;
         if record.auto_remove {
-            let _ = remove::retire(self.store, dir, lock, Some(record), false);
+            self.remains = remove::retire(self.store, dir, lock, Some(record), false).ok();
         }
         if record.remove_image {
             // Who wants the image still has it: nobody is there to hear of a failure.
@@ -347,11 +351,12 @@ impl Life<'_> {
 
     /// Let go of the container, of its readers, and of its pod where that is to end with its members.
     fn close(self) -> i32 {
-        let Life { store, container, watch, status, .. } = self;
+        let Life { store, container, watch, status, remains, .. } = self;
         container.dir.remove_socket_file();
         let pod = container.record.member_of.clone();
         drop(container);
         watch.flush();
+        let _ = remains.map(Remains::delete);
         if let Some(dir) = pod.and_then(|pod| pod::left_alone(store, &pod)) {
             let _ = orders::stop(&dir, None, None);
         }

@@ -224,6 +224,7 @@ impl<'a> Preparation<'a> {
                     Some(_) => self.joining.kinds() - UnshareFlags::NEWUSER,
                     None => self.joining.kinds(),
                 },
+                network_follows: self.promised.as_ref().is_some_and(|promised| promised.network),
                 watched: self.joining.is_watched(),
                 memory: self.memory()?,
             },
@@ -258,10 +259,10 @@ impl launch::Preparation for Preparation<'_> {
         self.cage.ask(child, &self.container.record)
     }
 
-    fn map(&mut self, child: &Child) -> Result<()> {
+    fn map(&mut self, child: &Child) -> Result<Option<OwnedFd>> {
         match &mut self.promised {
             Some(promised) => promised.wait(),
-            None => self.mapping.write(child.pid),
+            None => self.mapping.write(child.pid).map(|()| None),
         }
     }
 

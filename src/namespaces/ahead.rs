@@ -1,14 +1,17 @@
 //! A user namespace that is mapped while its container is still planned: newuidmap(1) and newgidmap(1) take a quarter of
-//! a start, most of it in the dynamic linker, and meanwhile the other processors have nothing to do.
+//! a start, most of it in the dynamic linker, and meanwhile the other processors have nothing to do. Its network, which the
+//! kernel makes longer than all the other namespaces, is made beside the birth of the first process.
 
 use super::{
     inside::{Inside, start_here},
+    unshare,
     user::{IdMaps, Mapping},
 };
-use crate::sys::fork;
-use anyhow::{Context, Result, ensure};
+use crate::sys::{channel::Channel, fork};
+use anyhow::{Context, Result};
 use rustix::{
     fs::{Mode, OFlags, open},
+    io::{read, retry_on_intr, write},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, WaitOptions, waitpid},
     thread::UnshareFlags,
@@ -22,7 +25,7 @@ pub struct Ahead {
     namespace: OwnedFd,
     /// Who waits for the helpers, so that nobody else does: it is started and forgotten until its word is needed.
     mapper: Inside,
-    _holder: Holder,
+    holder: Holder,
 }
 
 impl Ahead {
@@ -36,7 +39,7 @@ impl Ahead {
         let namespace = format!("/proc/{}/ns/user", holder.pid.as_raw_pid());
         let namespace = open(namespace, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let mapper = start_here(|| mapping.write(holder.pid)).ok()?;
-        Some(Ahead { maps: mapping.maps(), namespace, mapper, _holder: holder })
+        Some(Ahead { maps: mapping.maps(), namespace, mapper, holder })
     }
 
     /// Whether it is what a container with `mapping` needs.
@@ -44,37 +47,47 @@ impl Ahead {
         self.maps == mapping.maps()
     }
 
-    /// For the process that starts the container, and what tells it that the namespace is mapped.
+    /// For the process that starts the container, and what tells it that the namespace is mapped. From now on one for the
+    /// `network` is made there.
     ///
     /// # Errors
     /// There is no descriptor left.
-    pub fn promise(&self) -> Result<(Promised, Told)> {
-        let (kept, tell) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    pub fn promise(&self, network: bool) -> Result<(Promised, Told)> {
+        let (kept, tell) = Channel::pair()?;
         let namespace = self.namespace.try_clone().context("pass a user namespace on")?;
-        Ok((Promised { namespace, kept: Some(kept) }, Told(tell)))
+        if network {
+            self.holder.begin_network();
+        }
+        Ok((Promised { namespace, kept: Some(kept), network }, Told { tell, network }))
     }
 
     /// Wait for the helpers, and say so to who waits for that.
     ///
     /// # Errors
     /// A helper refuses: its words are in the error. Who waits hears that there is no map.
-    pub fn finish(self, tell: Told) -> Result<()> {
+    pub fn finish(self, told: Told) -> Result<()> {
         self.mapper.wait()?;
+        let network = told.network.then(|| self.holder.network()).flatten();
         // Who can't hear it has said why over another line.
-        let _ = rustix::io::write(&tell.0, &[1]);
+        let _ = told.tell.say(&(), network.as_ref().map(AsFd::as_fd).as_slice());
         Ok(())
     }
 }
 
 /// Where to say that a namespace is mapped.
 #[derive(Debug)]
-pub struct Told(OwnedFd);
+pub struct Told {
+    tell: Channel,
+    network: bool,
+}
 
 /// The namespace, seen from the process that starts the container.
 #[derive(Debug)]
 pub struct Promised {
     namespace: OwnedFd,
-    kept: Option<OwnedFd>,
+    kept: Option<Channel>,
+    /// One for the network comes with the word that it is mapped.
+    pub network: bool,
 }
 
 impl Promised {
@@ -85,20 +98,18 @@ impl Promised {
 
     /// What has to stay open.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        [Some(&self.namespace), self.kept.as_ref()].into_iter().flatten().map(AsFd::as_fd)
+        [Some(self.namespace.as_fd()), self.kept.as_ref().map(AsFd::as_fd)].into_iter().flatten()
     }
 
-    /// Wait until it is mapped.
+    /// Wait until it is mapped; the network's namespace, if there is one.
     ///
     /// # Errors
     /// It won't be.
-    pub fn wait(&mut self) -> Result<()> {
-        if let Some(kept) = self.kept.take() {
-            let heard =
-                rustix::io::read(&kept, &mut [0; 1]).context("hear of the maps of a user namespace")?;
-            ensure!(heard == 1, "nobody mapped the user namespace");
-        }
-        Ok(())
+    pub fn wait(&mut self) -> Result<Option<OwnedFd>> {
+        let Some(kept) = self.kept.take() else { return Ok(None) };
+        let heard = kept.hear::<()>().context("hear of the maps of a user namespace")?;
+        let ((), descriptors) = heard.context("nobody mapped the user namespace")?;
+        Ok(descriptors.into_iter().next())
     }
 }
 
@@ -106,25 +117,44 @@ impl Promised {
 #[derive(Debug)]
 struct Holder {
     pid: Pid,
-    release: Option<OwnedFd>,
+    /// Closed, it ends.
+    orders: Option<OwnedFd>,
+    answers: OwnedFd,
 }
 
 impl Holder {
     fn new() -> Result<Holder> {
-        let (held, release) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (heard, orders) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (answers, answer) = pipe_with(PipeFlags::CLOEXEC)?;
         let Some(child) = fork::clone_into(UnshareFlags::NEWUSER.bits().into(), None)? else {
-            // Who am I: a copy of the client, in the new namespace for as long as the client wants it, and idle.
-            drop(release);
-            let _ = rustix::io::read(&held, &mut [0; 1]);
+            // Who am I: a copy of the client, in the new namespace, where I hold every capability, for as long as the client
+            // wants it, and idle.
+            drop((orders, answers));
+            while let Ok(1) = retry_on_intr(|| read(&heard, &mut [0; 1])) {
+                let made = unshare(UnshareFlags::NEWNET).is_ok();
+                let _ = write(&answer, &[made.into()]);
+            }
             fork::exit_now(0)
         };
-        Ok(Holder { pid: child.pid, release: Some(release) })
+        Ok(Holder { pid: child.pid, orders: Some(orders), answers })
+    }
+
+    fn begin_network(&self) {
+        let _ = self.orders.as_ref().map(|orders| write(orders, &[1]));
+    }
+
+    /// None where it can't be made: who goes on without it finds out why.
+    fn network(&self) -> Option<OwnedFd> {
+        let mut made = [0; 1];
+        retry_on_intr(|| read(&self.answers, &mut made)).ok()?;
+        let namespace = format!("/proc/{}/ns/net", self.pid.as_raw_pid());
+        (made == [1]).then(|| open(namespace, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok())?
     }
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        drop(self.release.take());
+        drop(self.orders.take());
         let _ = waitpid(Some(self.pid), WaitOptions::empty());
     }
 }
