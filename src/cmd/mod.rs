@@ -102,8 +102,12 @@ use verbs::Verb;
 
 /// Parse the command line, run the verb, print its failure.
 pub fn main() -> ExitCode {
-    let cli = parse(quadlet::command_line());
-    let outcome = cli.map_or_else(|complaint| usage::answer(&complaint), |cli| cli.verb.run(&cli.globals));
+    let line = quadlet::command_line();
+    let early = run::Early::of(&line);
+    let outcome = match parse(line) {
+        Ok(cli) => cli.verb.run(&cli.globals, early),
+        Err(complaint) => usage::answer(&complaint),
+    };
     match outcome {
         Ok(status) => status.into(),
         Err(failure) => {

@@ -17,15 +17,54 @@ use crate::{
 };
 use anyhow::{Result, anyhow};
 use rustix::process::{Signal, set_parent_process_death_signal};
-use std::{fs, path::Path};
+use std::{ffi::OsString, fs, os::unix::ffi::OsStrExt, path::Path};
+
+/// What almost every container needs, whatever its options are: its user namespace is mapped while they are read.
+pub struct Early {
+    mapping: Mapping,
+    ahead: Option<Ahead>,
+}
+
+impl Default for Early {
+    fn default() -> Early {
+        Early { mapping: Mapping::detect(), ahead: None }
+    }
+}
+
+impl Early {
+    /// For a command `line` that seems to ask for it, and for nothing that another namespace or descriptors of ours would trouble.
+    /// If that is wrong, a process was started in vain.
+    pub fn of(line: &[OsString]) -> Option<Early> {
+        let verb = line.iter().skip(1).find(|word| !word.as_bytes().starts_with(b"-"))?;
+        let troubled = |word: &OsString| {
+            let options = ["--userns", "--uidmap", "--gidmap", "--sub", "--pod", "--preserve-fd", "--help"];
+            options.iter().any(|option| word.as_bytes().starts_with(option.as_bytes()))
+        };
+        if verb != "run" || line.iter().any(troubled) {
+            return None;
+        }
+        let mapping = Mapping::detect();
+        let ahead = Ahead::begin(&mapping);
+        Some(Early { mapping, ahead })
+    }
+
+    /// The namespace for `request`, where that can be foreseen. Who has namespaces in common with others lives in theirs.
+    fn suit(self, request: &Request) -> (Mapping, Option<Ahead>) {
+        let Early { mapping, ahead } = self;
+        let alone = request.part.is_none() && request.sharing.containers().next().is_none();
+        let wanted = request.userns.foreseen(&mapping).filter(|_| alone);
+        let ahead = wanted
+            .and_then(|wanted| ahead.filter(|ahead| ahead.suits(&wanted)).or_else(|| Ahead::begin(&wanted)));
+        (mapping, ahead)
+    }
+}
 
 /// Run it; the container's exit status.
-pub fn run(args: Args, globals: &Globals) -> Result<u8> {
+pub fn run(args: Args, globals: &Globals, early: Early) -> Result<u8> {
     let (detach, die_with_parent, attach) = (args.detach, args.die_with_parent, args.attach.clone());
     let mut request = args.into_request()?;
     let store = globals.store()?;
-    let mapping = Mapping::detect();
-    let ahead = namespace_ahead(&request, &mapping);
+    let (mapping, ahead) = early.suit(&request);
     let container = make(&store, globals, &mut request, &mapping)?;
     let (dir, record) = (container.dir.clone(), container.record.clone());
     // A pod is there for its members; any other has to run already (podman-run(1)).
@@ -52,12 +91,6 @@ pub fn run(args: Args, globals: &Globals) -> Result<u8> {
     let manner = Manner { output, ..Manner::foreground(request.interactive) };
     let begun = started(&store, &request, &dir, monitor::begin(&store, container, &mapping, ahead, manner))?;
     foreground::attend(begun, &record, request.interactive, request.sig_proxy, &readiness)
-}
-
-/// Its user namespace, where that can be foreseen. Who has namespaces in common with others lives in theirs.
-fn namespace_ahead(request: &Request, mapping: &Mapping) -> Option<Ahead> {
-    let alone = request.part.is_none() && request.sharing.containers().next().is_none();
-    request.userns.foreseen(mapping).filter(|_| alone).as_ref().and_then(Ahead::begin)
 }
 
 /// Make the container and print its id.

@@ -247,7 +247,7 @@ pub struct Group<V: Subcommand> {
 
 impl Verb {
     /// Do it; the exit status.
-    pub fn run(self, globals: &Globals) -> Result<u8> {
+    pub fn run(self, globals: &Globals, early: Option<run::Early>) -> Result<u8> {
         use {ContainerGroup as C, ContainerVerb as V, ImageVerb as I, inspect::Kind};
         // All but these end like any program when nobody reads what they print: `run` and `start` pass SIGPIPE on to their
         // container, `cp` and `commit` hear from the other end of their pipe why that is gone.
@@ -263,7 +263,9 @@ impl Verb {
             sys::signal::die_on_broken_pipe();
         }
         match self {
-            Verb::OfContainers(verb) | Verb::Container(Group { verb: C::Shared(verb) }) => verb.run(globals),
+            Verb::OfContainers(verb) | Verb::Container(Group { verb: C::Shared(verb) }) => {
+                verb.run(globals, early)
+            }
             Verb::Pull(args) | Verb::Image(Group { verb: I::Pull(args) }) => pull::run(&args, globals),
             Verb::Push(args) | Verb::Image(Group { verb: I::Push(args) }) => push::run(&args, globals),
             Verb::Search(args) | Verb::Image(Group { verb: I::Search(args) }) => search::run(&args, globals),
@@ -339,9 +341,9 @@ impl SecretVerb {
 }
 
 impl ContainerVerb {
-    fn run(self, globals: &Globals) -> Result<u8> {
+    fn run(self, globals: &Globals, early: Option<run::Early>) -> Result<u8> {
         match self {
-            ContainerVerb::Run(args) => run::run(*args, globals),
+            ContainerVerb::Run(args) => run::run(*args, globals, early.unwrap_or_default()),
             ContainerVerb::Create(args) => run::create(*args, globals),
             ContainerVerb::Start(args) => start::run(&args, globals),
             ContainerVerb::Stop(args) => stop::run(&args, globals),

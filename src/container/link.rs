@@ -28,6 +28,8 @@ pub enum Report {
     Terminal(OwnedFd),
     /// One of the plan's interfaces, in order: what it sends is read here.
     Interface(OwnedFd),
+    /// A mount that takes long to close, and that nobody needs.
+    Unneeded(OwnedFd),
     /// A step failed; it has ended.
     Failed(Failure),
     /// The line was closed: the payload runs, if nothing failed before.
@@ -183,6 +185,7 @@ impl Link {
             (0, ROOT, Some(root)) => Ok(Report::Root(root)),
             (0, TERMINAL, Some(terminal)) => Ok(Report::Terminal(terminal)),
             (0, INTERFACE, Some(tap)) => Ok(Report::Interface(tap)),
+            (0, UNNEEDED, Some(mount)) => Ok(Report::Unneeded(mount)),
             (0, ..) => Err(Errno::PROTO),
             _ => Ok(Report::Failed(said)),
         }
@@ -255,6 +258,11 @@ impl Link {
         self.event(INTERFACE, Some(tap))
     }
 
+    /// The child: [`Report::Unneeded`].
+    pub fn let_go(&self, mount: BorrowedFd<'_>) -> Result<()> {
+        self.event(UNNEEDED, Some(mount))
+    }
+
     /// The child: [`Report::Failed`].
     pub fn failed(&self, failure: Failure) -> Result<()> {
         send(&self.0, &failure.to_bytes(), SendFlags::NOSIGNAL).map(drop)
@@ -308,3 +316,4 @@ const TERMINAL: u32 = 3;
 const BEFORE_CGROUP: u32 = 4;
 const INTERFACE: u32 = 5;
 const MAPPED: u32 = 6;
+const UNNEEDED: u32 = 7;

@@ -227,7 +227,11 @@ pub fn start(mut plan: Plan, subject: &Child) -> Result<Started> {
             }
             Report::Failed(failure) => return Err(explain(&plan, failure)),
             Report::Closed => return Ok(started),
-            Report::BeforeRoot | Report::BeforeCgroup | Report::Root(_) | Report::Interface(_) => {}
+            Report::BeforeRoot
+            | Report::BeforeCgroup
+            | Report::Root(_)
+            | Report::Interface(_)
+            | Report::Unneeded(_) => {}
         }
     }
 }

@@ -174,6 +174,7 @@ fn accompany(
     };
     let mut terminal = None;
     let mut identity = None;
+    let mut unneeded = None;
     let mut placed = !plan.late_cgroup;
     tell(link.go_on_in(network.as_ref().map(AsFd::as_fd)))?;
     loop {
@@ -205,6 +206,7 @@ fn accompany(
                 super::terminal::adopt(&master).map_err(Failed::Other)?;
                 terminal = Some(master);
             }
+            Report::Unneeded(mount) => unneeded = Some(mount),
             Report::Failed(failure) => return Err(explain(plan, failure)),
             Report::Closed => return Ok(terminal),
         }
@@ -213,6 +215,7 @@ fn accompany(
             preparation.before_payload(child).map_err(Failed::Other)?;
             tell(link.become_payload(&identity))?;
             preparation.meanwhile();
+            drop(unneeded.take());
         }
     }
 }
@@ -239,7 +242,8 @@ fn last_words(plan: &Plan, link: &Link, error: Error) -> Failed {
                 | Report::BeforeCgroup
                 | Report::Root(_)
                 | Report::Terminal(_)
-                | Report::Interface(_),
+                | Report::Interface(_)
+                | Report::Unneeded(_),
             ) => {}
             _ => return Failed::Other(error),
         }
