@@ -44,6 +44,8 @@ pub enum Done {
     Container(&'static str),
     /// There is none.
     NoContainer(&'static str),
+    /// This command says so.
+    Says(&'static [&'static str], i32),
     /// Nothing that stays.
     Nothing,
 }
@@ -56,6 +58,7 @@ impl Done {
             Done::NoImage(name) => (&["inspect", "--type=image"], name, 125),
             Done::Container(name) => (&["container", "exists"], name, 0),
             Done::NoContainer(name) => (&["container", "exists"], name, 1),
+            Done::Says(line, status) => return ground.exits(line, status),
             Done::Nothing => return Ok(String::new()),
         };
         ground.exits(&[verb, &[name]].concat(), expected)
@@ -117,5 +120,31 @@ pub const CASES: &[Case] = &[
     case("system prune -a", "ended", &["system", "prune", "-af"], Done::NoImage("image")).spares(Spares::Nothing),
     case("system reset", "ended", &["system", "reset", "-f"], Done::NoImage("kept")).spares(Spares::Nothing),
     case("system check", "both", &["system", "check", "--repair"], Done::Image("image")),
+    case("run with volumes", "both", &["run", "--name=job", "--network=none", "-v", "data:/data", "-v", "/more", "image", "touch"], HAS_VOLUME)
+        .again(&["run", "--network=none", "-v", "data:/data", "-v", "/more", "image", "touch"]),
+    case("run --rm with a volume", "both", &["run", "--rm", "--network=none", "-v", "/data", "image", "touch"], Done::Nothing),
+    case("volume create", "kept", &["volume", "create", "data"], HAS_VOLUME)
+        .again(&["volume", "create", "--ignore", "data"]).durable(),
+    case("volume import", "both", &["volume", "import", "data", "image.tar"], HAS_VOLUME).after(&["volume", "create", "data"]),
+    case("volume rm", "kept", &["volume", "rm", "data"], Done::Says(&["volume", "exists", "data"], 1))
+        .after(&["volume", "create", "data"]).again(&["volume", "rm", "-f", "data"]).durable(),
+    case("volume prune", "kept", &["volume", "prune", "-f"], Done::Says(&["volume", "exists", "data"], 1))
+        .after(&["volume", "create", "data"]),
+    case("secret create", "both", &["secret", "create", "key", "image.tar"], Done::Says(&["secret", "exists", "key"], 0))
+        .again(&["secret", "create", "--replace", "key", "image.tar"]).durable(),
+    case("run with a secret", "both", &["run", "--name=job", "--network=none", "--secret=key", "image", "touch"], Done::Container("job"))
+        .after(&["secret", "create", "key", "image.tar"]).again(&["run", "--network=none", "--secret=key", "image", "touch"]),
+    case("secret rm", "both", &["secret", "rm", "key"], Done::Says(&["secret", "exists", "key"], 1))
+        .after(&["secret", "create", "key", "image.tar"]).again(&["secret", "rm", "-i", "key"]),
+    case("network create", "kept", &["network", "create", "back"], Done::Says(&["network", "exists", "back"], 0))
+        .again(&["network", "create", "--ignore", "back"]).durable(),
+    case("network rm", "kept", &["network", "rm", "back"], Done::Says(&["network", "exists", "back"], 1))
+        .after(&["network", "create", "back"]).again(&["network", "rm", "-f", "back"]),
+    case("manifest create", "both", &["manifest", "create", "list", "image"], Done::Says(&["manifest", "exists", "list"], 0))
+        .again(&["manifest", "create", "-a", "list", "image"]).durable(),
+    case("manifest rm", "both", &["manifest", "rm", "list"], Done::Says(&["manifest", "exists", "list"], 1))
+        .after(&["manifest", "create", "list", "image"]).again(&["manifest", "rm", "-i", "list"]).durable(),
     case("push", "both", &["push", "-q", "--tls-verify=false", "image", "REGISTRY/library/pushed"], Done::Image("image")),
 ];
+
+const HAS_VOLUME: Done = Done::Says(&["volume", "exists", "data"], 0);
