@@ -34,13 +34,15 @@ pub fn prepare(store: &Store, dir: &ContainerDir, record: &Record, own: &Mapping
         let directory = store.volume_dir(name);
         if *path == store.volume_data(name) && directory.join(FRESH).exists() {
             handover::fresh_volume(&directory)?;
-            theirs.push(path.clone());
+            // One whose ids are mapped belongs to its root as it is.
+            theirs.extend((!mount.is_mapped()).then(|| path.clone()));
         }
     }
     handover::to_root(own, &mapping, &theirs)
 }
 
-/// New directories for what is written to the overlays of the container in `dir`, in place of those of its last start.
+/// New directories for what is written to the overlays of the container in `dir`, in place of those of its last start; those that are
+/// to be its root's.
 fn renew_overlays(dir: &ContainerDir, record: &Record) -> Result<Vec<PathBuf>> {
     let top = dir.path().join(OVERLAYS);
     let thrown_away = |mount: &UserMount| match &mount.source {
@@ -48,19 +50,19 @@ fn renew_overlays(dir: &ContainerDir, record: &Record) -> Result<Vec<PathBuf>> {
         Source::Image { .. } => mount.has("rw"),
         _ => false,
     };
-    let numbers: Vec<usize> = record
+    let numbers: Vec<(usize, bool)> = record
         .mounts
         .iter()
         .enumerate()
         .filter(|(_, mount)| thrown_away(mount))
-        .map(|(number, _)| number)
+        .map(|(number, mount)| (number, mount.is_mapped()))
         .collect();
     let mut made = Vec::new();
     if numbers.is_empty() {
         return Ok(made);
     }
     remove::delete(&top)?;
-    for number in numbers {
+    for (number, is_mapped) in numbers {
         for name in ["upper", "work"] {
             let path = top.join(number.to_string()).join(name);
             fs::DirBuilder::new()
@@ -68,7 +70,7 @@ fn renew_overlays(dir: &ContainerDir, record: &Record) -> Result<Vec<PathBuf>> {
                 .mode(0o700)
                 .create(&path)
                 .with_context(|| format!("make directory {}", path.display()))?;
-            made.push(path);
+            made.extend((!is_mapped).then_some(path));
         }
     }
     Ok(made)

@@ -191,9 +191,6 @@ impl Keys {
             self.words.retain(|word| word != "ro");
             self.words.push("ro".to_owned());
         }
-        if self.words.iter().any(|word| word.starts_with("idmap")) {
-            bail!("idmap of an image is not built yet");
-        }
         let source = Source::Image { name, subpath: self.subpath.take(), layers: Vec::new(), view: None };
         self.mount(source, false)
     }

@@ -2,14 +2,14 @@
 //! looking whether a source is a directory).
 
 use super::{
+    idmapped::{self, Stack},
     mount_words::Options,
     plan::{c_string, path_c_string},
-    user_mount::{IdMap, parse_idmap},
 };
 use crate::{
     error::Explain,
     namespaces::{
-        Mapping, id_namespace,
+        Mapping,
         mount::Operation,
         target::{Kind, Links, Target},
         volume::{Fresh, Gift, Overlay, Volume},
@@ -26,14 +26,15 @@ use rustix::{
 use std::{
     fs,
     io::ErrorKind,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 /// statfs(2).
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 
-/// All operations for `spec`, in the order in which they must happen.
+/// All operations for `spec`, in the order in which they must happen. `stage`: an empty directory of the store. What only root of
+/// the host can mount is mounted here, so this must be called before any thread exists.
 ///
 /// # Errors
 /// A mount whose source is missing, a path with `..` or a NUL byte.
@@ -43,10 +44,11 @@ pub fn operations(
     terminal: bool,
     devices: &[(PathBuf, PathBuf)],
     directories: &[String],
+    stage: &Path,
 ) -> Result<Vec<Operation>> {
     let mut operations = Vec::new();
     for mount in spec.mounts().iter().flatten() {
-        operations.extend(one_mount(mount, mapping)?);
+        operations.extend(one_mount(mount, mapping, stage)?);
         if mount.destination() == Path::new("/dev") && mount.typ().as_deref() == Some("tmpfs") {
             operations.extend(standard_devices(mapping, terminal)?);
         }
@@ -85,7 +87,7 @@ pub fn operations(
     Ok(operations)
 }
 
-fn one_mount(mount: &Mount, mapping: &Mapping) -> Result<Vec<Operation>> {
+fn one_mount(mount: &Mount, mapping: &Mapping, stage: &Path) -> Result<Vec<Operation>> {
     let destination = mount.destination().to_string_lossy();
     let empty = Vec::new();
     let options = Options::parse(mount.options().as_ref().unwrap_or(&empty), mapping)?;
@@ -96,10 +98,10 @@ fn one_mount(mount: &Mount, mapping: &Mapping) -> Result<Vec<Operation>> {
         || Ok::<_, anyhow::Error>(Operation::Give(Gift::Inside(target(&destination, Kind::Directory)?)));
     let gift = options.chown.then(inside).transpose()?;
     if kind == "bind" && options.bind {
-        return user_mount(source()?, &destination, options);
+        return user_mount(source()?, &destination, options, mapping);
     }
     if kind == "overlay" {
-        let overlay = overlay(&destination, options, mapping)?;
+        let overlay = overlay(&destination, options, mapping, stage)?;
         return Ok([Operation::Overlay(overlay)].into_iter().chain(gift).collect());
     }
     if kind == "bind" {
@@ -146,7 +148,12 @@ fn one_mount(mount: &Mount, mapping: &Mapping) -> Result<Vec<Operation>> {
 }
 
 /// What the user mounts of the host, or a volume.
-fn user_mount(source: &Path, destination: &str, options: Options) -> Result<Vec<Operation>> {
+fn user_mount(
+    source: &Path,
+    destination: &str,
+    options: Options,
+    mapping: &Mapping,
+) -> Result<Vec<Operation>> {
     let subpath = options.subpath.as_deref().map(|path| c_string(path, "a subpath")).transpose()?;
     // What is below a volume's top is only found by the child, which no link of a container leads astray.
     let whole = options.subpath.as_deref().map_or(source.to_owned(), |subpath| source.join(subpath));
@@ -160,8 +167,14 @@ fn user_mount(source: &Path, destination: &str, options: Options) -> Result<Vec<
             false => Kind::File,
         },
     };
+    let path = path_c_string(source)?;
+    let namespace = options.id_map.as_ref().map(|map| idmapped::namespace(map.as_deref(), mapping));
+    let mapped = namespace.transpose()?.flatten();
+    let mapped = mapped.map(|map| idmapped::tree(&path, subpath.as_deref(), options.recursive, &map));
+    // By a map of the user's own the image's owners may have no ids there.
+    let fits = !matches!(options.id_map, Some(Some(_)));
     let fresh = match options.volume.is_some().then(|| source.parent()).flatten() {
-        Some(directory) if !inner && directory.join(FRESH).exists() => {
+        Some(directory) if !inner && fits && directory.join(FRESH).exists() => {
             Some(Fresh { directory: path_c_string(directory)?, copy: options.copy, held: None })
         }
         _ => None,
@@ -170,28 +183,39 @@ fn user_mount(source: &Path, destination: &str, options: Options) -> Result<Vec<
         options.chown.then(|| Ok::<_, anyhow::Error>(Gift::Host(path_c_string(source)?, subpath.clone())));
     let gift = gift.transpose()?.map(Operation::Give);
     let volume = Volume {
-        source: path_c_string(source)?,
+        source: path,
         subpath,
         recursive: options.recursive,
         attributes: options.attributes,
         propagation: options.propagation,
-        mapped: options.id_map.as_ref().map(|map| id_map(map.as_deref())).transpose()?.flatten(),
+        mapped: mapped.transpose()?,
         fresh,
         at: target(destination, kind)?,
     };
     Ok([Operation::Volume(Box::new(volume))].into_iter().chain(gift).collect())
 }
 
-fn id_map(map: Option<&str>) -> Result<Option<OwnedFd>> {
-    let Some(map) = map else { return Ok(None) };
-    let IdMap { uids, gids } = parse_idmap(map)?;
-    id_namespace::user_namespace(&uids, &gids).map(Some)
-}
-
-fn overlay(destination: &str, options: Options, mapping: &Mapping) -> Result<Overlay> {
+fn overlay(destination: &str, options: Options, mapping: &Mapping, stage: &Path) -> Result<Overlay> {
     let dirs = options.upper.as_deref().zip(options.work.as_deref());
     let path = |dir: &str| c_string(dir, "a directory of an overlay");
     let flags = options.flags();
+    let subpath = options.subpath.as_deref().map(path).transpose()?;
+    let namespace = options.id_map.as_ref().map(|map| idmapped::namespace(map.as_deref(), mapping));
+    let mapped = |namespace: OwnedFd| {
+        let stack = Stack {
+            lower: options.lower.iter().map(Path::new).collect(),
+            writable: dirs.map(|(upper, work)| (Path::new(upper), Path::new(work))),
+            volatile: options.volatile,
+            takes_after: options.volatile,
+            flags,
+            subpath: subpath.as_deref(),
+            place: stage,
+        };
+        let made = idmapped::overlay(&stack, namespace.as_fd(), mapping);
+        made.with_context(|| format!("mount an overlay with mapped ids on {destination}"))
+            .hint(idmapped::NEEDS)
+    };
+    let mapped = namespace.transpose()?.flatten().map(mapped).transpose()?;
     Ok(Overlay {
         lower: options.lower.iter().map(|dir| path(dir)).collect::<Result<_>>()?,
         data: options.data.iter().map(|dir| path(dir)).collect::<Result<_>>()?,
@@ -199,8 +223,9 @@ fn overlay(destination: &str, options: Options, mapping: &Mapping) -> Result<Ove
         upper: dirs.map(|(upper, work)| Ok::<_, anyhow::Error>([path(upper)?, path(work)?])).transpose()?,
         ephemeral: options.volatile,
         rootless: mapping.marks_as_user(),
-        subpath: options.subpath.as_deref().map(path).transpose()?,
+        subpath,
         flags,
+        mapped,
         at: target(destination, Kind::Directory)?,
     })
 }

@@ -178,7 +178,8 @@ impl Plan {
         let sysctls = linux.sysctl().iter().flatten().map(|(key, value)| {
             Ok((c_string(&key.replace('.', "/"), "a sysctl")?, c_string(value, "a sysctl's value")?))
         });
-        let mut operations = mounts::operations(spec, mapping, terminal, &devices, &directories)?;
+        let mut operations =
+            mounts::operations(spec, mapping, terminal, &devices, &directories, mount_point)?;
         if late_cgroup {
             operations.sort_by_key(Operation::shows_control_groups);
         }

@@ -69,6 +69,11 @@ impl UserMount {
     pub fn has(&self, word: &str) -> bool {
         self.options.iter().any(|option| option == word)
     }
+
+    /// Whether its files are seen with other ids.
+    pub fn is_mapped(&self) -> bool {
+        self.options.iter().any(|option| option.starts_with("idmap"))
+    }
 }
 
 /// Options of one class exclude each other. `None`: there is no such option.
@@ -115,6 +120,10 @@ pub fn complete(words: &[&str], named_volume: bool) -> Result<Vec<String>> {
         classes.push(class);
         options.push((*word).to_owned());
     }
+    let is_mapped = |option: &String| option.starts_with("idmap");
+    if classes.contains(&"U") && options.iter().any(is_mapped) {
+        bail!("U gives the files to another owner, idmap shows them as another's: choose one");
+    }
     // Of named volumes no privilege comes.
     let presets = [("rw", "rw|ro"), ("rprivate", "[r]shared|[r]slave|[r]private|[r]unbindable")];
     let more = [("nosuid", "[no]suid"), ("nodev", "[no]dev")].into_iter().filter(|_| named_volume);
@@ -126,26 +135,41 @@ pub fn complete(words: &[&str], named_volume: bool) -> Result<Vec<String>> {
     Ok(options)
 }
 
-/// The maps of an idmapped mount: first id on the file system, first id seen, count.
+/// The maps of an idmapped mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdMap {
     /// Of users.
-    pub uids: Vec<[u32; 3]>,
+    pub uids: Vec<Triple>,
     /// Of groups.
-    pub gids: Vec<[u32; 3]>,
+    pub gids: Vec<Triple>,
 }
 
-/// `uids=0-1-10#10-11-10;gids=0-100-10`.
+/// Some ids of an idmapped mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Triple {
+    /// The first on the file system.
+    pub file: u32,
+    /// The first that is seen.
+    pub seen: u32,
+    /// How many.
+    pub count: u32,
+    /// Seen by the container, not by the host.
+    pub relative: bool,
+}
+
+/// `uids=0-1-10#10-11-10;gids=0-100-10`; a triple that begins with `@` goes by the
+/// container's ids (podman-run(1)).
 pub fn parse_idmap(text: &str) -> Result<IdMap> {
-    let triple = |text: &str| -> Result<[u32; 3]> {
-        let numbers: Vec<u32> = text.split('-').map_while(|n| n.parse().ok()).collect();
-        match (&numbers[..], text.split('-').count()) {
+    let triple = |text: &str| -> Result<Triple> {
+        let relative = text.starts_with('@');
+        let plain = text.strip_prefix('@').unwrap_or(text);
+        let numbers: Vec<u32> = plain.split('-').map_while(|n| n.parse().ok()).collect();
+        match (&numbers[..], plain.split('-').count()) {
             (&[file, seen, count], 3)
                 if count > 0 && [file, seen].iter().all(|id| id.checked_add(count).is_some()) =>
             {
-                Ok([file, seen, count])
+                Ok(Triple { file, seen, count, relative })
             }
-            _ if text.starts_with('@') => bail!("idmap: a map relative to the container's is not built yet"),
             _ => bail!("idmap: {text:?} is not of the form FILE-SEEN-COUNT"),
         }
     };
@@ -249,6 +273,7 @@ mod tests {
             &["workdir"],
             &["dev", "dev"],
             &["idmap=x"],
+            &["idmap", "U"],
             &[""],
         ] {
             assert!(complete(bad, false).is_err(), "{bad:?}");
@@ -257,8 +282,10 @@ mod tests {
 
     #[test]
     fn id_maps() {
-        let map = parse_idmap("uids=0-1-10#10-11-10;gids=0-100-10").unwrap();
-        assert_eq!((map.uids, map.gids), (vec![[0, 1, 10], [10, 11, 10]], vec![[0, 100, 10]]));
+        let triple = |file, seen, count, relative| Triple { file, seen, count, relative };
+        let map = parse_idmap("uids=0-1-10#@10-11-10;gids=0-100-10").unwrap();
+        assert_eq!(map.uids, [triple(0, 1, 10, false), triple(10, 11, 10, true)]);
+        assert_eq!(map.gids, [triple(0, 100, 10, false)]);
         for bad in [
             "",
             "uids=0-1-10",
@@ -266,7 +293,8 @@ mod tests {
             "uids=0-1-0;gids=0-1-1",
             "uids=a-1-1;gids=0-1-1",
             "uids=0-1-1-1;gids=0-1-1",
-            "uids=@0-1-1;gids=0-1-1",
+            "uids=@@0-1-1;gids=0-1-1",
+            "uids=@;gids=0-1-1",
             "uids=0-1-4294967295;gids=0-1-1",
             "x=0-1-1",
             "uids=0-1-1;uids=0-1-1;gids=0-1-1",

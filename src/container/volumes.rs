@@ -66,12 +66,8 @@ pub fn attach(
     }
     for mount in mounts.iter().filter(|_| ids.mapping.is_rootless()) {
         let place = mount.target.display();
-        if mount.options.iter().any(|word| word.starts_with("idmap")) {
-            let why = match ids.own.is_rootless() {
-                true => "the kernel lets only root show a mount's ids as others",
-                false => "this is not built for a container with a user namespace",
-            };
-            return Err(anyhow!("idmap on {place}: {why}"))
+        if mount.is_mapped() && ids.own.is_rootless() {
+            return Err(anyhow!("idmap on {place}: the kernel lets only root show a mount's ids as others"))
                 .hint("`:U` gives the files to the container's user");
         }
         if mount.source == Source::Ramfs {
@@ -114,6 +110,7 @@ fn look_up_images(store: &Store, mounts: &mut [UserMount], ids: &Settled, dir: &
     // Until the list is written.
     let _hold = store.hold()?;
     for mount in mounts {
+        let is_mapped = mount.is_mapped();
         let Source::Image { name, layers, view, .. } = &mut mount.source else { continue };
         let image = registry::find(store, store.dirs(), name)?
             .ok_or_else(|| anyhow!("--mount type=image: there is no image {name:?}"))
@@ -122,11 +119,10 @@ fn look_up_images(store: &Store, mounts: &mut [UserMount], ids: &Settled, dir: &
         *layers = image.layers;
         *view = match (&ids.own, &ids.maps) {
             (Mapping::Ranges { .. }, Some(maps)) => Some(store.make_view(layers, &ids.own, maps, false)?),
-            (Mapping::Root, Some(_)) => {
-                return Err(anyhow!(
-                    "--mount type=image: its ids can't be mapped in a user namespace of root's"
-                ))
-                .hint("leave --userns out, or run it as a user");
+            // As root the kernel shows the layers with the container's ids.
+            (Mapping::Root, Some(_)) if !is_mapped => {
+                mount.options.push("idmap".to_owned());
+                None
             }
             _ => None,
         };

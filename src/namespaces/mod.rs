@@ -1,7 +1,7 @@
 //! Namespaces of a container: made, mapped, entered.
 
 mod ahead;
-mod copyup;
+pub mod copyup;
 pub mod id_namespace;
 pub mod idmap;
 mod inside;

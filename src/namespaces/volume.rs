@@ -5,10 +5,7 @@ use super::{
     mount::{Setting, attach, clone_tree, new_filesystem},
     target::Target,
 };
-use crate::{
-    sys::mount::{change_attributes_and_propagation, map_ids},
-    weakened,
-};
+use crate::{sys::mount::change_attributes_and_propagation, weakened};
 use rustix::{
     fs::{
         AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, flock,
@@ -36,7 +33,7 @@ pub struct Volume {
     pub attributes: MountAttrFlags,
     /// Whether mounts that are made below it later are seen on the other side.
     pub propagation: MountPropagationFlags,
-    /// The user namespace through which its ids are shown.
+    /// It, mounted with other ids, attached nowhere: made while we were root of the host.
     pub mapped: Option<OwnedFd>,
     /// It may be a volume that no container has used yet.
     pub fresh: Option<Fresh>,
@@ -78,6 +75,9 @@ impl Volume {
     /// Find the source. The caller still has its user's ids and groups, and so their rights. `leaves`: it is about to go to
     /// another mount namespace. What is shared with the host can only be had now, before mounts are kept to ourselves.
     pub fn open(&self, leaves: bool) -> Result<Found> {
+        if let Some(mapped) = &self.mapped {
+            return fcntl_dupfd_cloexec(mapped, 3).map(Found::Tree);
+        }
         let place = open(&self.source, TOP, Mode::empty())?;
         let place = match &self.subpath {
             None => place,
@@ -95,9 +95,6 @@ impl Volume {
             Found::Place(source) => clone_tree(source, c"", self.recursive)?,
             Found::Tree(tree) => tree,
         };
-        if let Some(namespace) = &self.mapped {
-            map_ids(tree.as_fd(), namespace.as_fd(), false).map_err(errno)?;
-        }
         let (set, propagation) = (self.attributes.bits().into(), self.propagation.bits().into());
         change_attributes_and_propagation(tree.as_fd(), set, propagation, self.recursive).map_err(errno)?;
         attach(&tree, place)
@@ -116,7 +113,10 @@ impl Volume {
                 Err(Errno::NOENT) => return Ok(None),
                 opened => opened?,
             };
-        let data = openat(&directory, c"_data", DIRECTORY, Mode::empty())?;
+        let data = match &self.mapped {
+            Some(mapped) => openat(mapped, c".", DIRECTORY, Mode::empty())?,
+            None => openat(&directory, c"_data", DIRECTORY, Mode::empty())?,
+        };
         if fstat(&mark)?.st_size > 0 {
             // Whoever began to fill it was killed.
             copyup::clear(&data)?;
@@ -158,6 +158,8 @@ pub struct Overlay {
     pub subpath: Option<CString>,
     /// `MS_RDONLY` and its like.
     pub flags: MountFlags,
+    /// It, mounted with other ids, attached nowhere: made while we were root of the host.
+    pub mapped: Option<OwnedFd>,
     /// Where it goes.
     pub at: Target,
 }
@@ -171,6 +173,9 @@ impl Overlay {
 
     /// Mount it at `place`, an empty spot below `root`.
     pub fn mount(&self, root: BorrowedFd<'_>, place: OwnedFd) -> Result<()> {
+        if let Some(mapped) = &self.mapped {
+            return attach(mapped, place);
+        }
         let opened = if self.held.is_empty() { self.open()? } else { Vec::new() };
         let all = if self.held.is_empty() { &opened } else { &self.held };
         let (lower, rest) = all.split_at(self.lower.len());
@@ -283,7 +288,7 @@ impl Gift {
 }
 
 /// `path` below `top`, whatever containers have made there.
-fn below(top: impl AsFd, path: &CStr) -> Result<OwnedFd> {
+pub fn below(top: impl AsFd, path: &CStr) -> Result<OwnedFd> {
     let resolve = match weakened::is("subpath-links") {
         true => ResolveFlags::empty(),
         false => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
