@@ -132,6 +132,9 @@ pub struct Record {
     /// What shows the image's files with these ids.
     #[serde(default)]
     pub view: Option<String>,
+    /// Its lowest layer, where that is none of all containers': it has the places of its mounts.
+    #[serde(default)]
+    pub places: Option<String>,
     /// What its /etc/passwd and /etc/group get.
     #[serde(default)]
     pub entries: Entries,
@@ -329,6 +332,7 @@ impl Record {
             pod: None,
             member_of: None,
             view: None,
+            places: None,
             entries: Entries::default(),
             keep_groups: false,
             rootfs_overlay: false,

@@ -62,7 +62,8 @@ impl Layers {
             }
             (None, None) => {
                 let layers = dir.layers()?;
-                layers.iter().rev().map(|layer| store.layer_path(layer)).chain([store.skeleton()]).collect()
+                let lowest = record.places.as_ref().map_or_else(|| store.skeleton(), |key| store.places(key));
+                layers.iter().rev().map(|layer| store.layer_path(layer)).chain([lowest]).collect()
             }
         };
         let (merged, mounted) = (store.mount_point(), mounts::place_of(store, dir.id())?);

@@ -30,6 +30,7 @@ mod outgoing;
 pub(crate) mod ownership;
 mod partial;
 mod pax;
+mod places;
 mod probes;
 mod secrets;
 pub(crate) mod skeleton;

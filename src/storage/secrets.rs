@@ -1,7 +1,7 @@
 //! Secrets: `secrets/<name>`, one file of mode 0600 with all there is to know about one, so that it is there or not, and
 //! replaced as a whole.
 
-use super::{Name, Store, small_file};
+use super::{Name, Store, small_file, store::sync_directory};
 use crate::error::Explain;
 use anyhow::{Context, Result, anyhow, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -100,7 +100,11 @@ impl Store {
     pub fn remove_secret(&self, name: &Name) -> Result<bool> {
         match fs::remove_file(self.secret_path(name)) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
-            removed => removed.map(|()| true).with_context(|| format!("remove secret {name}")),
+            removed => {
+                removed.with_context(|| format!("remove secret {name}"))?;
+                sync_directory(&self.directory(SECRETS))?;
+                Ok(true)
+            }
         }
     }
 

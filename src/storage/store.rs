@@ -121,7 +121,7 @@ impl Store {
 
     /// What the store consists of.
     pub(super) fn directories(&self) -> impl Iterator<Item = PathBuf> {
-        let made_when_needed = ["lists", "views", "volumes", "secrets"];
+        let made_when_needed = ["lists", "views", "volumes", "secrets", "networks"];
         let all = DIRECTORIES.into_iter().chain(made_when_needed);
         all.filter(|name| !name.contains('/')).map(|name| self.directory(name))
     }

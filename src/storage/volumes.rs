@@ -2,7 +2,11 @@
 //! rename. Which containers use one stands in a list in the directory of each, so that no record has to be read.
 
 use super::{
-    ContainerDir, ContainerId, Name, Store, disk::ByErrno, small_file::read, store::random_name, usage,
+    ContainerDir, ContainerId, Name, Store,
+    disk::ByErrno,
+    small_file::read,
+    store::{random_name, sync_directory},
+    usage,
 };
 use crate::error::Explain;
 use anyhow::{Context, Result, anyhow};
@@ -12,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt, fs,
-    io::ErrorKind,
+    io::{ErrorKind, Write},
     os::{
         fd::OwnedFd,
         unix::fs::{DirBuilderExt, PermissionsExt},
@@ -35,6 +39,11 @@ impl VolumeName {
     /// The name itself.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// It is as nobody would name one.
+    fn is_random(&self) -> bool {
+        self.0.parse::<ContainerId>().is_ok()
     }
 }
 
@@ -158,8 +167,14 @@ impl Store {
             // Users other than root of a container are to enter it, whatever the umask.
             fs::set_permissions(&data, fs::Permissions::from_mode(0o755))?;
             fs::File::create_new(draft.join(FRESH))?;
-            fs::write(draft.join(RECORD), serde_json::to_vec(volume)?)?;
-            Ok(renameat_with(CWD, &draft, CWD, &place, RenameFlags::NOREPLACE)?)
+            let mut record = fs::File::create_new(draft.join(RECORD))?;
+            record.write_all(&serde_json::to_vec(volume)?)?;
+            // One that goes with its container is as durable as that.
+            if !volume.name.is_random() {
+                record.sync_all()?;
+            }
+            renameat_with(CWD, &draft, CWD, &place, RenameFlags::NOREPLACE)?;
+            self.sync_volumes(&volume.name)
         };
         let made = make().with_context(|| format!("make volume {}", volume.name)).hint_by_errno();
         made.inspect_err(|_| drop(super::delete_tree(&draft)))?;
@@ -172,6 +187,10 @@ impl Store {
         let Some(text) = read(&self.volume_dir(name).join(RECORD)).with_context(doing)? else {
             return Ok(None);
         };
+        if text.is_empty() && name.is_random() {
+            // The power went before its record came to the disk.
+            return Ok(Some(Volume { anonymous: true, ..Volume::new(name.clone()) }));
+        }
         let volume: Volume = serde_json::from_slice(&text).with_context(doing)?;
         // Its file is its users' to change only by way of us; what says otherwise is damaged.
         if volume.name != *name {
@@ -285,8 +304,16 @@ impl Store {
         let corpse = self.directory("trash").join(random_name()?);
         match fs::rename(self.volume_dir(name), &corpse) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            moved => moved.map(|()| Some(corpse)).with_context(|| format!("remove volume {name}")),
+            moved => {
+                let gone = moved.map_err(Into::into).and_then(|()| self.sync_volumes(name));
+                gone.map(|()| Some(corpse)).with_context(|| format!("remove volume {name}"))
+            }
         }
+    }
+
+    /// What the user was told of a volume that has a name survives a power loss.
+    fn sync_volumes(&self, name: &VolumeName) -> Result<()> {
+        if name.is_random() { Ok(()) } else { sync_directory(&self.volumes_dir()) }
     }
 
     /// The directory of volume `name`.

@@ -118,7 +118,8 @@ pub const CASES: &[Case] = &[
     case("image prune", "dangling", &["image", "prune", "-f"], Done::Nothing),
     case("system prune", "ended", &["system", "prune", "-f"], Done::NoContainer("job")).spares(Spares::Images),
     case("system prune -a", "ended", &["system", "prune", "-af"], Done::NoImage("image")).spares(Spares::Nothing),
-    case("system reset", "ended", &["system", "reset", "-f"], Done::NoImage("kept")).spares(Spares::Nothing),
+    case("system reset", "ended", &["system", "reset", "-f"], Done::Says(&["network", "exists", "back"], 1))
+        .after(&["network", "create", "back"]).spares(Spares::Nothing),
     case("system check", "both", &["system", "check", "--repair"], Done::Image("image")),
     case("run with volumes", "both", &["run", "--name=job", "--network=none", "-v", "data:/data", "-v", "/more", "image", "touch"], HAS_VOLUME)
         .again(&["run", "--network=none", "-v", "data:/data", "-v", "/more", "image", "touch"]),
@@ -129,17 +130,17 @@ pub const CASES: &[Case] = &[
     case("volume rm", "kept", &["volume", "rm", "data"], Done::Says(&["volume", "exists", "data"], 1))
         .after(&["volume", "create", "data"]).again(&["volume", "rm", "-f", "data"]).durable(),
     case("volume prune", "kept", &["volume", "prune", "-f"], Done::Says(&["volume", "exists", "data"], 1))
-        .after(&["volume", "create", "data"]),
+        .after(&["volume", "create", "data"]).durable(),
     case("secret create", "both", &["secret", "create", "key", "image.tar"], Done::Says(&["secret", "exists", "key"], 0))
         .again(&["secret", "create", "--replace", "key", "image.tar"]).durable(),
     case("run with a secret", "both", &["run", "--name=job", "--network=none", "--secret=key", "image", "touch"], Done::Container("job"))
         .after(&["secret", "create", "key", "image.tar"]).again(&["run", "--network=none", "--secret=key", "image", "touch"]),
     case("secret rm", "both", &["secret", "rm", "key"], Done::Says(&["secret", "exists", "key"], 1))
-        .after(&["secret", "create", "key", "image.tar"]).again(&["secret", "rm", "-i", "key"]),
+        .after(&["secret", "create", "key", "image.tar"]).again(&["secret", "rm", "-i", "key"]).durable(),
     case("network create", "kept", &["network", "create", "back"], Done::Says(&["network", "exists", "back"], 0))
         .again(&["network", "create", "--ignore", "back"]).durable(),
     case("network rm", "kept", &["network", "rm", "back"], Done::Says(&["network", "exists", "back"], 1))
-        .after(&["network", "create", "back"]).again(&["network", "rm", "-f", "back"]),
+        .after(&["network", "create", "back"]).again(&["network", "rm", "-f", "back"]).durable(),
     case("manifest create", "both", &["manifest", "create", "list", "image"], Done::Says(&["manifest", "exists", "list"], 0))
         .again(&["manifest", "create", "-a", "list", "image"]).durable(),
     case("manifest rm", "both", &["manifest", "rm", "list"], Done::Says(&["manifest", "exists", "list"], 1))
