@@ -3,12 +3,15 @@
 
 use super::input::{Member, Members, Packing};
 use crate::{
-    registry::{Progress, manifest::CONFIG_LIMIT},
+    registry::{
+        Progress,
+        manifest::{self, CONFIG_LIMIT, Document},
+    },
     storage::{Compression, Digest, Expected, LayerDraft, Store, archive},
 };
 use anyhow::{Context, Error, Result, anyhow, bail};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What has come, by name.
 #[derive(Default)]
@@ -105,6 +108,20 @@ impl Contents {
             Held::Document(_, bytes) => Ok(bytes),
             _ => bail!("{name:?} is no JSON document"),
         }
+    }
+
+    /// Of each manifest that one offers, the index among the documents that lie where `place` says.
+    pub fn indexes(&self, place: impl Fn(&Digest) -> String) -> HashMap<Digest, Digest> {
+        let mut found = HashMap::new();
+        for (name, held) in &self.held {
+            let Held::Document(digest, bytes) = held else { continue };
+            if let (true, Ok(Document::Index(offers))) =
+                (*name == place(digest), manifest::parse(bytes, None))
+            {
+                found.extend(offers.into_iter().map(|offer| (offer.content.digest, *digest)));
+            }
+        }
+        found
     }
 
     /// Digest, size and compression of the layer `name`, which is no link.

@@ -80,6 +80,8 @@ pub fn plan(contents: &mut Contents) -> Result<Vec<Plan>> {
     if index.manifests.len() > MAX_IMAGES {
         bail!("index.json names {} images, more than {MAX_IMAGES}", index.manifests.len());
     }
+    // What `save` puts beside an image that came from an index; nothing names it.
+    let origins = contents.indexes(|digest| place(digest));
     let mut plans: Vec<(Digest, Plan)> = Vec::new();
     for (name, group) in groups(index.manifests)? {
         let chosen = choose(&group)?;
@@ -87,6 +89,10 @@ pub fn plan(contents: &mut Contents) -> Result<Vec<Plan>> {
         let bytes = plan::blob(contents, &declared, &place)?;
         let (index, manifest) = plan::descend(contents, bytes, Some(&chosen.media_type), &place)?;
         let digest = Digest::of(&manifest);
+        let index = match (index, origins.get(&digest)) {
+            (None, Some(origin)) => Some(contents.document(&place(origin))?.to_vec()),
+            (index, _) => index,
+        };
         let digests: Vec<Digest> = index.iter().map(|index| Digest::of(index)).chain([digest]).collect();
         let name = name.and_then(|name| names::of_annotation(&name, &digests));
         match plans.iter_mut().find(|(known, _)| *known == digest) {

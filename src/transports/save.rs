@@ -85,7 +85,9 @@ pub fn save(store: &Store, images: &[Selected], format: Format, mut out: Output)
     if format == Format::DockerDir {
         let [Selected { image, .. }] = images else { bail!("a directory of this format holds one image") };
         // There the manifest has a name of its own.
-        files.remove(&image.manifest.hex());
+        for known in [Some(image.manifest), image.index].into_iter().flatten() {
+            files.remove(&known.hex());
+        }
         files.insert(docker_archive::MANIFEST.into(), Content::Blob(image.manifest));
         files.insert("version".into(), Content::Bytes(b"Directory Transport Version: 1.1\n".to_vec()));
     } else {
@@ -108,8 +110,9 @@ pub fn save(store: &Store, images: &[Selected], format: Format, mut out: Output)
     out.finish()
 }
 
+/// The index, too, that the image was pulled by: nothing names it there, so others pass it over, and `load` knows it.
 fn blobs(image: &Image) -> BTreeSet<Digest> {
-    image.blobs.iter().copied().chain([image.manifest, image.config]).collect()
+    image.blobs.iter().copied().chain([image.manifest, image.config]).chain(image.index).collect()
 }
 
 /// index.json.
