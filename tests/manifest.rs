@@ -89,6 +89,41 @@ fn a_list_of_local_images_is_kept_and_pushed() {
     }
 }
 
+/// As Podman lists and removes them: like images, and by the filter `manifest` apart from them.
+#[test]
+fn lists_are_among_the_images() {
+    let ctr = Ctr::with_box(User::Rootless);
+    let id = ctr.run(["manifest", "create", "team/list:v1", "box"]).ok();
+    let shown = |options: &[&str]| {
+        let format = ["--format", "{{.Repository}}:{{.Tag}} {{.Id}} {{.IsManifestList}}"];
+        ctr.run([&["images"], &format[..], options].concat()).ok()
+    };
+    let row = format!("localhost/team/list:v1 {id} true");
+    let all = shown(&[]);
+    assert_eq!((all.lines().count(), all.lines().filter(|line| *line == row).count()), (2, 1), "{all}");
+    for (options, found) in [
+        (&["--filter=manifest=true"][..], 1),
+        (&["--filter=reference=team/*"], 1),
+        (&["team/list"], 1),
+        (&["--filter=manifest=false"], 0),
+        (&["--filter=dangling=true"], 0),
+        (&["--filter=until=2h"], 0),
+    ] {
+        assert_eq!(shown(options).lines().filter(|line| *line == row).count(), found, "{options:?}");
+    }
+    let listed: Value = serde_json::from_str(&ctr.run(["images", "--format=json"]).ok()).expect("JSON");
+    let list = listed.as_array().expect("a list").iter().find(|image| image["Id"] == id.as_str());
+    let list = list.expect("the list");
+    assert_eq!((&list["IsManifestList"], &list["Names"]), (&json!(true), &json!(["localhost/team/list:v1"])));
+    assert!(ctr.run(["images", "-q"]).ok().contains(&id[..12]));
+    ctr.run(["inspect", "--type=image", "box"]).ok();
+    let said = ctr.run(["rmi", "team/list:v1"]).ok();
+    assert_eq!(said, format!("Untagged: localhost/team/list:v1\nDeleted: {id}"));
+    ctr.run(["manifest", "create", "again", "box"]).ok();
+    ctr.run(["rmi", "-a"]).ok();
+    assert_eq!((ctr.list("lists").len(), ctr.list("blobs/sha256").len()), (0, 0));
+}
+
 #[test]
 fn images_of_registries_are_added_without_their_layers() {
     let registry = Registry::plain();

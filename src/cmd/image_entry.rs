@@ -3,7 +3,7 @@
 use super::images::config;
 use crate::{
     container::state,
-    storage::{Damaged, Digest, Image, Listing, Store},
+    storage::{Damaged, Digest, Image, Listing, ManifestList, Store},
 };
 use anyhow::Result;
 use jiff::Timestamp;
@@ -18,6 +18,8 @@ pub struct Entry<'s> {
     pub created: Timestamp,
     /// How many containers use it.
     pub containers: usize,
+    /// It is a manifest list (`ctr manifest`), not an image.
+    pub is_list: bool,
     store: &'s Store,
     config: OnceCell<Value>,
 }
@@ -39,6 +41,7 @@ pub fn look(store: &Store) -> Result<(Vec<Entry<'_>>, Vec<Damaged>)> {
         let mut entry = Entry {
             created: image.created.unwrap_or(image.pulled),
             containers,
+            is_list: false,
             store,
             config: OnceCell::new(),
             image,
@@ -50,6 +53,30 @@ pub fn look(store: &Store) -> Result<(Vec<Entry<'_>>, Vec<Damaged>)> {
         entry
     };
     Ok((images.into_iter().map(entry).collect(), damaged))
+}
+
+/// The manifest lists that were put together here: their digests stand for the ids of images, and their indexes for
+/// configurations, of which they have none.
+pub fn lists(store: &Store) -> Result<Vec<Entry<'_>>> {
+    let entry = |list: ManifestList| {
+        let created = store.list_changed(&list.reference)?;
+        let (_, size) = store.open_blob(&list.index)?;
+        let image = Image {
+            manifest: list.index,
+            index: None,
+            config: list.index,
+            layers: Vec::new(),
+            blobs: Vec::new(),
+            size,
+            platform: String::new(),
+            pulled: created,
+            created: Some(created),
+            former: Vec::new(),
+            reference: list.reference,
+        };
+        Ok(Entry { image, created, containers: 0, is_list: true, store, config: OnceCell::new() })
+    };
+    store.lists()?.into_iter().map(entry).collect()
 }
 
 impl Entry<'_> {

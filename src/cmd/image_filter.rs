@@ -20,8 +20,10 @@ pub enum Filter {
     Dangling(bool),
     /// It has no name, and others were built from it.
     Intermediate(bool),
-    /// What no image here is: in a store that can't be written, or a list of manifests.
+    /// What no image here is: in a store that can't be written.
     Never(bool),
+    /// A list of manifests.
+    Manifest(bool),
     /// A container uses it.
     Containers(bool),
     /// Built before this image.
@@ -84,6 +86,7 @@ impl Filter {
             Filter::Dangling(wanted) => entry.is_dangling(all) == *wanted,
             Filter::Intermediate(wanted) => entry.is_intermediate(all) == *wanted,
             Filter::Never(wanted) => !wanted,
+            Filter::Manifest(wanted) => entry.is_list == *wanted,
             Filter::Containers(wanted) => (entry.containers > 0) == *wanted,
             Filter::Until(moment) => entry.created < *moment,
             Filter::After(moment) => entry.created > *moment,
@@ -116,7 +119,8 @@ impl FromStr for Filter {
             "label!" => Ok(label(Filter::NotLabel)),
             "dangling" => truth().map(Filter::Dangling),
             "intermediate" => truth().map(Filter::Intermediate),
-            "readonly" | "manifest" => truth().map(Filter::Never),
+            "readonly" => truth().map(Filter::Never),
+            "manifest" => truth().map(Filter::Manifest),
             "containers" => truth().map(Filter::Containers),
             "before" => Ok(Filter::Before(value.to_owned())),
             "since" | "after" => Ok(Filter::Since(value.to_owned())),

@@ -73,7 +73,8 @@ const HEADINGS: &[(&str, &str)] = &[("ID", "IMAGE ID"), ("ReadOnly", "R/O")];
 /// Print the list.
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
-    let (all, damaged) = image_entry::look(&store)?;
+    let (mut all, damaged) = image_entry::look(&store)?;
+    all.extend(image_entry::lists(&store)?);
     damaged.iter().for_each(|damaged| warn(&damaged.error));
     let filters = image_filter::resolve(&args.filter, &store, &all)?;
     let called =
@@ -187,6 +188,7 @@ fn every_field(entry: &Entry, all: &[Entry], whole: bool) -> Value {
         "Dangling": dangling,
         "Id": image.config.hex(),
         "IsDangling": dangling,
+        "IsManifestList": entry.is_list,
         "IsReadOnly": false,
         "Labels": entry.config()["config"]["Labels"].as_object().cloned().unwrap_or_default(),
         "Names": names,
@@ -207,7 +209,7 @@ fn every_field(entry: &Entry, all: &[Entry], whole: bool) -> Value {
 fn json_of(entry: &Entry, all: &[Entry]) -> Value {
     let Entry { image, created, containers, .. } = entry;
     let (repository, tag) = split(&image.reference);
-    json!({
+    let mut row = json!({
         "Id": image.config.hex(),
         "ParentId": parent_id(entry, all),
         "RepoTags": null,
@@ -226,7 +228,11 @@ fn json_of(entry: &Entry, all: &[Entry]) -> Value {
         "Created": created.as_second(),
         "CreatedAt": created.to_string(),
         "Platform": image.platform,
-    })
+    });
+    if let (true, Some(row)) = (entry.is_list, row.as_object_mut()) {
+        row.insert("IsManifestList".to_owned(), true.into());
+    }
+    row
 }
 
 fn parent_id(entry: &Entry, all: &[Entry]) -> String {

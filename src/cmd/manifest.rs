@@ -270,13 +270,18 @@ fn rm(args: &RmArgs, store: &Store) -> Result<u8> {
         let Some(list) = lists::find_list(store, name)? else {
             return if args.ignore { Ok(()) } else { Err(missing(name)).hint(MAKE).status(1) };
         };
-        store.remove_list(&list.reference)?;
-        output::line(format_args!("Untagged: {}", list.reference))?;
-        output::line(format_args!("Deleted: {}", list.index.hex()))
+        forget(store, &list)
     });
     // Inside, as root of the namespace that owns the layers' files.
     run_inside(&Mapping::detect(), || store.collect_garbage().map(drop))?;
     Ok(status)
+}
+
+/// Remove `list`, and say so as of an image.
+pub fn forget(store: &Store, list: &ManifestList) -> Result<()> {
+    store.remove_list(&list.reference)?;
+    output::line(format_args!("Untagged: {}", list.reference))?;
+    output::line(format_args!("Deleted: {}", list.index.hex()))
 }
 
 const MAKE: &str = "`ctr manifest create LIST` makes one";

@@ -4,7 +4,7 @@ use super::{
     Globals,
     image_entry::{self, Entry},
     images::is_called,
-    output, report,
+    manifest, output, report,
     run_args::takes_a_truth_value,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     },
     error::{self, Explain},
     namespaces::{Mapping, run_inside},
-    registry,
+    registry::{self, lists},
     storage::{Digest, Image, Store},
 };
 use anyhow::{Result, anyhow};
@@ -75,11 +75,16 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
             status.note(remove(&store, &mut all, &id, how, &mut tell));
         }
     }
+    for list in store.lists()?.iter().filter(|_| args.all) {
+        status.note(manifest::forget(&store, list));
+    }
     for given in &args.images {
-        status.note(match registry::find(&store, store.dirs(), given) {
-            Ok(Some(image)) => one(&store, &image, given, how),
-            Ok(None) if args.ignore || args.force => Ok(()),
-            Ok(None) => missing(given),
+        let found = registry::find(&store, store.dirs(), given);
+        status.note(match found.and_then(|image| Ok((image, lists::find_list(&store, given)?))) {
+            Ok((Some(image), _)) => one(&store, &image, given, how),
+            Ok((None, Some(list))) => manifest::forget(&store, &list),
+            Ok((None, None)) if args.ignore || args.force => Ok(()),
+            Ok((None, None)) => missing(given),
             Err(failure) => Err(failure),
         });
     }

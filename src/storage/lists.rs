@@ -4,6 +4,7 @@
 use super::{Digest, Store, disk::ByErrno, images::file_name, small_file, store::sync_directory};
 use crate::error::Explain;
 use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fsync, open, syncfs};
 use std::{
     fs::{self, DirBuilder, File},
@@ -71,6 +72,13 @@ impl Store {
         list.transpose()
             .with_context(|| format!("read manifest list {}", path.display()))
             .hint(format!("rm '{}', and make that list again", path.display()))
+    }
+
+    /// When the list of exactly this canonical reference was made what it is.
+    pub fn list_changed(&self, reference: &str) -> Result<Timestamp> {
+        let path = self.list_path(reference);
+        let changed = fs::metadata(&path).and_then(|meta| meta.modified());
+        Ok(changed.with_context(|| format!("look at {}", path.display()))?.try_into()?)
     }
 
     /// Let `edit` make a list of what `reference` is now, and the bytes of its index; it may put blobs. When this returns, the
