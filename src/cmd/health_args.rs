@@ -1,6 +1,6 @@
 //! The options of health checks, which `run`, `create` and `update` share.
 
-use super::run_request::one;
+use super::option_value::one;
 use crate::{container::health, error::Explain};
 use anyhow::{Context, Result, anyhow};
 

@@ -1,6 +1,6 @@
 //! The options of control groups, which `run`, `create` and `update` share.
 
-use super::run_request::{each, one};
+use super::option_value::{each, one};
 use crate::{
     cgroups::{Choice, IoLimit, Limits},
     container::{limits::parse_size, request::ControlGroup},

@@ -1,8 +1,8 @@
 //! The options of `ctr run` that mount something: sources of the host are looked at, and made absolute.
 
 use super::{
+    option_value::{each, read_bounded},
     run_args::Args,
-    run_request::{each, read_bounded},
 };
 use crate::{
     container::{

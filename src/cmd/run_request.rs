@@ -1,26 +1,27 @@
 //! From the options of `ctr run` to a [`Request`]: everything is checked here, before anything acts.
 
-use super::{run_args::Args, run_users::KEEP_GROUPS};
+use super::{
+    option_value::{each, one, read_bounded},
+    run_args::Args,
+    run_users::KEEP_GROUPS,
+};
 use crate::{
     cgroups::Limits,
     container::{
         environment,
         etc_files::{self, Dns},
-        grammar::{self, SecurityOption},
-        limits,
+        grammar, limits,
         pod::Part,
         record::Restart,
-        request::{self, NetworkMode, Pull, Request, Rootfs, SeccompChoice, Source},
+        request::{NetworkMode, Request},
         secrets, sysctl, timezone, volume_option,
     },
     error::Explain,
     network::ports::{self, Port},
-    security::{apparmor, capabilities},
+    security::capabilities,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use std::{
-    fs::File,
-    io::Read,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -204,112 +205,12 @@ impl Args {
         Ok(restart)
     }
 
-    fn source(&self, image: String) -> Result<Source> {
-        if image.is_empty() {
-            return Err(anyhow!("the image's name is empty")).hint("name one, as in ctr run ubuntu");
-        }
-        if !self.rootfs {
-            return Ok(Source::Image {
-                name: image,
-                pull: Pull {
-                    policy: grammar::parse_pull_policy(self.pull.as_deref().unwrap_or("missing"))
-                        .with_context(|| format!("--pull {}", self.pull.as_deref().unwrap_or_default()))
-                        .hint("write it as --pull=always, missing, never or newer")?,
-                    platform: one(
-                        "--platform",
-                        &self.platform,
-                        "--platform linux/arm64",
-                        grammar::parse_platform,
-                    )?,
-                    quiet: self.quiet,
-                    tls_verify: self.tls_verify,
-                    authfile: self.authfile.clone(),
-                },
-            });
-        }
-        let for_images = [
-            ("--pull", self.pull.is_some()),
-            ("--platform", self.platform.is_some()),
-            ("--tls-verify", self.tls_verify.is_some()),
-            ("--authfile", self.authfile.is_some()),
-        ];
-        if let Some((option, _)) = for_images.iter().find(|(_, given)| *given) {
-            bail!("{option} can't be used with --rootfs, which pulls no image");
-        }
-        let (dir, overlay) = grammar::parse_rootfs(&image).with_context(|| format!("--rootfs {image}"))?;
-        let found = std::fs::canonicalize(dir).with_context(|| format!("--rootfs {dir}"));
-        let dir = found.hint("name the directory with the root file system")?;
-        if !dir.is_dir() {
-            bail!("--rootfs {}: not a directory", dir.display());
-        }
-        Ok(Source::Rootfs(Rootfs { dir, overlay }))
-    }
-
     fn ulimits(&self) -> Result<(Vec<limits::Ulimit>, bool)> {
         let parsed: Vec<Option<limits::Ulimit>> =
             each("--ulimit", &self.ulimit, "--ulimit nofile=1024:2048", limits::parse_ulimit)?;
         let inherit = parsed.contains(&None);
         Ok((parsed.into_iter().flatten().collect(), inherit))
     }
-
-    fn security_options(&self) -> Result<(SeccompChoice, apparmor::Choice, bool)> {
-        let hint = "--security-opt no-new-privileges or --security-opt seccomp=FILE";
-        let (mut seccomp, mut apparmor) = match self.privileged {
-            true => (SeccompChoice::Unconfined, apparmor::Choice::Unconfined),
-            false => (SeccompChoice::Default, apparmor::Choice::Default),
-        };
-        let mut no_new_privileges = false;
-        let options: Vec<SecurityOption> =
-            each("--security-opt", &self.security_opt, hint, grammar::parse_security_option)?;
-        for option in options {
-            match option {
-                SecurityOption::NoNewPrivileges(on) => no_new_privileges = on,
-                SecurityOption::AppArmor(choice) => apparmor = choice,
-                // As podman-run(1) has it: without SELinux there is nothing to label.
-                SecurityOption::Label(true) if Path::new("/sys/fs/selinux/enforce").exists() => {
-                    return Err(anyhow!("--security-opt label: SELinux labels are not built yet"))
-                        .hint("--security-opt label=disable runs without a label of its own");
-                }
-                SecurityOption::Label(_) => {}
-                SecurityOption::SeccompUnconfined => seccomp = SeccompChoice::Unconfined,
-                SecurityOption::SeccompFile(path) => {
-                    let json = read_bounded("--security-opt seccomp", &path, request::SECCOMP_LIMIT)?;
-                    seccomp = SeccompChoice::File { path, json };
-                }
-            }
-        }
-        Ok((seccomp, apparmor, no_new_privileges))
-    }
-
-    /// Exactly what `--cap-add` names: dropping all first leaves nothing else.
-    fn added_capabilities(&self) -> Result<crate::security::CapSet> {
-        let all = self.cap_add.iter().any(|name| name.eq_ignore_ascii_case("all"));
-        let nothing_else = ["ALL".to_owned()];
-        capabilities::select(&self.cap_add, if all { &self.cap_drop } else { &nothing_else }, false)
-    }
-}
-
-pub fn one<T>(
-    option: &str,
-    value: &Option<String>,
-    example: &str,
-    parse: impl Fn(&str) -> Result<T>,
-) -> Result<Option<T>> {
-    value.as_deref().map(|text| checked(option, text, example, &parse)).transpose()
-}
-
-pub fn each<T, C: FromIterator<T>>(
-    option: &str,
-    values: &[String],
-    example: &str,
-    parse: impl Fn(&str) -> Result<T>,
-) -> Result<C> {
-    values.iter().map(|text| checked(option, text, example, &parse)).collect()
-}
-
-fn checked<T>(option: &str, text: &str, example: &str, parse: impl Fn(&str) -> Result<T>) -> Result<T> {
-    let shown = || format!("{option} {}", text.chars().take(80).collect::<String>());
-    parse(text).with_context(shown).hint(format!("write it as {example}"))
 }
 
 fn absolute(text: &str) -> Result<String> {
@@ -349,21 +250,10 @@ pub fn environment(
     Ok(list)
 }
 
-pub fn read_bounded(option: &str, path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(limit + 1).read_to_end(&mut text))
-        .with_context(|| format!("{option} {}", path.display()))
-        .hint("name a file that you may read")?;
-    if text.len() as u64 > limit {
-        bail!("{option} {}: larger than {limit} bytes", path.display());
-    }
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::request::{Rootfs, SeccompChoice, Source};
     use clap::{Args as _, FromArgMatches};
 
     fn request(line: &[&str]) -> Result<Request> {

@@ -2,8 +2,8 @@
 //! container has in common with others.
 
 use super::{
+    option_value::{each, one},
     run_args::Args,
-    run_request::{each, one},
 };
 use crate::{
     container::{

@@ -1,6 +1,6 @@
 //! What the options of `ctr run` say of systemd, around the container and in it, and of descriptors that are handed in.
 
-use super::{run_args::Args, run_request::one};
+use super::{option_value::one, run_args::Args};
 use crate::{
     container::{request::Systemd, service::Notify},
     error::Explain,

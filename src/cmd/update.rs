@@ -1,8 +1,8 @@
 //! `ctr update`: what may change after a container was made (podman-update(1)).
 
 use super::{
-    Globals, health_args::HealthArgs, limit_args::LimitArgs, output, run_args::takes_a_truth_value,
-    run_request::one, targets,
+    Globals, health_args::HealthArgs, limit_args::LimitArgs, option_value::one, output,
+    run_args::takes_a_truth_value, targets,
 };
 use crate::{
     cgroups::Limits,

@@ -81,7 +81,7 @@ pub fn plan(contents: &mut Contents) -> Result<Vec<Plan>> {
         bail!("index.json names {} images, more than {MAX_IMAGES}", index.manifests.len());
     }
     // What `save` puts beside an image that came from an index; nothing names it.
-    let origins = contents.indexes(|digest| place(digest));
+    let origins = contents.indexes(place);
     let mut plans: Vec<(Digest, Plan)> = Vec::new();
     for (name, group) in groups(index.manifests)? {
         let chosen = choose(&group)?;
