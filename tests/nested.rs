@@ -30,6 +30,10 @@ run box echo default
 /ctr commit -q c made >/dev/null
 run --network=none made sh -c 'cat /tmp/f; ls /etc/group 2>/dev/null || echo gone'
 run -t --network=none box tty
+run --network=none -v /tmp:/o:O box sh -c 'echo y >/o/f; cat /o/f'; cat /tmp/f
+image=type=image,src=made,dst=/i
+run --network=none --mount $image box sh -c 'cat /i/tmp/f; touch /i/x 2>/dev/null || echo ro'
+run --network=none --mount $image,rw=true,subpath=tmp box sh -c 'touch /i/g; ls /i'
 run --network=none --userns=keep-id --init -v /tmp:/w box cat /w/f || [ $(id -u) = 0 ]
 /ctr rm -f -t0 c
 /ctr ps -aq
@@ -37,7 +41,8 @@ run --network=none --userns=keep-id --init -v /tmp:/w box cat /w/f || [ $(id -u)
 "#;
 
 /// Its output up to the first line that depends on who runs it.
-const SAID: &str = "host\ndefault\nC /etc\nD /etc/group\nC /tmp\nA /tmp/f\nx\ngone\n/dev/pts/0\n";
+const SAID: &str =
+    "host\ndefault\nC /etc\nD /etc/group\nC /tmp\nA /tmp/f\nx\ngone\n/dev/pts/0\ny\nx\nx\nro\nf\ng\n";
 
 /// A home with the image `box`, and an archive of it.
 fn outer() -> Ctr {

@@ -2,7 +2,7 @@
 //! given to the container where it could not take it.
 
 use super::{
-    handover,
+    handover, mount_copies,
     record::Record,
     remove,
     user_mount::{Source, UserMount},
@@ -25,6 +25,7 @@ pub fn prepare(store: &Store, dir: &ContainerDir, record: &Record, own: &Mapping
         }
     }
     let mut theirs = renew_overlays(dir, record)?;
+    mount_copies::make(store, dir, record, own)?;
     let mapping = record.mapping(own);
     if !handover::is_needed(&mapping) {
         return Ok(());

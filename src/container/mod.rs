@@ -28,6 +28,7 @@ pub mod init;
 pub mod leftovers;
 pub mod limits;
 pub mod link;
+mod mount_copies;
 pub mod mount_option;
 mod mount_words;
 pub mod mounts;

@@ -38,6 +38,8 @@ pub struct Options {
     pub upper: Option<String>,
     /// overlay's work directory.
     pub work: Option<String>,
+    /// A copy that stands for overlay, if it is there.
+    pub copy_dir: Option<String>,
     /// Nothing of it has to reach the disk.
     pub volatile: bool,
 }
@@ -62,6 +64,7 @@ impl Options {
             data: Vec::new(),
             upper: None,
             work: None,
+            copy_dir: None,
             volatile: false,
         };
         for word in words {
@@ -103,6 +106,7 @@ impl Options {
             "datadir" => self.data.push(value()),
             "upperdir" => self.upper = Some(value()),
             "workdir" => self.work = Some(value()),
+            "copydir" => self.copy_dir = Some(value()),
             _ => self.settings.extend(setting(word, mapping)?),
         }
         Ok(())

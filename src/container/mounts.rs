@@ -90,7 +90,7 @@ pub fn operations(
 fn one_mount(mount: &Mount, mapping: &Mapping, stage: &Path) -> Result<Vec<Operation>> {
     let destination = mount.destination().to_string_lossy();
     let empty = Vec::new();
-    let options = Options::parse(mount.options().as_ref().unwrap_or(&empty), mapping)?;
+    let mut options = Options::parse(mount.options().as_ref().unwrap_or(&empty), mapping)?;
     let kind = mount.typ().as_deref().unwrap_or("bind");
     let source =
         || mount.source().as_deref().ok_or_else(|| anyhow!("the mount on {destination} has no source"));
@@ -99,6 +99,9 @@ fn one_mount(mount: &Mount, mapping: &Mapping, stage: &Path) -> Result<Vec<Opera
     let gift = options.chown.then(inside).transpose()?;
     if kind == "bind" && options.bind {
         return user_mount(source()?, &destination, options, mapping);
+    }
+    if let Some(copy) = options.copy_dir.take().map(PathBuf::from).filter(|copy| copy.exists()) {
+        return user_mount(&copy, &destination, options, mapping);
     }
     if kind == "overlay" {
         let overlay = overlay(&destination, options, mapping, stage)?;

@@ -4,6 +4,7 @@
 use super::{
     find,
     image_defaults::ImageDefaults,
+    mount_copies::COPY,
     record::Record,
     remove,
     request::Request,
@@ -160,6 +161,16 @@ const MOUNTED_LAYERS: &str = "mounted-layers";
 /// The views that it mounts.
 const MOUNTED_VIEWS: &str = "mounted-views";
 
+/// Let the collector leave view `key` alone as long as the container in `dir` is there.
+pub fn keep_view(dir: &ContainerDir, key: &str) -> Result<()> {
+    let mut list = String::from_utf8_lossy(&dir.read(MOUNTED_VIEWS)?.unwrap_or_default()).into_owned();
+    if list.lines().any(|line| line == key) {
+        return Ok(());
+    }
+    list += &format!("{key}\n");
+    dir.write(MOUNTED_VIEWS, list.as_bytes())
+}
+
 fn make(store: &Store, mounts: &mut [UserMount], dir: &ContainerDir) -> Result<()> {
     let mut used = HashSet::new();
     for mount in &mut *mounts {
@@ -287,10 +298,13 @@ pub fn remove_anonymous(store: &Store, volumes: &[VolumeName]) -> Result<()> {
 /// `mount`, number `number` of the container in `dir`, in the runtime specification's words and some of our own.
 pub fn specified(store: &Store, mount: &UserMount, dir: &Path, number: usize) -> Result<Mount> {
     let mut options = mount.options.clone();
+    let own = || dir.join(OVERLAYS).join(number.to_string());
+    if matches!(mount.source, Source::Overlay { upper: None, .. } | Source::Image { .. }) {
+        options.push(format!("copydir={}", own().join(COPY).display()));
+    }
     let mut part = |subpath: &Option<PathBuf>| {
         options.extend(subpath.iter().map(|path| format!("subpath={}", path.display())));
     };
-    let own = || dir.join(OVERLAYS).join(number.to_string());
     let (kind, source) = match &mount.source {
         Source::Bind { path } => ("bind", path.clone()),
         Source::Volume { name, subpath, path, .. } => {
