@@ -148,6 +148,13 @@ fn what_commit_is_told() {
     ])
     .ok();
     let base = inspect(&ctr, "box");
+    ctr.run(["create", "--name=v", "--network=none", "-v", "data:/data", "-v", "/own", "box", "true"]).ok();
+    for (options, volumes) in
+        [(&[][..], Value::Null), (&["--include-volumes"], json!({"/data": {}, "/own": {}}))]
+    {
+        ctr.run([&["commit", "-q"], options, &["v", "volumes"]].concat()).ok();
+        assert_eq!(inspect(&ctr, "volumes")["Config"]["Volumes"], volumes);
+    }
     ctr.file("config.json", r#"{"ExposedPorts":{"9/tcp":{}}}"#);
     let line = [
         "commit",

@@ -280,6 +280,11 @@ fn history_and_tree() {
     let tree = ctr.run(["image", "tree", "--whatrequires", "base"]).ok();
     let tops: Vec<_> = tree.lines().filter_map(|line| line.split_once(" Top Layer of: ")).collect();
     assert_eq!(tops.len(), 3, "{tree}");
+    let trees = ctr.run(["images", "--tree"]).ok();
+    assert_eq!(trees.matches("Image ID: ").count(), 3, "{trees}");
+    let child = ctr.run(["image", "tree", "child"]).ok();
+    assert!(trees.contains(&child), "{trees}");
+    ctr.run(["images", "--tree", "-q"]).exits(125);
     assert!(tree.contains("child:latest") && tree.contains("sibling:latest"), "{tree}");
 }
 

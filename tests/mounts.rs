@@ -124,7 +124,7 @@ fn what_cannot_be_is_refused_and_nothing_is_made() {
             (&["--mount", "type=bind,src=src,dst=/x,foo=1"], "foo"),
             (&["--mount", "type=weird,dst=/x"], "weird"),
             (&["--mount", "type=image,src=box2,dst=/x"], "no image"),
-            (&["--mount", "type=bind,src=src,dst=/x,no-dereference"], "no-dereference"),
+            (&["--mount", "type=volume,src=v,dst=/x,no-dereference"], "no-dereference"),
             (&["--mount", "type=glob,src=src/none*"], "no file paths"),
             (&["-v", "/etc:/x:U"], "not allowed"),
             (&["-v", "./other:/x:O"], "no directory"),
@@ -250,6 +250,32 @@ fn memory_terminals_and_globs() {
         let said =
             ctr.script(&["--read-only", "--read-only-tmpfs=false"], "touch /tmp/x 2>/dev/null || echo no");
         assert_eq!(said, "no", "as {user:?}");
+    }
+}
+
+#[test]
+fn links_stay_links_where_that_is_asked_for() {
+    for &user in User::all() {
+        let ctr = ground(user);
+        for (link, to) in [("link", "src/file"), ("dangling", "/nowhere")] {
+            std::os::unix::fs::symlink(to, ctr.home().join(link)).expect("make a link");
+        }
+        let mount =
+            |source: &str, dst: &str| format!("--mount=type=bind,src={source},dst={dst},no-dereference");
+        let mounts =
+            [mount("link", "/new/link"), mount("dangling", "/dangling"), mount("src/file", "/plain")];
+        let mounts: Vec<&str> = mounts.iter().map(String::as_str).collect();
+        let script = "readlink /new/link; readlink /dangling; cat /plain";
+        assert_eq!(ctr.script(&mounts, script), "src/file\n/nowhere\nof the host", "as {user:?}");
+        // Again in what the first start has left; and followed without it.
+        let line = ["run", "--name=c", "--network=none", mounts[0], "box", "readlink", "/new/link"];
+        assert_eq!(
+            (ctr.run(line).ok(), ctr.run(["start", "-a", "c"]).ok()),
+            ("src/file".into(), "src/file".into())
+        );
+        assert_eq!(ctr.script(&["-v", "./link:/x"], "cat /x"), "of the host");
+        ctr.payload(&["-v", "./dangling:/x"], &["true"]).fails("no such file");
+        ctr.payload(&[&mount("link", "/bin/sh")], &["true"]).exits(125).fails("File exists");
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Args {
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
-    /// Make the container's volumes the image's: without effect, as it has none but those of its image
+    /// Make the places of the container's volumes the image's volumes
     #[arg(long)]
     include_volumes: bool,
     /// Why, for the image's history
@@ -78,6 +78,9 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let dir = find::find(&store, &args.container)?;
     let record = Record::read(&dir)?;
     let created_by = record.as_ref().map(|record| record.args.join(" "));
+    let places = record.iter().filter(|_| args.include_volumes).flat_map(|record| &record.mounts);
+    let places: Vec<String> = places.map(|mount| mount.target.to_string_lossy().into_owned()).collect();
+    let volumes = (!places.is_empty()).then_some(Instruction::Volume(places));
     let recipe = Recipe {
         name,
         flavour: args.format,
@@ -86,7 +89,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         created,
         created_by,
         fields,
-        instructions: args.change.clone(),
+        instructions: volumes.into_iter().chain(args.change.iter().cloned()).collect(),
     };
     let options = Options { pause: args.pause, squash: args.squash, latest, recipe };
     let committed = commit::commit(&store, dir, &options, |image| {

@@ -7,7 +7,7 @@ use super::{
     output,
     run_args::takes_a_truth_value,
     template::{Columns, Format},
-    warn,
+    tree, warn,
 };
 use crate::storage::{Image, Store};
 use anyhow::{Context, Result};
@@ -28,6 +28,9 @@ pub struct Args {
     /// The digests of manifests, too
     #[arg(long)]
     digests: bool,
+    /// Of each image its layers, as `ctr image tree` shows them
+    #[arg(long, conflicts_with_all = ["format", "quiet"])]
+    tree: bool,
     /// The names that they had, too
     #[arg(long)]
     history: bool,
@@ -86,6 +89,13 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
         .filter(|entry| asked || !entry.is_intermediate(&all))
         .collect();
     sort(&mut shown, args.sort);
+    if args.tree {
+        let images: Vec<Image> = all.iter().map(|entry| entry.image.clone()).collect();
+        let mut seen = HashSet::new();
+        let first = shown.iter().filter(|entry| seen.insert(entry.image.config));
+        let trees = first.map(|entry| tree::tree(&store, &images, &entry.image, false));
+        return output::print(&trees.collect::<Vec<_>>().join("\n")).map(|()| 0);
+    }
     if args.quiet && args.format.is_none() {
         let id = |image: &Image| if args.no_trunc { image.config.to_string() } else { image.config.short() };
         let mut seen = HashSet::new();

@@ -135,10 +135,10 @@ fn settle(mut mount: UserMount) -> Result<UserMount> {
             "chcon -Rt container_file_t PATH labels it by hand; --security-opt label=disable does without",
         );
     }
-    let chown = mount.has("U");
+    let (chown, link) = (mount.has("U"), mount.has("no-dereference"));
     match &mut mount.source {
         Source::Bind { path } => {
-            *path = there(path)?;
+            *path = if link && path.is_symlink() { std::path::absolute(&*path)? } else { there(path)? };
             if chown {
                 may_be_given(path)?;
             }

@@ -20,8 +20,12 @@ pub struct Args {
 pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
     let image = tag::find(&store, &args.image)?;
-    let images = store.images()?;
-    let forest = Forest { store: &store, images: &images };
+    output::line(tree(&store, &store.images()?, &image, args.whatrequires)).map(|()| 0)
+}
+
+/// The layers of `image`, one of `images`; or, `upwards`, all that is built upon it.
+pub fn tree(store: &Store, images: &[Image], image: &Image, upwards: bool) -> String {
+    let forest = Forest { store, images };
     let names = images.iter().filter(|other| other.config == image.config).filter_map(Image::name);
     let mut text = format!(
         "Image ID: {}\nTags:     [{}]\nSize:     {}\n",
@@ -31,14 +35,13 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     );
     text.push_str(if image.layers.is_empty() { "No Image Layers\n" } else { "Image Layers\n" });
     let mut lines = Vec::new();
-    if args.whatrequires {
+    if upwards {
         forest.upwards(&image.layers, &mut lines);
     } else {
         lines = (1..=image.layers.len()).map(|end| Line::new(forest.label(&image.layers[..end]))).collect();
     }
     draw(&lines, "", &mut text);
-    output::line(text)?;
-    Ok(0)
+    text
 }
 
 /// One layer, and what is shown below it.

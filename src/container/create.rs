@@ -6,11 +6,11 @@ use super::{
     events, files, find, first_record, handover,
     health::Check,
     image_defaults::ImageDefaults,
-    names, networks,
+    names, networks, places,
     record::Record,
     remove::{self, Remains},
     request::{HostsFile, NetworkMode, Request, Rootfs, SeccompChoice},
-    rootfs::{FUSE, OVERLAY, PLAIN},
+    rootfs::{FUSE, OVERLAY},
     secrets,
     sharing::{self, Whose},
     single,
@@ -186,7 +186,7 @@ fn furnish(
         _ => None,
     };
     record.view = view(store, request, base, ids, dir)?;
-    record.places = places(store, base, ids, dir, &record)?;
+    record.places = places::made(store, base, ids, dir, &record)?;
     // Where the user who runs us exists in the container, its first process sees to that.
     if ids.own.is_rootless() && handover::is_needed(mapping) {
         handover::upper(&ids.own, mapping, dir)?;
@@ -324,27 +324,6 @@ fn view(
         }
         _ => Ok(None),
     }
-}
-
-/// The lowest layer of a container that goes at its end, with the places of what it mounts. Where it can't be made, as on a full
-/// disk, its first process makes them as it does for others.
-fn places(
-    store: &Store,
-    base: &Base,
-    ids: &Settled,
-    dir: &ContainerDir,
-    record: &Record,
-) -> Result<Option<String>> {
-    let (Base::Image(image, ..), None, true) = (base, &ids.maps, record.auto_remove) else { return Ok(None) };
-    let memory = record.tmpfs.keys().filter_map(|target| volumes::below_root(target.as_ref()));
-    let mounts = record.mounts.iter().filter_map(volumes::place);
-    let places: Vec<_> = mounts.chain(memory.map(|path| (path, true))).collect();
-    if places.is_empty() || record.storage_driver == PLAIN {
-        return Ok(None);
-    }
-    let Ok(key) = store.make_places(&image.layers, &places) else { return Ok(None) };
-    dir.write("view", key.as_bytes())?;
-    Ok(Some(key))
 }
 
 /// Whom root has to give the container's own files to.

@@ -36,6 +36,7 @@ mod names;
 pub mod network_files;
 pub mod networks;
 pub mod pause;
+mod places;
 pub mod plain;
 pub mod plan;
 pub mod pod;

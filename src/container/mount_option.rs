@@ -155,7 +155,7 @@ impl Keys {
             }
             // Docker's word for Macs, of no meaning elsewhere.
             "consistency" => {}
-            "no-dereference" => bail!("no-dereference is not built yet"),
+            "no-dereference" if of_host => self.words.extend(flag()?.then(|| "no-dereference".to_owned())),
             _ => bail!("{key}: invalid mount option for type={kind}"),
         }
         Ok(())
@@ -347,7 +347,7 @@ mod tests {
             "type=volume,src=a/b,dst=/c",
             "type=volume,src=v,dst=/c,bind-propagation=shared",
             "type=image,dst=/b",
-            "type=bind,src=/a,dst=/b,no-dereference",
+            "type=volume,src=a,dst=/b,no-dereference",
             "type=bind,src=/a,dst=/b,relabel=x",
             "type=volume,src=v,dst=/b,subpath=../x",
             "type=devpts,dst=/dev/pts,src=x",

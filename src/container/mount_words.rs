@@ -22,6 +22,8 @@ pub struct Options {
     pub propagation: MountPropagationFlags,
     /// It becomes the container's user's.
     pub chown: bool,
+    /// A source that is a symbolic link is one inside, too.
+    pub link: bool,
     /// A volume is filled by its first container.
     pub copy: bool,
     /// The volume that it is.
@@ -56,6 +58,7 @@ impl Options {
             copy_up: false,
             propagation: P::PRIVATE,
             chown: false,
+            link: false,
             copy: true,
             volume: None,
             subpath: None,
@@ -84,6 +87,7 @@ impl Options {
                 "unbindable" | "runbindable" => options.propagation = P::UNBINDABLE,
                 "U" => options.chown = true,
                 "nocopy" => options.copy = false,
+                "no-dereference" => options.link = true,
                 "idmap" => options.id_map = Some(None),
                 "volatile" => options.volatile = true,
                 // The defaults of a new mount in a new namespace; and labels, where nobody has any.

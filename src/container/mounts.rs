@@ -157,6 +157,9 @@ fn user_mount(
     options: Options,
     mapping: &Mapping,
 ) -> Result<Vec<Operation>> {
+    if let (true, Ok(to)) = (options.link, fs::read_link(source)) {
+        return Ok(vec![Operation::Link { to: path_c_string(&to)?, at: target(destination, Kind::File)? }]);
+    }
     let subpath = options.subpath.as_deref().map(|path| c_string(path, "a subpath")).transpose()?;
     // What is below a volume's top is only found by the child, which no link of a container leads astray.
     let whole = options.subpath.as_deref().map_or(source.to_owned(), |subpath| source.join(subpath));

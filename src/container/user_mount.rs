@@ -93,6 +93,7 @@ pub fn class(option: &str) -> Option<&'static str> {
         "copy" | "nocopy" if !option.contains('=') => "[no]copy",
         "U" if !option.contains('=') => "U",
         "O" if !option.contains('=') => "O",
+        "no-dereference" if !option.contains('=') => "no-dereference",
         "idmap" => "idmap",
         "upperdir" | "workdir" if option.split_once('=').is_some_and(|(_, path)| path.starts_with('/')) => {
             if option.starts_with('u') {

@@ -81,27 +81,6 @@ pub fn attach(
     Ok(mounts)
 }
 
-/// The place of `mount` below the root, and whether it is one for a directory; None where a file system of the container's own
-/// covers whatever is there.
-pub fn place(mount: &UserMount) -> Option<(PathBuf, bool)> {
-    let place = below_root(&mount.target)?;
-    let is_directory = match &mount.source {
-        Source::Bind { path } => path.is_dir(),
-        Source::Volume { subpath, path, .. } => match subpath {
-            None => true,
-            Some(subpath) => path.join(subpath).is_dir(),
-        },
-        Source::Overlay { .. } | Source::Image { .. } | Source::Ramfs | Source::Devpts => true,
-    };
-    Some((place, is_directory))
-}
-
-/// `target` without the leading slash, unless such a file system covers it.
-pub fn below_root(target: &Path) -> Option<PathBuf> {
-    let place = target.strip_prefix("/").ok()?;
-    (!["proc", "sys", "dev"].iter().any(|top| place.starts_with(top))).then(|| place.to_owned())
-}
-
 /// The places of image volumes that are to be in memory.
 pub fn in_memory(request: &Request, image: &ImageDefaults<'_>, mounts: &[UserMount]) -> Vec<tmpfs::Tmpfs> {
     let wanted = request.image_volumes == ImageVolumes::Tmpfs;

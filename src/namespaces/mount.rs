@@ -10,7 +10,7 @@ use crate::{sys::mount::change_attributes, weakened};
 use rustix::{
     fs::{
         AtFlags, CWD, Dev, FileType, Mode, OFlags, ResolveFlags, chmodat, fstat, makedev, mknodat, openat,
-        statat, symlinkat,
+        readlinkat, statat, symlinkat,
     },
     io::{Errno, Result, fcntl_dupfd_cloexec},
     mount::{
@@ -236,7 +236,11 @@ impl<'plan> Mounter<'plan> {
             }
             Operation::Link { to, at } => {
                 let (holder, name) = self.holder(at)?;
-                symlinkat(to, &holder, &name)
+                match symlinkat(to, &holder, &name) {
+                    // Of an earlier start.
+                    Err(Errno::EXIST) if readlinkat(&holder, &name, Vec::new()).as_ref() == Ok(to) => Ok(()),
+                    made => made,
+                }
             }
             Operation::Create(at) => self.place(at).map(drop),
             Operation::ReadOnly(at) => self.if_present(at, |_, place| {
