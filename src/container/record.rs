@@ -124,16 +124,12 @@ pub struct Record {
     #[serde(default)]
     pub ports: Vec<Port>,
     /// It is a pod.
-    #[serde(default)]
     pub pod: Option<Pod>,
     /// The pod that it belongs to.
-    #[serde(default)]
     pub member_of: Option<ContainerId>,
     /// What shows the image's files with these ids.
-    #[serde(default)]
     pub view: Option<String>,
     /// Its lowest layer, where that is none of all containers': it has the places of its mounts.
-    #[serde(default)]
     pub places: Option<String>,
     /// What its /etc/passwd and /etc/group get.
     #[serde(default)]
