@@ -16,16 +16,24 @@ fn they_are_made_once_and_gone_with_the_image() {
         let ctr = ground(user);
         let mounts =
             ["-v", "./src:/new/deep", "-v", "./src/file:/new/file", "-v", "/anonymous", "--tmpfs", "/memory"];
-        let script = "cat /new/deep/file /new/file; stat -c ' %a %u:%g' /new; touch /new/x /anonymous/x /memory/x; grep -c . /etc/hosts";
+        let script = "cat /new/deep/file /new/file; stat -c ' %a %u:%g' /new; touch /new/x /anonymous/x /memory/x; stat -c %a /memory; grep -c . /etc/hosts";
         let hosts = ctr.script(&[], "grep -c . /etc/hosts");
         for _ in 0..2 {
             assert_eq!(
                 ctr.script(&mounts, script),
-                format!("of the hostof the host 755 0:0\n{hosts}"),
+                format!("of the hostof the host 755 0:0\n1777\n{hosts}"),
                 "{user:?}"
             );
         }
         assert_eq!(ctr.list("views").len(), 1, "as {user:?}");
+        // What fills a volume, or a tmpfs, finds nothing there.
+        let inner = ["-v", "own:/own", "-v", "./src:/own/src", "--tmpfs=/t", "-v", "./src:/t/src"];
+        assert_eq!(
+            ctr.script(&inner, "ls /own; stat -c %a /t; umount /own/src 2>/dev/null; true"),
+            "src\n1777"
+        );
+        let data = ctr.run(["volume", "inspect", "-f", "{{.Mountpoint}}", "own"]).ok();
+        assert_eq!(std::fs::read_dir(data).expect("list it").count(), 1, "the mount point alone");
         // The same place for a file, then for a directory.
         ctr.script(&["-v", "./src/file:/place"], "test -f /place");
         ctr.script(&["-v", "./other:/place"], "test -f /place/deep/x");

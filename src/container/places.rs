@@ -7,7 +7,7 @@ use super::{
     user_mount::{Source, UserMount},
     userns::Settled,
 };
-use crate::storage::{ContainerDir, Store};
+use crate::storage::{ContainerDir, FRESH, Store};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -21,9 +21,13 @@ pub fn made(
     record: &Record,
 ) -> Result<Option<String>> {
     let (Base::Image(image, ..), None, true) = (base, &ids.maps, record.auto_remove) else { return Ok(None) };
-    let memory = record.tmpfs.keys().filter_map(|target| below_root(target.as_ref()));
-    let mounts = record.mounts.iter().filter_map(place);
-    let places: Vec<_> = mounts.chain(memory.map(|path| (path, true))).collect();
+    // What lies in another mount is no place of the root.
+    let mounts = record.mounts.iter().map(|mount| mount.target.as_path());
+    let others = record.tmpfs.keys().chain(&record.volumes).map(Path::new);
+    let tops: Vec<&Path> = mounts.chain(others).collect();
+    let is_inner = |target: &Path| tops.iter().any(|top| target != *top && target.starts_with(top));
+    let places: Vec<_> =
+        record.mounts.iter().filter(|mount| !is_inner(&mount.target)).filter_map(place).collect();
     if places.is_empty() || record.storage_driver == PLAIN {
         return Ok(None);
     }
@@ -40,6 +44,10 @@ fn place(mount: &UserMount) -> Option<(PathBuf, bool)> {
         // It may become a link.
         Source::Bind { .. } if mount.has("no-dereference") => return None,
         Source::Bind { path } => path.is_dir(),
+        // What fills a new one, and a tmpfs, has to find nothing where the image has nothing.
+        Source::Volume { path, .. } if path.parent().is_some_and(|volume| volume.join(FRESH).exists()) => {
+            return None;
+        }
         Source::Volume { subpath, path, .. } => match subpath {
             None => true,
             Some(subpath) => path.join(subpath).is_dir(),
