@@ -164,3 +164,97 @@ fn a_container_joins_and_leaves() {
         ctr.run(["rm", "-fa", "-t0"]).ok();
     }
 }
+
+#[test]
+fn one_that_waits_for_its_start_joins_and_leaves() {
+    for &user in User::all() {
+        let ctr = Ctr::with_box(user);
+        for net in ["a", "b", "c"] {
+            ctr.run(["network", "create", net]).ok();
+        }
+        server(&ctr, "second", &["--network=b"]);
+        let serve =
+            ["--name=first", "-p", "127.0.0.1::80", "box", "nc", "-ll", "-p", "80", "-e", "echo", "first"];
+        ctr.run([&["create", "--restart=always", "--network=a"], &serve[..]].concat()).ok();
+        ctr.run(["init", "first"]).ok();
+        ctr.run(["network", "connect", "b", "first"]).ok();
+        ctr.run(["network", "connect", "c", "first"]).ok();
+        ctr.run(["network", "disconnect", "a", "first"]).ok();
+        ctr.run(["start", "first"]).ok();
+        let both = |when: &str| {
+            ctr.run([
+                "exec",
+                "first",
+                "sh",
+                "-c",
+                "until grep -q ':0050 .* 0A ' /proc/net/tcp /proc/net/tcp6; do :; done",
+            ])
+            .ok();
+            assert_eq!(
+                (ask(&ctr, "first", "second"), ask(&ctr, "second", "first")),
+                ("second".into(), "first".into()),
+                "{when}, {user:?}"
+            );
+            assert_eq!(outside(published(&ctr, "first")), "first", "{when}, {user:?}");
+        };
+        both("started");
+        ctr.run(["restart", "-t0", "first"]).ok();
+        both("started again");
+        ctr.run(["rm", "-fa", "-t0"]).ok();
+    }
+}
+
+#[test]
+fn names_change_and_files_follow() {
+    for &user in User::all() {
+        let ctr = Ctr::with_box(user);
+        for net in ["a", "b"] {
+            ctr.run(["network", "create", net]).ok();
+        }
+        server(&ctr, "first", &["--network=a"]);
+        server(&ctr, "second", &["--network=a"]);
+        ctr.run(["rename", "first", "other"]).ok();
+        assert_eq!(ask(&ctr, "second", "other"), "first", "{user:?}");
+        let gone =
+            ctr.run(["exec", "second", "sh", "-c", "nslookup first | grep -c 'Address.*10[.]'; true"]).ok();
+        assert_eq!(gone, "1", "only who was asked has an address, {user:?}");
+        // Who shares its network sees the same in its files.
+        for (name, whose) in [("third", "container:other"), ("fourth", "container:third")] {
+            ctr.run(["run", "-d", "--name", name, "--network", whose, "box", "sleep", "1000"]).ok();
+        }
+        ctr.run(["network", "connect", "b", "other"]).ok();
+        let own = ctr.run(["inspect", "--format", "{{.NetworkSettings.Networks.b.IPAddress}}", "other"]).ok();
+        let hosts = |name: &str| ctr.run(["exec", name, "cat", "/etc/hosts"]).ok().matches(&own).count();
+        assert_eq!(["other", "third", "fourth", "second"].map(hosts), [1, 1, 1, 0], "{user:?}");
+        ctr.run(["network", "disconnect", "b", "other"]).ok();
+        assert_eq!(["other", "third", "fourth"].map(hosts), [0; 3], "{user:?}");
+        ctr.run(["pod", "create", "--name=pod", "--network=b"]).ok();
+        ctr.run(["run", "-d", "--pod=pod", "--name=fifth", "box", "sleep", "1000"]).ok();
+        let listed = |filter: &str| {
+            let said = ctr.run(["ps", "--format", "{{.Names}}", "--filter", filter]).ok();
+            let mut names: Vec<_> = said.lines().map(str::to_owned).collect();
+            names.sort();
+            names.join(" ")
+        };
+        let id = ctr.run(["network", "inspect", "--format", "{{.id}}", "a"]).ok();
+        for (filter, expected) in [
+            ("network=a", "other second"),
+            (&format!("network={id}"), "other second"),
+            ("network=nothing", ""),
+            ("pod=pod", "fifth pod"),
+            ("pod=nothing", ""),
+        ] {
+            assert_eq!(listed(filter), expected, "{filter}, {user:?}");
+        }
+        ctr.run(["rm", "-fa", "-t0"]).ok();
+        ctr.run(["pod", "rm", "-fa", "-t0"]).ok();
+    }
+}
+
+#[test]
+fn what_pasta_connects_is_left_alone_while_pasta_lives() {
+    let ctr = Ctr::with_box(User::Rootless);
+    ctr.run(["run", "-d", "--name=one", "--network=pasta", "box", "sleep", "1000"]).ok();
+    assert_eq!(ctr.run(["network", "reload", "--all"]).ok().lines().count(), 1);
+    ctr.run(["rm", "-fa", "-t0"]).ok();
+}

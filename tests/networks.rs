@@ -136,6 +136,21 @@ fn names_of_internal_networks_are_found_too() {
     let alone = ["run", "--rm", "--network=one", "box", "sh", "-c", &ask_by_stream(&["in-one", "nobody"])];
     let said = ctr.run(alone).ok();
     assert!(said.contains("0707") && said.len() > 80, "an address, and that there is none: {said}");
+    // Who is in both asks both, over a stream and for the names of addresses, too.
+    let address = |net: &str| {
+        let format = format!("{{{{.NetworkSettings.Networks.{net}.IPAddress}}}}");
+        ctr.run(["inspect", "--format", &format, &format!("in-{net}")]).ok()
+    };
+    let addresses = ["one", "two"].map(address);
+    let in_both =
+        |script: &str| ctr.run([&["run", "--rm"], &both[..], &["box", "sh", "-c", script]].concat()).ok();
+    let said = in_both(&ask_by_stream(&["in-one", "nobody", "in-two"]));
+    for (net, address) in ["one", "two"].iter().zip(&addresses) {
+        let octets = address.split('.').map(|octet| octet.parse::<u8>().expect("a number"));
+        let digits: String = octets.map(|octet| format!("{octet:02x}")).collect();
+        assert!(said.contains(&digits), "{address} in {said}");
+        assert!(in_both(&format!("nslookup {address}")).contains(&format!("name = in-{net}")), "{address}");
+    }
     // One that runs is told of what it joins, and of what it leaves.
     ctr.run(["network", "connect", "two", "in-one"]).ok();
     let script = "nslookup in-two 2>&1 | grep -c 'Address.*10[.]'";

@@ -3,7 +3,7 @@
 use super::images::is_called;
 use crate::{
     container::{
-        find,
+        find, networks,
         state::{Container, Status},
     },
     storage::Store,
@@ -25,6 +25,8 @@ pub enum Filter {
     Label(String, Option<String>),
     NotLabel(String, Option<String>),
     Network(String),
+    /// It is this pod, or belongs to it.
+    Pod(String),
     Command(Regex),
     RestartPolicy(String),
     /// It mounts this volume, or something at this place.
@@ -51,6 +53,14 @@ pub fn resolve(filters: &[Filter], store: &Store) -> Result<Vec<Filter>> {
     let resolved = filters.iter().map(|filter| match filter {
         Filter::Before(name) => Ok(Filter::Until(made(name)?)),
         Filter::Since(name) => Ok(Filter::After(made(name)?)),
+        // What there is none of, nobody is in.
+        Filter::Network(name) => Ok(Filter::Network(
+            networks::find(store, name).map_or_else(|_| name.clone(), |network| network.name),
+        )),
+        Filter::Pod(name) => {
+            let pod = find::lookup(store, name)?;
+            Ok(Filter::Pod(pod.map_or_else(|| name.clone(), |dir| dir.id().as_str().to_owned())))
+        }
         other => Ok(other.clone()),
     });
     resolved.collect()
@@ -91,7 +101,13 @@ impl Filter {
             }
             Filter::Label(key, value) => labelled(key, value),
             Filter::NotLabel(key, value) => !labelled(key, value),
-            Filter::Network(name) => record.network == *name,
+            Filter::Network(name) => {
+                record.network == *name || record.networks.iter().any(|one| one.network == *name)
+            }
+            Filter::Pod(id) => {
+                let pod = if record.pod.is_some() { Some(&record.id) } else { record.member_of.as_ref() };
+                pod.is_some_and(|pod| pod.as_str() == id)
+            }
             Filter::Command(pattern) => record.args.first().is_some_and(|program| pattern.is_match(program)),
             Filter::RestartPolicy(name) => super::inspect_container::restart_policy(record).0 == name,
             Filter::Volume(volume) => super::inspect_container::mounts(record).any(|mount| {
@@ -138,6 +154,7 @@ impl FromStr for Filter {
             "label" => Ok(label(value, Filter::Label)),
             "label!" => Ok(label(value, Filter::NotLabel)),
             "network" => Ok(Filter::Network(value.to_owned())),
+            "pod" => Ok(Filter::Pod(value.to_owned())),
             "restart-policy" => match if value == "none" { "no" } else { value } {
                 word @ ("no" | "on-failure" | "always" | "unless-stopped") => {
                     Ok(Filter::RestartPolicy(word.to_owned()))
@@ -155,7 +172,7 @@ impl FromStr for Filter {
             "since" => Ok(Filter::Since(value.to_owned())),
             "until" => moment(value).map(Filter::Until),
             _ => bail!(
-                "the filter {key:?} is not built: name, id, status, health, exited, ancestor, label, label!, network, command, \
+                "the filter {key:?} is not built: name, id, status, health, exited, ancestor, label, label!, network, pod, command, \
                  restart-policy, volume, before, since and until are"
             ),
         }
@@ -199,7 +216,8 @@ mod tests {
             ("exited=x", false),
             ("until=10m", true),
             ("until=soon", false),
-            ("pod=x", false),
+            ("pod=x", true),
+            ("ports=x", false),
             ("health=healthy", true),
             ("health=good", false),
             ("name", false),

@@ -49,6 +49,9 @@ pub struct CreateArgs {
     /// Only these addresses are given away, one range for each subnet
     #[arg(long, value_name = "ADDRESS/BITS")]
     ip_range: Vec<Prefix>,
+    /// Who gives addresses away: host-local is the only one
+    #[arg(long, value_name = "DRIVER", default_value = "host-local")]
+    ipam_driver: String,
     /// IPv6, too
     #[arg(long)]
     ipv6: bool,
@@ -71,6 +74,10 @@ pub fn create(args: &CreateArgs, globals: &Globals) -> Result<u8> {
     if args.driver != "bridge" {
         return Err(anyhow!("--driver {}: there is no such network driver", args.driver))
             .hint("--driver bridge");
+    }
+    if args.ipam_driver != "host-local" {
+        return Err(anyhow!("--ipam-driver {}: addresses are always given away by ctr", args.ipam_driver))
+            .hint("--ipam-driver host-local");
     }
     let mut bytes = [0; 39];
     getrandom(&mut bytes, GetRandomFlags::empty()).context("get random bytes")?;

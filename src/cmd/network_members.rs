@@ -5,6 +5,7 @@ use crate::{
     container::{
         events, find, network_files, networks,
         record::Record,
+        sharing::{Whose, dependents},
         state::{self, Status},
     },
     error::Explain,
@@ -111,7 +112,25 @@ pub fn disconnect(args: &DisconnectArgs, globals: &Globals) -> Result<u8> {
 fn change(store: &Store, dir: &ContainerDir, before: &Record, after: &Record) -> Result<()> {
     Record::change(dir, |record| Ok(Record { networks: after.networks.clone(), ..record }))?;
     network_files::follow(store, dir, before, after)?;
+    // Their files speak of the same network.
+    for sharer in sharers(store, dir)? {
+        let whose = |all: &Record| Record { networks: all.networks.clone(), ..sharer.record.clone() };
+        network_files::follow(store, &sharer.dir, &whose(before), &whose(after))?;
+    }
     monitor::follow_networks(dir)
+}
+
+/// Those that have the network of the container in `dir`, from it or from one another.
+fn sharers(store: &Store, dir: &ContainerDir) -> Result<Vec<state::Container>> {
+    let (mut found, mut last) = (Vec::new(), vec![dir.clone()]);
+    while let Some(owner) = last.pop() {
+        let network = Whose::Container(owner.id().as_str().to_owned());
+        let mut all = dependents(store, &owner)?;
+        all.retain(|one| one.record.sharing.network == network);
+        last.extend(all.iter().map(|one| one.dir.clone()));
+        found.extend(all);
+    }
+    Ok(found)
 }
 
 #[derive(clap::Args, Debug)]

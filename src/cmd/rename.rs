@@ -31,5 +31,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<u8> {
     rename::rename(&store, &dir, &name)?;
     events::of(&store, "rename", &dir);
     monitor::reload(&dir)?;
+    // It is called so by now; a network whose process is gone hears of it when that is back.
+    let _ = monitor::follow_networks(&dir);
     Ok(0)
 }

@@ -6,7 +6,8 @@ use super::{
     ended::Ended,
     event::{Event, Subject},
     health::Supervision,
-    networks,
+    hold::{hold, introduce},
+    networks::Networks,
     notify::Herald,
     orders, pidfiles,
     preparation::Preparation,
@@ -28,15 +29,13 @@ use crate::{
     },
     namespaces::{Mapping, Promised},
     network::plug::Inside,
-    storage::{ContainerDir, Store},
+    storage::Store,
     sys::fork::Child,
 };
 use anyhow::{Context, Result, anyhow, ensure};
 use jiff::Timestamp;
-use rustix::{io::fcntl_dupfd_cloexec, stdio};
 use std::{
     io::Write,
-    os::fd::BorrowedFd,
     path::Path,
     time::{Duration, Instant},
 };
@@ -136,12 +135,14 @@ impl Life<'_> {
         cage::forget(dir);
         let pidfile = pidfiles::of_payload(record)?;
         let notify = watch.notify_socket().map(Path::to_owned);
-        let mut goes = true;
-        let gate = |child: &Child| {
-            if first.as_ref().is_some_and(|(_, manner)| manner.hold) {
+        let (mut goes, mut held) = (true, false);
+        let gate = |child: &Child, networks: &mut Networks| {
+            held = first.as_ref().is_some_and(|(_, manner)| manner.hold);
+            if held {
                 events::record(store, "init", record);
             }
-            goes = hold(dir, watch, first, child)?;
+            let inside = Inside::of(child, &record.mapping(mapping));
+            goes = hold(store, dir, watch, first, child, networks, inside)?;
             ensure!(goes, "stopped before it was started");
             // Before the payload runs: then nothing that kills us can make it look as if it had not.
             Exit::foresee(dir, started, *count)
@@ -157,6 +158,7 @@ impl Life<'_> {
             Err(_) if !goes => return Ok(None),
             begun => begun?,
         };
+        self.reload |= held;
         if driver != record.storage_driver {
             Record::change(dir, |record| Ok(Record { storage_driver: driver.to_owned(), ..record }))?;
         }
@@ -362,42 +364,4 @@ impl Life<'_> {
         }
         status.into()
     }
-}
-
-/// With `init` this is where the payload waits for `start`; its client is told that all is well so far. Whether it may go
-/// on.
-fn hold(
-    dir: &ContainerDir,
-    watch: &mut Watch,
-    first: &mut Option<(u64, Manner)>,
-    child: &Child,
-) -> Result<bool> {
-    let Some((client, manner)) = first.take_if(|(_, manner)| manner.hold) else { return Ok(true) };
-    Process { waits: true, ..Process::of(child.pid.as_raw_pid())? }.write(dir)?;
-    let subject = Subject::new(child, &[], None);
-    introduce(watch, client, manner, false, subject)?;
-    loop {
-        match watch.until(Some(subject), None)? {
-            Event::Go => return Ok(true),
-            Event::Ended(_) => return Ok(false),
-            Event::Networks(client) => watch.tell(client, &networks::not_yet(), &[]),
-            Event::Due | Event::Stop | Event::Checked | Event::Reload | Event::Line | Event::Notice(_) => {}
-        }
-    }
-}
-
-/// Tell the client that the payload runs, and attach it.
-fn introduce(watch: &mut Watch, client: u64, manner: Manner, tty: bool, subject: Subject<'_>) -> Result<()> {
-    let copy = |wanted: bool, fd: BorrowedFd<'_>| {
-        wanted.then(|| fcntl_dupfd_cloexec(fd, 3)).transpose().context("duplicate a standard stream")
-    };
-    let [out, err] = manner.output;
-    // With a terminal even who types nothing decides about its size.
-    let input = manner.foreground && (manner.stdin || tty);
-    watch.attach(client, [copy(out, stdio::stdout())?, copy(err, stdio::stderr())?], input);
-    watch.introduce(Some(client), subject);
-    if !manner.foreground {
-        leave_streams();
-    }
-    Ok(())
 }

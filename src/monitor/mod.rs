@@ -9,6 +9,7 @@ mod ended;
 mod event;
 mod exec;
 mod health;
+mod hold;
 mod input;
 mod journal;
 pub mod journal_reader;

@@ -115,13 +115,16 @@ impl Networks {
 
     /// The container of `record` has made the next of [`Networks::interfaces`]. What is published leads to the first.
     pub fn join(&mut self, record: &Record, tap: OwnedFd) -> Result<()> {
-        let own = |(leads, socket): &(Published, OwnedFd)| Ok((*leads, socket.try_clone()?));
-        let first = self.sockets.iter().filter(|_| self.joined == 0);
-        let sockets = first.map(own).collect::<std::io::Result<Vec<_>>>().context("share a socket")?;
+        let sockets = if self.joined == 0 { self.own_sockets()? } else { Vec::new() };
         let membership = self.memberships.get(self.joined).context("an interface without a network")?;
         let line = membership.line.as_ref().context("an interface without a network")?;
         self.joined += 1;
         membership.enter(line, record, tap, sockets)
+    }
+
+    fn own_sockets(&self) -> Result<Vec<(Published, OwnedFd)>> {
+        let own = |(leads, socket): &(Published, OwnedFd)| Ok((*leads, socket.try_clone()?));
+        self.sockets.iter().map(own).collect::<std::io::Result<_>>().context("share a socket")
     }
 
     /// Connect the network of `child` by pasta, if that was asked for; as `user` of its user namespace. `scratch`: a directory of
@@ -168,6 +171,9 @@ impl Networks {
     /// The first of what failed; all else is done.
     fn follow(&mut self, store: &Store, record: &Record, inside: Inside<'_>) -> Result<()> {
         if let Connection::Pasta(..) = self.connection {
+            if self._pasta.as_ref().is_some_and(Pasta::is_alive) {
+                return Ok(());
+            }
             return Err(anyhow!("what pasta connects can't be brought back while the container runs"))
                 .hint(format!("ctr restart {}", record.name));
         }
@@ -198,9 +204,11 @@ impl Networks {
             }
         }
         for membership in &self.memberships {
-            if let (Some(place), Some(line)) = (&membership.place, &membership.line) {
+            let Some(line) = &membership.line else { continue };
+            if let Some(place) = &membership.place {
                 done = done.and(line.set_questions(place.questions(record)));
             }
+            done = done.and(line.set_names(membership.member(record).names));
         }
         if let Some(at) = self.way_out().filter(|at| self.name_of(Some(*at)) != out) {
             done = done.and(inside.settle(&self.interfaces(record.id.as_str())[at]));
@@ -217,7 +225,12 @@ impl Networks {
     fn bring_back(&mut self, at: usize, record: &Record, inside: Inside<'_>) -> Result<()> {
         self.memberships[at].line = None;
         let line = self.process(at)?;
-        let sockets = if at == 0 { bound(&mut record.ports.clone())? } else { Vec::new() };
+        let sockets = match at {
+            // They are held from before the start until it is over.
+            0 if !self.sockets.is_empty() => self.own_sockets()?,
+            0 => bound(&mut record.ports.clone())?,
+            _ => Vec::new(),
+        };
         let tap = inside.plug(&self.interfaces(record.id.as_str())[at])?;
         let membership = &mut self.memberships[at];
         membership.enter(&line, record, tap, sockets)?;
@@ -248,16 +261,19 @@ impl Membership {
         tap: OwnedFd,
         sockets: Vec<(Published, OwnedFd)>,
     ) -> Result<()> {
-        let (id, name) = (record.id.as_str(), record.name.as_str());
         let (published, sockets) = sockets.into_iter().unzip();
-        let member = match &self.place {
-            Some(place) => {
-                line.set_questions(place.questions(record))?;
-                networks::member(&place.attachment, id, name)
-            }
+        if let Some(place) = &self.place {
+            line.set_questions(place.questions(record))?;
+        }
+        line.join(&Member { published, ..self.member(record) }, tap, sockets)
+    }
+
+    fn member(&self, record: &Record) -> Member {
+        let (id, name) = (record.id.as_str(), record.name.as_str());
+        match &self.place {
+            Some(place) => networks::member(&place.attachment, id, name),
             None => private::member(id, vec![name.to_lowercase()]),
-        };
-        line.join(&Member { published, ..member }, tap, sockets)
+        }
     }
 
     fn lives(&self) -> bool {
@@ -274,9 +290,9 @@ impl Membership {
     pub fn serve(&self, all: &[Membership]) -> bool {
         let Some(line) = self.line.as_ref().filter(|line| line.is_alive()) else { return true };
         let others = || all.iter().filter(|other| !std::ptr::eq(*other, self) && other.lives());
-        let find = |name: &str| {
-            let found = others().filter_map(|other| other.line.as_ref()?.find(name).ok());
-            found.into_iter().find(|addresses| !addresses.is_empty()).unwrap_or_default()
+        let find = |question: Vec<u8>| {
+            let mut found = others().filter_map(|other| other.line.as_ref()?.find(question.clone()).ok());
+            found.find(|reply| !reply.is_empty()).unwrap_or_default()
         };
         line.serve_and_find(find).is_err()
     }
@@ -296,12 +312,6 @@ impl Membership {
         // From here on nothing is missed; before it may have happened.
         process::running(&place.runtime).is_ok_and(|line| line.is_some())
     }
-}
-
-/// What to answer while the container waits for its start.
-pub fn not_yet() -> Tell {
-    let failure = Err::<(), _>(anyhow!("the container waits for its start")).hint("ctr start NAME");
-    failure.map_or_else(|failure| Tell::Failed(Told::of(&failure)), |()| Tell::Done)
 }
 
 /// The process of a network makes its door at its birth.

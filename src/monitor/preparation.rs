@@ -41,7 +41,7 @@ use std::{
 };
 
 /// What happens once everything is set up, before the payload takes over.
-pub type Gate<'a> = Box<dyn FnMut(&Child) -> Result<()> + 'a>;
+pub type Gate<'a> = Box<dyn FnMut(&Child, &mut Networks) -> Result<()> + 'a>;
 
 /// A container that is about to start, and then the helpers beside it. Dropped, they end.
 pub struct Preparation<'a> {
@@ -314,7 +314,7 @@ impl launch::Preparation for Preparation<'_> {
     }
 
     fn before_payload(&mut self, child: &Child) -> Result<()> {
-        (self.gate)(child)
+        (self.gate)(child, &mut self.networks)
     }
 
     /// The mark of a volatile overlay is there for the next mount, of which there is none: two directories less to remove

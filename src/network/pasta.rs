@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{
         CWD, Gid, MemfdFlags, Mode, OFlags, SealFlags, Uid, chmod, fcntl_add_seals, memfd_create, mkfifoat,
         open,
@@ -127,6 +127,12 @@ pub fn find() -> Option<PathBuf> {
 }
 
 impl Pasta {
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
+        let mut end = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut end, Some(&Timespec::default())) == Ok(0)
+    }
+
     /// Connect the network namespace of process `pid` and wait until its interface is there, as `user` of that process's user
     /// namespace if it has one. `scratch`: a directory of ours for the file through which pasta says that it is ready.
     ///

@@ -72,7 +72,8 @@ impl Inside<'_> {
     }
 }
 
-/// Who had its other end may not have closed it yet.
+/// Who had its other end may not have closed it yet. There is an event for that (the carrier's loss, rtnetlink(7)), but the kernel
+/// holds it back for up to a second (net/core/link_watch.c).
 fn patiently(make: impl Fn() -> rustix::io::Result<OwnedFd>) -> rustix::io::Result<OwnedFd> {
     let begin = Instant::now();
     loop {

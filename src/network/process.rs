@@ -28,7 +28,6 @@ use rustix::{
 };
 use std::{
     cell::Cell,
-    net::IpAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     thread::sleep,
@@ -41,6 +40,8 @@ pub struct Line {
     channel: Channel,
     /// The process is gone.
     dead: Cell<bool>,
+    /// So many were asked by [`Line::find`].
+    questions: Cell<u64>,
     /// Held so that it ends with the line.
     _process: Option<Process>,
 }
@@ -62,7 +63,7 @@ pub fn private(settings: &Settings) -> Result<Line> {
     let title = CommandLine::of_this_process().ok();
     let pid = fork::fork(|| birth.live(title, true)).context("fork the network's process")?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("watch the network's process")?;
-    Ok(Line { channel: ours, dead: Cell::new(false), _process: Some(Process { pid, pidfd }) })
+    Ok(Line::new(ours, Some(Process { pid, pidfd })))
 }
 
 /// The network that lives in `dir` (a directory of ours below the runtime directory): its process if it has one, else a new
@@ -97,7 +98,7 @@ pub fn of_network(settings: &Settings, dir: &Path) -> Result<Line> {
 /// The directory can't be used.
 pub fn running(dir: &Path) -> Result<Option<Line>> {
     let Some(channel) = Channel::through(&dir.join("sock"))? else { return Ok(None) };
-    let line = Line { channel, dead: Cell::new(false), _process: None };
+    let line = Line::new(channel, None);
     // One that is about to end has closed its door by the time it would answer.
     Ok(line.members().is_ok().then_some(line))
 }
@@ -127,11 +128,11 @@ impl Line {
         }
     }
 
-    /// Who is in.
+    /// How many are in.
     ///
     /// # Errors
     /// The process is gone.
-    pub fn members(&self) -> Result<Vec<Member>> {
+    pub fn members(&self) -> Result<usize> {
         self.channel.say(&Ask::Members, &[])?;
         match self.answer()? {
             Tell::Members(members) => Ok(members),
@@ -147,15 +148,30 @@ impl Line {
         self.channel.say(&Ask::Questions(questions), &[])
     }
 
-    /// The addresses of the member called `name`.
+    /// What others call the container, from now on.
     ///
     /// # Errors
     /// The process is gone.
-    pub fn find(&self, name: &str) -> Result<Vec<IpAddr>> {
-        self.channel.say(&Ask::Find(name.to_owned()), &[])?;
-        match self.answer()? {
-            Tell::Found(addresses) => Ok(addresses),
-            other => bail!("the network's process says {other:?}"),
+    pub fn set_names(&self, names: Vec<String>) -> Result<()> {
+        self.channel.say(&Ask::Names(names), &[])
+    }
+
+    /// What the network says to `question`, a DNS message; nothing if nobody there is called so.
+    ///
+    /// # Errors
+    /// The process is gone, or too slow for who asks.
+    pub fn find(&self, question: Vec<u8>) -> Result<Vec<u8>> {
+        self.questions.set(self.questions.get() + 1);
+        let asked = self.questions.get();
+        self.channel.say(&Ask::Find { number: asked, question }, &[])?;
+        let due = Instant::now() + PATIENCE_FOR_NAMES;
+        loop {
+            match self.answer_before(due)? {
+                Tell::Found { number, reply } if number == asked => return Ok(reply),
+                // To one that nobody waited for any more.
+                Tell::Found { .. } => {}
+                other => bail!("the network's process says {other:?}"),
+            }
         }
     }
 
@@ -167,14 +183,14 @@ impl Line {
         self.serve_and_find(|_| Vec::new())
     }
 
-    /// The same for a container in several networks. `find`: addresses of a name in the others.
+    /// The same for a container in several networks. `find`: what the others say to a question, if anything.
     ///
     /// # Errors
     /// As of [`Line::serve`].
-    pub fn serve_and_find(&self, find: impl Fn(&str) -> Vec<IpAddr>) -> Result<()> {
+    pub fn serve_and_find(&self, find: impl Fn(Vec<u8>) -> Vec<u8>) -> Result<()> {
         let served = match self.channel.hear::<Tell>() {
-            Ok(Some((Tell::NeedName { number, name }, _))) => {
-                self.channel.say(&Ask::Name { number, addresses: find(&name) }, &[])
+            Ok(Some((Tell::NeedName { number, question }, _))) => {
+                self.channel.say(&Ask::Name { number, reply: find(question) }, &[])
             }
             Ok(Some((told, _))) => self.obey(&told),
             Ok(None) => Err(anyhow!("the network's process has ended")),
@@ -194,7 +210,7 @@ impl Line {
             Tell::NeedResolvers => self.channel.say(&Ask::Resolvers(resolvers::now()), &[]),
             // It comes amid another question: we don't look elsewhere meanwhile.
             Tell::NeedName { number, .. } => {
-                self.channel.say(&Ask::Name { number: *number, addresses: Vec::new() }, &[])
+                self.channel.say(&Ask::Name { number: *number, reply: Vec::new() }, &[])
             }
             _ => Ok(()),
         }
@@ -203,6 +219,16 @@ impl Line {
     /// What it says to what we said last.
     fn answer(&self) -> Result<Tell> {
         let due = Instant::now() + PATIENCE;
+        loop {
+            match self.answer_before(due)? {
+                // To one that nobody waits for any more.
+                Tell::Found { .. } => {}
+                told => return Ok(told),
+            }
+        }
+    }
+
+    fn answer_before(&self, due: Instant) -> Result<Tell> {
         loop {
             if !self.speaks_before(due)? {
                 bail!("the network's process doesn't answer");
@@ -217,6 +243,10 @@ impl Line {
 }
 
 impl Line {
+    fn new(channel: Channel, process: Option<Process>) -> Line {
+        Line { channel, dead: Cell::new(false), questions: Cell::new(0), _process: process }
+    }
+
     /// Whether there is something to hear before `due`: one that was taken over may talk for ever, and not be asked.
     fn speaks_before(&self, due: Instant) -> Result<bool> {
         let left = due.saturating_duration_since(Instant::now());
@@ -257,6 +287,8 @@ impl Drop for Process {
 
 /// As long as the process may take for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// As long as who asks for a name is waited for.
+const PATIENCE_FOR_NAMES: Duration = Duration::from_secs(1);
 /// Descriptors that are no sockets of members.
 const OWN_DESCRIPTORS: usize = 512;
 
@@ -273,7 +305,7 @@ fn found(settings: &Settings, dir: &Path, lock: OwnedFd) -> Result<Line> {
     });
     let between = between.context("fork the network's process")?;
     waitpid(Some(between), WaitOptions::empty()).context("wait for a child")?;
-    Ok(Line { channel: ours, dead: Cell::new(false), _process: None })
+    Ok(Line::new(ours, None))
 }
 
 /// What the process is born with.

@@ -105,18 +105,25 @@ pub enum Ask {
     Publish(Vec<Published>),
     /// The host's nameservers as they are now, in order.
     Resolvers(Vec<IpAddr>),
-    /// Who is in the network; answered by [`Tell::Members`].
+    /// How many are in the network; answered by [`Tell::Members`].
     Members,
     /// How the member of this line asks for names, from now on.
     Questions(Questions),
-    /// The addresses of the member with this name; answered by [`Tell::Found`].
-    Find(String),
-    /// The answer to [`Tell::NeedName`]: none if no network of the member's has that name.
+    /// What the member of this line is called, from now on.
+    Names(Vec<String>),
+    /// A question about a name, which a member of another network has; answered by [`Tell::Found`].
+    Find {
+        /// Which question.
+        number: u64,
+        /// A DNS message.
+        question: Vec<u8>,
+    },
+    /// The answer to [`Tell::NeedName`].
     Name {
         /// Which question.
         number: u64,
-        /// Its addresses.
-        addresses: Vec<IpAddr>,
+        /// A DNS message; empty if no network of the member's knows.
+        reply: Vec<u8>,
     },
 }
 
@@ -129,15 +136,20 @@ pub enum Tell {
     Failed(String),
     /// The host's nameservers are wanted, now: [`Ask::Resolvers`].
     NeedResolvers,
-    /// A name is wanted that may be of another network of the member's: [`Ask::Name`].
+    /// Another network of the member's may know: [`Ask::Name`].
     NeedName {
         /// Which question.
         number: u64,
-        /// In lower case, without a dot at the end.
-        name: String,
+        /// A DNS message.
+        question: Vec<u8>,
     },
     /// What was asked by [`Ask::Find`].
-    Found(Vec<IpAddr>),
-    /// Who is in, without their names and ports.
-    Members(Vec<Member>),
+    Found {
+        /// Which question.
+        number: u64,
+        /// A DNS message; empty if nobody here is called so.
+        reply: Vec<u8>,
+    },
+    /// So many are in.
+    Members(usize),
 }

@@ -248,7 +248,7 @@ pub const NETWORK: &[Key] = &[
     Key("IPv6", Truth("--ipv6=")),
     Key("Driver", One("--driver=")),
     Key("IPAMDriver", One("--ipam-driver=")),
-    Key("InterfaceName", One("--interface-name=")),
+    Key("InterfaceName", Refused("a network of ctr is no interface of the host")),
     Key("DNS", Each("--dns=")),
     Key("Options", Pairs("--opt=")),
     Key("Label", Pairs("--label=")),

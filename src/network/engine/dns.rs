@@ -42,20 +42,12 @@ pub fn answer(question: &[u8], network: &Network) -> Answer {
     reply(&message, code, records).map_or(Answer::Ignore, Answer::Known)
 }
 
-/// The name that `question` wants addresses of, as [`addresses`] takes it.
-pub fn name(question: &[u8]) -> Option<String> {
-    let message = Message::from_vec(question).ok()?;
-    let [query] = &message.queries[..] else { return None };
-    let plain = message.metadata.op_code == OpCode::Query && query.query_class() == DNSClass::IN;
-    let wanted = plain && matches!(query.query_type(), RecordType::A | RecordType::AAAA | RecordType::ANY);
-    wanted.then(|| text(query.name()))
-}
-
-/// The answer to `question`: the name has `addresses`.
-pub fn known(question: &[u8], addresses: &[IpAddr]) -> Option<Vec<u8>> {
-    let message = Message::from_vec(question).ok()?;
-    let query = message.queries.first()?;
-    reply(&message, ResponseCode::NoError, records(query.name(), query.query_type(), addresses))
+/// What we know of what `question` of another network asks; `None`: nobody here is called so.
+pub fn found(question: &[u8], network: &Network) -> Option<Vec<u8>> {
+    match answer(question, network) {
+        Answer::Known(reply) if !denies(&reply) && reply.len() <= LONGEST_FOUND => Some(reply),
+        _ => None,
+    }
 }
 
 /// Whether `answer` says that there is no such name.
@@ -64,7 +56,7 @@ pub fn denies(answer: &[u8]) -> bool {
 }
 
 /// Those of the member called `name`.
-pub fn addresses(name: &str, network: &Network) -> Vec<IpAddr> {
+fn addresses(name: &str, network: &Network) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for member in network.members.values().filter(|member| member.names.iter().any(|one| one == name)) {
         addresses.extend(member.v4.map(IpAddr::V4));
@@ -130,6 +122,9 @@ pub fn answers(answer: &[u8], id: u16, question: &[u8]) -> bool {
 
 /// Bytes of a question.
 const LONGEST: usize = 4096;
+
+/// Bytes of an answer that goes from one network to another: as numbers in JSON they take four times that.
+const LONGEST_FOUND: usize = 16 << 10;
 
 /// Seconds that an answer of ours may be kept: a container that is started anew has another address.
 const TTL: u32 = 5;

@@ -39,6 +39,21 @@ pub enum Content<'a> {
     Other,
 }
 
+/// Where a piece of a larger packet belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// What the pieces of one packet have in common, beside addresses and protocol.
+    pub id: u32,
+    /// IANA's number of what is in the whole.
+    pub protocol: u8,
+    /// Bytes of the whole in front of it.
+    pub offset: usize,
+    /// More of it follows.
+    pub more: bool,
+    /// Its part of the whole.
+    pub data: &'a [u8],
+}
+
 /// An IP packet whose lengths are right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
@@ -82,6 +97,25 @@ pub fn parse(frame: &[u8]) -> Option<Frame<'_>> {
 /// Read an IP packet without a frame around it.
 pub fn ip(packet: &[u8]) -> Option<Packet<'_>> {
     if packet.first()? >> 4 == 4 { ipv4(packet) } else { ipv6(packet) }
+}
+
+/// Read a packet that is a fragment (RFC 791, 3.2; RFC 8200, 4.5).
+pub fn piece<'a>(packet: &Packet<'a>) -> Option<Piece<'a>> {
+    let (id, protocol, flags, data) = match packet.source {
+        IpAddr::V4(_) => {
+            let header = packet.whole.first_chunk::<20>()?;
+            let flags = u16::from_be_bytes([header[6], header[7]]);
+            let id = u16::from_be_bytes([header[4], header[5]]).into();
+            (id, packet.protocol, (flags & 0x1fff) << 3 | flags >> 13 & 1, packet.body)
+        }
+        IpAddr::V6(_) => {
+            let (header, data) = packet.body.split_first_chunk::<8>()?;
+            let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+            (id, header[0], u16::from_be_bytes([header[2], header[3]]), data)
+        }
+    };
+    let (offset, more) = (usize::from(flags & !7), flags & 1 == 1);
+    Some(Piece { id, protocol, offset, more, data })
 }
 
 fn mac(bytes: &[u8]) -> Option<Mac> {

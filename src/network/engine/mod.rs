@@ -5,6 +5,7 @@ mod datagram;
 pub mod dns;
 mod emit;
 mod flow;
+pub mod fragments;
 pub mod frame;
 mod name_stream;
 mod nameserver;
@@ -21,6 +22,7 @@ use super::wire::{Ask, Member, Published, Settings, Tell};
 use crate::sys::channel::{Channel, Door};
 use anyhow::{Context, Result};
 use datagram::Datagrams;
+use fragments::Fragments;
 use frame::{LONGEST, Packet, VNET};
 use name_stream::NameStreams;
 use nameserver::Nameserver;
@@ -44,6 +46,7 @@ pub struct Engine {
     lines: HashMap<u64, Line>,
     connections: Connections,
     datagrams: Datagrams,
+    fragments: Fragments,
     nameserver: Nameserver,
     name_streams: NameStreams,
     ports: Ports,
@@ -71,6 +74,7 @@ impl Engine {
             lines: HashMap::new(),
             connections: Connections::default(),
             datagrams: Datagrams::default(),
+            fragments: Fragments::default(),
             nameserver: Nameserver::default(),
             name_streams: NameStreams::default(),
             ports: Ports::default(),
@@ -99,6 +103,10 @@ impl Engine {
             for (member, socket) in std::mem::take(&mut self.world.name_streams) {
                 self.name_streams.admit(&mut self.world, member, socket);
             }
+            for (number, message, reply) in std::mem::take(&mut self.world.stream_replies) {
+                let Engine { world, nameserver, name_streams, .. } = &mut self;
+                name_streams.settle(world, nameserver, number, &message, reply);
+            }
             at_once = self.connections.pump(&mut self.world);
             self.ask_for_resolvers();
         }
@@ -117,6 +125,7 @@ impl Engine {
             Source::Query(number) => nameserver.event(world, number),
             Source::Stream(number) => self.name_streams.event(world, nameserver, number, event.flags),
             Source::Line(number) => self.line(number),
+            Source::Pieces => {}
             Source::Door => {
                 if let Some(channel) = self.door.as_ref().and_then(Door::next) {
                     // Who can't be watched is hung up on, and tries again.
@@ -131,6 +140,7 @@ impl Engine {
             Source::Tcp(number) => self.connections.due(number),
             Source::Datagram(number) => self.datagrams.due(&mut self.world, number),
             Source::Query(number) => self.nameserver.due(&mut self.world, number),
+            Source::Pieces => self.fragments.due(&mut self.world),
             _ => {}
         }
     }
@@ -154,12 +164,21 @@ impl Engine {
     }
 
     fn frame(&mut self, member: u64, length: usize) {
-        let Engine { world, connections, datagrams, nameserver, frame, .. } = self;
+        let Engine { world, connections, datagrams, fragments, nameserver, frame, .. } = self;
         if length <= VNET {
             return;
         }
-        match world.network.judge(member, &frame[VNET..length], &mut world.out) {
-            Verdict::Drop => {}
+        let whole;
+        let mut verdict = world.network.judge(member, &frame[VNET..length], &mut world.out);
+        if let Verdict::Piece(packet) = verdict {
+            whole = fragments.add(world, member, &packet).unwrap_or_default();
+            verdict = match frame::ip(&whole) {
+                Some(packet) => world.network.judge_whole(member, packet, &mut world.out),
+                None => Verdict::Drop,
+            };
+        }
+        match verdict {
+            Verdict::Drop | Verdict::Piece(_) => {}
             Verdict::Forward(to, mac) => {
                 frame[VNET..VNET + 6].copy_from_slice(&mac);
                 world.forward(to, &frame[..length]);
@@ -204,14 +223,15 @@ impl Engine {
                 Err(failure) => Tell::Failed(format!("{failure:#}")),
             },
             Ask::Questions(ways) => return self.nameserver.set_ways(number, ways),
-            Ask::Name { number: question, addresses } => {
-                return self.nameserver.found(&mut self.world, number, question, &addresses);
+            Ask::Names(names) => return self.world.network.rename(number, names),
+            Ask::Name { number: question, reply } => {
+                return self.nameserver.found(&mut self.world, number, question, reply);
             }
-            Ask::Find(name) => Tell::Found(dns::addresses(&name, &self.world.network)),
-            Ask::Members => {
-                let brief = |member: &Member| Member { names: vec![], published: vec![], ..member.clone() };
-                Tell::Members(self.world.network.members.values().map(brief).collect())
+            Ask::Find { number, question } => {
+                let reply = dns::found(&question, &self.world.network).unwrap_or_default();
+                Tell::Found { number, reply }
             }
+            Ask::Members => Tell::Members(self.world.network.members.len()),
         };
         if self.lines.get(&number).is_some_and(|line| line.channel.say(&answer, &[]).is_err()) {
             self.leave(number);
@@ -263,15 +283,16 @@ impl Engine {
         self.ports.leave(&mut self.world, number);
         self.connections.leave(&mut self.world, number);
         self.datagrams.leave(&mut self.world, number);
+        self.fragments.leave(number);
         self.nameserver.leave(&mut self.world, number);
         self.name_streams.leave(&mut self.world, number);
         self.world.network.remove(number);
     }
 
     fn ask_for_resolvers(&mut self) {
-        for (member, number, name) in std::mem::take(&mut self.world.wants_names) {
+        for (member, number, question) in std::mem::take(&mut self.world.wants_names) {
             if let Some(line) = self.lines.get(&member) {
-                let _ = line.channel.say(&Tell::NeedName { number, name }, &[]);
+                let _ = line.channel.say(&Tell::NeedName { number, question }, &[]);
             }
         }
         let Some(member) = self.world.wants_resolvers.take() else { return };

@@ -3,7 +3,7 @@
 
 use super::{
     dns::{self, Answer},
-    nameserver::Nameserver,
+    nameserver::{Nameserver, Question, Way},
     world::{Source, World},
 };
 use rustix::{
@@ -32,6 +32,8 @@ struct Stream {
     asker: End,
     /// To a nameserver of the host's, once there is something to ask it.
     resolver: Option<End>,
+    /// Questions that other networks of the member's are asked.
+    elsewhere: usize,
 }
 
 #[derive(Debug)]
@@ -59,19 +61,39 @@ impl NameStreams {
         }
         let number = world.number();
         let watched = world.watch(&socket, Source::Stream(number << 1), ALL);
-        self.streams.insert(number, Stream { member, asker: End::new(socket), resolver: None });
+        self.streams.insert(number, Stream { member, asker: End::new(socket), resolver: None, elsewhere: 0 });
         if watched.is_err() {
             self.remove(world, number);
         }
     }
 
     /// Something happened to one of the sockets of a stream.
-    pub fn event(&mut self, world: &mut World, nameserver: &Nameserver, source: u64, flags: EventFlags) {
+    pub fn event(&mut self, world: &mut World, nameserver: &mut Nameserver, source: u64, flags: EventFlags) {
         let (number, asker) = (source >> 1, source & 1 == 0);
         let Some(stream) = self.streams.get_mut(&number) else { return };
         // Whoever asked hears nothing more.
         let gone = asker && flags.contains(EventFlags::HUP);
         if gone || stream.pump(world, nameserver, number).is_err() || stream.is_over() {
+            self.remove(world, number);
+        }
+    }
+
+    /// What became of `message`, a question that came over stream `number`; without a reply a nameserver is asked.
+    pub fn settle(
+        &mut self,
+        world: &mut World,
+        nameserver: &mut Nameserver,
+        number: u64,
+        message: &[u8],
+        reply: Option<Vec<u8>>,
+    ) {
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        stream.elsewhere = stream.elsewhere.saturating_sub(1);
+        let said = match reply {
+            Some(reply) => Ok(stream.asker.say(&reply)),
+            None => stream.forward(world, nameserver, number, message),
+        };
+        if said.and_then(|()| stream.pump(world, nameserver, number)).is_err() || stream.is_over() {
             self.remove(world, number);
         }
     }
@@ -94,26 +116,27 @@ impl NameStreams {
 
 impl Stream {
     /// Move what can be moved.
-    fn pump(&mut self, world: &World, nameserver: &Nameserver, number: u64) -> Result<(), Errno> {
+    fn pump(&mut self, world: &mut World, nameserver: &mut Nameserver, number: u64) -> Result<(), Errno> {
         loop {
             let mut moved = self.asker.send()?;
             if self.resolver.as_ref().is_none_or(End::has_room) && self.asker.has_room() {
                 moved |= self.asker.receive()?;
             }
             while let Some(message) = self.asker.message() {
-                match dns::answer(&message, &world.network) {
-                    Answer::Known(reply) => self.asker.say(&reply),
+                let ours = match dns::answer(&message, &world.network) {
+                    Answer::Known(reply) => Some(reply),
+                    Answer::Forward => None,
                     Answer::Ignore => return Err(Errno::PROTO),
-                    Answer::Forward => {
-                        let resolver = match self.resolver.take() {
-                            Some(resolver) => resolver,
-                            None => {
-                                let to = nameserver.resolvers(world, self.member).first().copied();
-                                End::new(start(world, to.ok_or(Errno::CONNREFUSED)?, number)?)
-                            }
-                        };
-                        self.resolver.insert(resolver).say(&message);
+                };
+                let member = self.member;
+                match ours {
+                    ours if nameserver.may_be_elsewhere(member, ours.as_deref()) => {
+                        self.elsewhere += 1;
+                        let question = Question { member, way: Way::Stream(number), message };
+                        nameserver.look_elsewhere(world, question, ours);
                     }
+                    Some(reply) => self.asker.say(&reply),
+                    None => self.forward(world, nameserver, number, &message)?,
                 }
             }
             if let Some(resolver) = &mut self.resolver {
@@ -122,7 +145,7 @@ impl Stream {
                     moved |= resolver.receive()?;
                     self.asker.leaving.append(&mut resolver.come);
                 }
-                if self.asker.ended {
+                if self.asker.ended && self.elsewhere == 0 {
                     resolver.shut();
                 }
             }
@@ -132,11 +155,27 @@ impl Stream {
         }
     }
 
+    /// To a nameserver of the host's.
+    fn forward(
+        &mut self,
+        world: &World,
+        nameserver: &Nameserver,
+        number: u64,
+        message: &[u8],
+    ) -> Result<(), Errno> {
+        if self.resolver.is_none() {
+            let to = nameserver.resolvers(world, self.member).first().copied();
+            self.resolver = Some(End::new(start(world, to.ok_or(Errno::CONNREFUSED)?, number)?));
+        }
+        self.resolver.iter_mut().for_each(|resolver| resolver.say(message));
+        Ok(())
+    }
+
     /// All that was asked is answered.
     fn is_over(&self) -> bool {
         let asks = self.resolver.as_ref().is_some_and(|resolver| !resolver.ended);
         let last = self.asker.ended || self.resolver.is_some();
-        last && !asks && self.asker.leaving.is_empty()
+        last && !asks && self.elsewhere == 0 && self.asker.leaving.is_empty()
     }
 }
 

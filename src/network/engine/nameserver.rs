@@ -35,12 +35,27 @@ pub struct Nameserver {
 
 /// What a member wants to know.
 #[derive(Debug)]
-struct Question {
-    member: u64,
-    /// Who asks, and whom.
-    from: (IpAddr, u16),
-    to: (IpAddr, u16),
-    message: Vec<u8>,
+pub struct Question {
+    /// Who asks.
+    pub member: u64,
+    /// How it is answered.
+    pub way: Way,
+    /// A DNS message.
+    pub message: Vec<u8>,
+}
+
+/// How a question came.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    /// As a datagram.
+    Datagram {
+        /// From where.
+        from: (IpAddr, u16),
+        /// Where to.
+        to: (IpAddr, u16),
+    },
+    /// Over the stream of this number.
+    Stream(u64),
 }
 
 /// A question that a nameserver of the host's was asked.
@@ -63,17 +78,22 @@ impl Nameserver {
         to: (IpAddr, u16),
         message: &[u8],
     ) {
-        let elsewhere = self.ways.get(&member).is_some_and(|ways| ways.elsewhere);
-        let question = || Question { member, from, to, message: message.to_vec() };
-        match dns::answer(message, &world.network) {
-            Answer::Known(reply) if elsewhere && dns::denies(&reply) => {
-                self.look_elsewhere(world, question(), Some(reply));
-            }
-            Answer::Known(reply) => say(world, member, from, to, &reply),
-            Answer::Ignore => {}
-            Answer::Forward if elsewhere => self.look_elsewhere(world, question(), None),
-            Answer::Forward => self.pass_on(world, question()),
+        let question = Question { member, way: Way::Datagram { from, to }, message: message.to_vec() };
+        let ours = match dns::answer(message, &world.network) {
+            Answer::Known(reply) => Some(reply),
+            Answer::Forward => None,
+            Answer::Ignore => return,
+        };
+        if self.may_be_elsewhere(member, ours.as_deref()) {
+            self.look_elsewhere(world, question, ours);
+        } else {
+            self.settle(world, question, ours);
         }
+    }
+
+    /// Whether other networks of `member` may know more than `ours` says.
+    pub fn may_be_elsewhere(&self, member: u64, ours: Option<&[u8]>) -> bool {
+        self.ways.get(&member).is_some_and(|ways| ways.elsewhere) && ours.is_none_or(dns::denies)
     }
 
     /// How `member` asks from now on.
@@ -81,16 +101,21 @@ impl Nameserver {
         self.ways.insert(member, ways);
     }
 
-    /// The name of question `number` has these addresses in another network of who asked.
-    pub fn found(&mut self, world: &mut World, member: u64, number: u64, addresses: &[IpAddr]) {
+    /// Another network of who asked says this to question `number`; nothing if none knows.
+    pub fn found(&mut self, world: &mut World, member: u64, number: u64, reply: Vec<u8>) {
         if self.asked.get(&number).is_none_or(|(question, _)| question.member != member) {
             return;
         }
         let Some((question, ours)) = self.asked.remove(&number) else { return };
-        let reply = if addresses.is_empty() { ours } else { dns::known(&question.message, addresses) };
-        match reply {
-            Some(reply) => say(world, question.member, question.from, question.to, &reply),
-            None => self.pass_on(world, question),
+        self.settle(world, question, Some(reply).filter(|reply| !reply.is_empty()).or(ours));
+    }
+
+    /// `reply` is the answer to `question`; without one others are asked.
+    fn settle(&mut self, world: &mut World, question: Question, reply: Option<Vec<u8>>) {
+        match (question.way, reply) {
+            (Way::Stream(number), reply) => world.stream_replies.push((number, question.message, reply)),
+            (Way::Datagram { .. }, Some(reply)) => say(world, &question, &reply),
+            (Way::Datagram { .. }, None) => self.pass_on(world, question),
         }
     }
 
@@ -105,19 +130,14 @@ impl Nameserver {
     }
 
     /// To the monitor, which knows the other networks of who asks; `ours`: our own answer.
-    fn look_elsewhere(&mut self, world: &mut World, question: Question, ours: Option<Vec<u8>>) {
-        match dns::name(&question.message) {
-            Some(name) if self.asked_by(question.member) < MOST_WAITING => {
-                let number = world.number();
-                world.timers.set(world.now + PATIENCE, Source::Query(number));
-                world.wants_names.push((question.member, number, name));
-                self.asked.insert(number, (question, ours));
-            }
-            _ => match ours {
-                Some(reply) => say(world, question.member, question.from, question.to, &reply),
-                None => self.pass_on(world, question),
-            },
+    pub fn look_elsewhere(&mut self, world: &mut World, question: Question, ours: Option<Vec<u8>>) {
+        if self.asked_by(question.member) >= MOST_WAITING {
+            return self.settle(world, question, ours);
         }
+        let number = world.number();
+        world.timers.set(world.now + PATIENCE, Source::Query(number));
+        world.wants_names.push((question.member, number, question.message.clone()));
+        self.asked.insert(number, (question, ours));
     }
 
     /// To the nameservers of the world outside, once it is known who they are.
@@ -146,7 +166,8 @@ impl Nameserver {
     /// A nameserver of the host's has said something.
     pub fn event(&mut self, world: &mut World, number: u64) {
         let Some(query) = self.queries.get(&number) else { return };
-        let at = emit::payload_at(query.question.from.0.is_ipv4());
+        let Way::Datagram { from, to } = query.question.way else { return };
+        let at = emit::payload_at(from.0.is_ipv4());
         match recv(&query.socket, &mut world.out[at..], RecvFlags::DONTWAIT) {
             Ok((length, _)) => {
                 let answer = &mut world.out[at..at + length];
@@ -155,8 +176,7 @@ impl Nameserver {
                     return;
                 }
                 answer[..2].copy_from_slice(&message[..2]);
-                let Question { member, from, to, .. } = query.question;
-                world.deliver_udp(member, to, from, length);
+                world.deliver_udp(query.question.member, to, from, length);
                 self.remove(world, number);
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -172,7 +192,7 @@ impl Nameserver {
         }
         if let Some((question, _)) = self.asked.get(&number) {
             let member = question.member;
-            return self.found(world, member, number, &[]);
+            return self.found(world, member, number, Vec::new());
         }
         if self.queries.get(&number).is_some_and(|query| query.deadline <= world.now) {
             self.next(world, number);
@@ -223,7 +243,7 @@ impl Nameserver {
             world.give_room(question.member);
         }
         if let Some(reply) = dns::failure(&question.message) {
-            say(world, question.member, question.from, question.to, &reply);
+            say(world, &question, &reply);
         }
     }
 
@@ -261,10 +281,11 @@ fn put(world: &World, number: u64, resolver: IpAddr, message: &[u8]) -> Result<(
     Ok((socket, u16::from_be_bytes(id)))
 }
 
-fn say(world: &mut World, member: u64, from: (IpAddr, u16), to: (IpAddr, u16), reply: &[u8]) {
+fn say(world: &mut World, question: &Question, reply: &[u8]) {
+    let Way::Datagram { from, to } = question.way else { return };
     let at = emit::payload_at(from.0.is_ipv4());
     if let Some(room) = world.out.get_mut(at..at + reply.len()) {
         room.copy_from_slice(reply);
-        world.deliver_udp(member, to, from, reply.len());
+        world.deliver_udp(question.member, to, from, reply.len());
     }
 }

@@ -43,6 +43,8 @@ pub enum Verdict<'a> {
     Udp(Packet<'a>, Reach),
     /// An echo request that does.
     Echo(Packet<'a>, Reach),
+    /// A piece of what does.
+    Piece(Packet<'a>),
 }
 
 impl Network {
@@ -65,6 +67,13 @@ impl Network {
         self.by_address.extend(addresses().map(|address| (address, number)));
         self.members.insert(number, member);
         Ok(())
+    }
+
+    /// `number` is called so now.
+    pub fn rename(&mut self, number: u64, names: Vec<String>) {
+        if let Some(member) = self.members.get_mut(&number) {
+            member.names = names;
+        }
     }
 
     /// `number` has left.
@@ -119,9 +128,19 @@ impl Network {
             };
         }
         if packet.fragment {
-            return Verdict::Drop;
+            return Verdict::Piece(packet);
         }
         self.outwards(from, packet, answer)
+    }
+
+    /// What becomes of `packet`, which `number` has sent in pieces.
+    pub fn judge_whole<'a>(&self, number: u64, packet: Packet<'a>, answer: &mut [u8]) -> Verdict<'a> {
+        match self.members.get(&number) {
+            Some(from) if !packet.fragment && owns(from, packet.source) => {
+                self.outwards(from, packet, answer)
+            }
+            _ => Verdict::Drop,
+        }
     }
 
     /// To the gateway, or through it.

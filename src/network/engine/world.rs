@@ -37,6 +37,8 @@ pub enum Source {
     Query(u64),
     /// A member's question over TCP, or a nameserver's answer to it.
     Stream(u64),
+    /// Pieces of datagrams.
+    Pieces,
 }
 
 impl Source {
@@ -50,6 +52,7 @@ impl Source {
             Source::Published(number) => (5, number),
             Source::Query(number) => (6, number),
             Source::Stream(number) => (7, number),
+            Source::Pieces => (8, 0),
         };
         kind << 56 | number
     }
@@ -66,7 +69,8 @@ impl Source {
             4 => Source::Datagram(number),
             5 => Source::Published(number),
             6 => Source::Query(number),
-            _ => Source::Stream(number),
+            7 => Source::Stream(number),
+            _ => Source::Pieces,
         }
     }
 }
@@ -86,8 +90,10 @@ pub struct World {
     pub resolvers: Vec<IpAddr>,
     /// Whose monitor is to say what they are now.
     pub wants_resolvers: Option<u64>,
-    /// Whose monitor is to look for a name in its other networks, for which question.
-    pub wants_names: Vec<(u64, u64, String)>,
+    /// Whose monitor is to look in its other networks, for which question.
+    pub wants_names: Vec<(u64, u64, Vec<u8>)>,
+    /// What became of questions that came over a stream: which one, the question, and the answer unless others are to be asked.
+    pub stream_replies: Vec<(u64, Vec<u8>, Option<Vec<u8>>)>,
     /// Who asks for names over TCP, where that connection leads.
     pub name_streams: Vec<(u64, OwnedFd)>,
     start: Instant,
@@ -110,6 +116,7 @@ impl World {
             start: Instant::now(),
             wants_resolvers: None,
             wants_names: Vec::new(),
+            stream_replies: Vec::new(),
             name_streams: Vec::new(),
             out: vec![0; emit::payload_at(false) + LONGEST],
             resolvers: Vec::new(),
