@@ -4,7 +4,9 @@
 
 use ctr::network::{
     engine::{
-        dns, frame,
+        dns,
+        fragments::Fragments,
+        frame,
         stack::{Stack, Wire},
         switch::{Network, Verdict},
     },
@@ -55,11 +57,19 @@ fuzz_target!(|frames: Vec<&[u8]>| {
         let mut out = out.borrow_mut();
         let now = smoltcp::time::Instant::ZERO;
         let mut stack: Option<(SocketAddr, Stack)> = None;
+        let (mut fragments, mut whole) = (Fragments::default(), Vec::new());
         for bytes in frames {
             let mut sent = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 7].to_vec();
             sent.extend_from_slice(bytes);
             sent.truncate(frame::LONGEST - frame::VNET);
-            match network.judge(7, &sent, &mut out) {
+            let mut verdict = network.judge(7, &sent, &mut out);
+            if let Verdict::Piece(packet) = verdict {
+                let at = std::time::Instant::now();
+                whole.clear();
+                whole.extend(fragments.put(at, 7, &packet).into_iter().flatten());
+                verdict = frame::ip(&whole).map_or(Verdict::Drop, |packet| network.judge_whole(7, packet, &mut out));
+            }
+            match verdict {
                 Verdict::Answer(length) => assert!(length <= out.len()),
                 Verdict::Forward(to, _) => assert_eq!(to, 8),
                 Verdict::Udp(packet, _) => {
@@ -81,7 +91,7 @@ fuzz_target!(|frames: Vec<&[u8]>| {
                         stack.send(now, &mut wire);
                     }
                 }
-                Verdict::Drop | Verdict::Flood | Verdict::Echo(..) => {}
+                Verdict::Drop | Verdict::Flood | Verdict::Echo(..) | Verdict::Piece(_) => {}
             }
         }
     });

@@ -9,4 +9,4 @@ mod scope;
 pub use group::{Group, Usage};
 pub use limits::{IoLimit, Limits, Setting};
 pub use place::{Choice, Place, SUPERVISOR, divide, find, is_version_2};
-pub use scope::{Scope, attach};
+pub use scope::{Scope, attach, set_apart};

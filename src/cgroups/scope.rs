@@ -97,6 +97,15 @@ impl Scope {
     }
 }
 
+/// Have a scope of its own around process `pid`, where a systemd is there to make one: what stops the unit that it was born in
+/// is not meant for it.
+pub fn set_apart(unit: &str, description: &str, pid: u32) -> Result<()> {
+    match bus() {
+        Some(socket) => Scope::ask(&socket, unit, description, None, &[pid])?.wait(),
+        None => Ok(()),
+    }
+}
+
 /// Whether the unit `name`, a service, has `Delegate=yes`. When nobody says so it has not.
 pub fn is_delegated(name: &str) -> bool {
     let escaped: String = name

@@ -7,6 +7,7 @@ use super::{
     wire::{Ask, Member, Questions, Settings, Tell},
 };
 use crate::{
+    cgroups,
     error::Explain,
     sys::{
         channel::{Channel, DESCRIPTORS, Door},
@@ -298,14 +299,27 @@ fn found(settings: &Settings, dir: &Path, lock: OwnedFd) -> Result<Line> {
     let door = Door::at(&dir.join("sock"))?;
     let birth = Birth { settings: settings.clone(), line: theirs, door: Some(door), lock: Some(lock) };
     let title = CommandLine::of_this_process().ok();
+    let name = settings.name.clone();
     let between = fork::fork(|| {
         // Who am I: a copy of the monitor that makes the process nobody's child.
         let _ = setsid();
-        fork::fork(|| birth.live(title, false)).map_or(1, |_| 0)
+        let Ok(pid) = fork::fork(|| birth.live(title, false)) else { return 1 };
+        // Nobody waits for that.
+        let _ = fork::fork(|| set_apart(&name, pid));
+        0
     });
     let between = between.context("fork the network's process")?;
     waitpid(Some(between), WaitOptions::empty()).context("wait for a child")?;
     Ok(Line::new(ours, None))
+}
+
+/// Who am I: one more copy of the monitor, which asks systemd for a scope around the network's process and ends. So what stops the
+/// first member's service, or the session that it was started from, is not meant for the network of the others.
+fn set_apart(name: &str, pid: Pid) -> i32 {
+    fork::close_descriptors_from(3);
+    let pid = pid.as_raw_pid().unsigned_abs();
+    let unit = format!("ctr-network-{name}-{pid}.scope");
+    i32::from(cgroups::set_apart(&unit, &format!("ctr network {name}"), pid).is_err())
 }
 
 /// What the process is born with.

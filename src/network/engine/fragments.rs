@@ -48,7 +48,8 @@ impl Fragments {
         whole
     }
 
-    fn put(&mut self, now: Instant, member: u64, packet: &Packet<'_>) -> Option<Vec<u8>> {
+    /// The same, for who keeps the time.
+    pub fn put(&mut self, now: Instant, member: u64, packet: &Packet<'_>) -> Option<Vec<u8>> {
         let piece = frame::piece(packet)?;
         let (source, destination) = (packet.source, packet.destination);
         if !matches!(piece.protocol, UDP | ICMP | ICMPV6) {
