@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "guest/networks.rs"]
+mod networks;
+
 use std::{
     path::Path,
     process::{Command, Output},

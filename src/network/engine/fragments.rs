@@ -258,10 +258,10 @@ mod tests {
             let (mut all, now) = (Fragments::default(), Instant::now());
             for (offset, more, length) in pieces {
                 let bytes = piece(false, 1, offset * 8, more, &[7; 50][..length]);
-                if let Some(packet) = frame::ip(&bytes).filter(|packet| packet.fragment) {
-                    if let Some(whole) = all.put(now, 1, &packet) {
-                        prop_assert!(whole[40..].iter().all(|byte| *byte == 7));
-                    }
+                if let Some(packet) = frame::ip(&bytes).filter(|packet| packet.fragment)
+                    && let Some(whole) = all.put(now, 1, &packet)
+                {
+                    prop_assert!(whole[40..].iter().all(|byte| *byte == 7));
                 }
             }
         }

@@ -90,7 +90,10 @@ impl NameStreams {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         stream.elsewhere = stream.elsewhere.saturating_sub(1);
         let said = match reply {
-            Some(reply) => Ok(stream.asker.say(&reply)),
+            Some(reply) => {
+                stream.asker.say(&reply);
+                Ok(())
+            }
             None => stream.forward(world, nameserver, number, message),
         };
         if said.and_then(|()| stream.pump(world, nameserver, number)).is_err() || stream.is_over() {
