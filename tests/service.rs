@@ -1,5 +1,5 @@
 //! What a service manager gives to the program that it starts, without one: the tests talk as systemd does.
-//! tests/guest.rs has the real thing.
+//! tests/guest has the real thing.
 
 mod support;
 

@@ -159,6 +159,14 @@ impl Group {
                         },
                     );
                 }
+                Err(e)
+                    if e.kind() == ErrorKind::NotFound
+                        && self.parent().is_some_and(|up| up.has(controller)) =>
+                {
+                    return Err(anyhow!("{}: the group above doesn't pass {controller} on", doing())).hint(
+                        format!("a process in it can't be moved: cat {ROOT}{}/cgroup.procs", self.above()),
+                    );
+                }
                 Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
                     return Err(anyhow!("{}: the controller {controller} is not delegated to you", doing()))
                         .hint(self.delegation(controller));
@@ -173,6 +181,11 @@ impl Group {
         Ok(())
     }
 
+    /// The path of the one above.
+    fn above(&self) -> String {
+        self.parent().map_or_else(String::new, |parent| parent.path)
+    }
+
     fn has(&self, controller: &str) -> bool {
         let list = self.read("cgroup.controllers").unwrap_or_default();
         list.split_ascii_whitespace().any(|word| word == controller)
@@ -180,8 +193,7 @@ impl Group {
 
     /// What delegates `controller` to us.
     fn delegation(&self, controller: &str) -> String {
-        let above = self.parent().map_or_else(String::new, |parent| parent.path);
-        let missing = format!("({controller} is missing in {ROOT}{above}/cgroup.controllers)");
+        let missing = format!("({controller} is missing in {ROOT}{}/cgroup.controllers)", self.above());
         match self.service() {
             // Of the system's manager, which has them all to give.
             Some(unit) if !unit.path.contains("/user@") => {

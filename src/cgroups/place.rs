@@ -10,6 +10,8 @@ use rustix::{
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 /// `--cgroups`.
@@ -79,11 +81,15 @@ const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 pub fn divide(group: &Group) -> Result<()> {
     let busy = |e: &std::io::Error| e.raw_os_error() == Some(libc::EBUSY);
     let leaf = group.below(SUPERVISOR);
-    // Processes that are just being born come with the next turn.
-    for _ in 0..TURNS {
+    // Processes that are just being born come with the next turn. One that is ending can't be moved and still counts: it takes a
+    // moment, which nothing tells the end of.
+    for turn in 0..TURNS {
         match group.pass_on(&CONTROLLERS) {
             Err(e) if busy(&e) => {}
             _ => return Ok(()),
+        }
+        if turn >= AT_ONCE {
+            thread::sleep(Duration::from_millis(1));
         }
         leaf.make()?;
         let inside = group.read("cgroup.procs").unwrap_or_default();
@@ -95,7 +101,8 @@ pub fn divide(group: &Group) -> Result<()> {
     Ok(())
 }
 
-const TURNS: usize = 4;
+const AT_ONCE: usize = 4;
+const TURNS: usize = 100;
 
 /// Whether the hierarchy at its usual place is the unified one.
 pub fn is_version_2() -> bool {

@@ -1,6 +1,6 @@
 //! Networks where systemd is, and where the kernel has netem: loss, repetition and disorder on both ways of a device.
 
-use super::{alice, root};
+use crate::ground::{alice, root};
 
 #[test]
 #[ignore = "needs the guest: scripts/test --vm"]
