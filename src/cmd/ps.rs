@@ -184,10 +184,14 @@ impl Life {
 /// The column STATUS; `health` is that of its health check, if it has one.
 pub fn status(status: &Status, health: Option<&str>) -> String {
     let life = Life::of(status);
+    // Beside Podman's words, which don't tell.
+    let why = if status.exit().is_some_and(|exit| exit.oom) { " (out of memory)" } else { "" };
     let text = match (status.word(), life.started, life.finished) {
         ("running", Some(started), _) => format!("Up {}", output::since(started)),
-        ("exited", _, Some(finished)) => format!("Exited ({}) {} ago", life.code, output::since(finished)),
-        ("exited", ..) => format!("Exited ({})", life.code),
+        ("exited", _, Some(finished)) => {
+            format!("Exited ({}) {} ago{why}", life.code, output::since(finished))
+        }
+        ("exited", ..) => format!("Exited ({}){why}", life.code),
         ("restarting", ..) => format!("Restarting ({})", life.code),
         (word, ..) => word[..1].to_uppercase() + &word[1..],
     };

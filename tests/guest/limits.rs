@@ -14,6 +14,7 @@ fn memory_max_kills_and_everybody_is_told() {
         )
         .ok();
         assert!(said.contains("code 137") && said.contains("true 137"), "{said}");
+        assert!(said.contains("ago (out of memory)"), "{said}");
         assert!(said.lines().any(|line| line == "oom"), "{said}");
     }
 }
@@ -24,9 +25,9 @@ fn limits_are_in_the_kernels_files() {
     for place in PLACES {
         let said = place(&format!(
             "{RUN} -m 32m --memory-reservation 16m --cpus 0.5 -c 512 --pids-limit 77 --cpuset-cpus 0 --cgroup-conf memory.high=31m \
-             --device-write-bps /dev/vda:1m --io-max /dev/vda:riops=50 --blkio-weight 505 \
+             --device-write-bps /dev/vda:1m --device-read-bps /dev/vda:2m --cpuset-mems 0 --io-max /dev/vda:riops=50 --blkio-weight 505 \
              --oom-score-adj 300 box sh -c 'cd /sys/fs/cgroup; cat memory.max memory.low memory.high cpu.max cpu.weight pids.max \
-             cpuset.cpus io.max io.weight; cat /proc/self/oom_score_adj'"
+             cpuset.cpus cpuset.mems io.max io.weight; cat /proc/self/oom_score_adj'"
         ))
         .ok();
         assert_eq!(
@@ -39,7 +40,8 @@ fn limits_are_in_the_kernels_files() {
                 "20",
                 "77",
                 "0",
-                "254:0 rbps=max wbps=1048576 riops=50 wiops=max",
+                "0",
+                "254:0 rbps=2097152 wbps=1048576 riops=50 wiops=max",
                 "default 5000",
                 "300"
             ],

@@ -87,3 +87,15 @@ fn a_monitor_that_is_killed_leaves_nothing() {
         assert!(said.starts_with("137") && said.contains("No such file"), "{said}");
     }
 }
+
+/// As in a CI container: no systemd, a tree that may be written.
+#[test]
+#[ignore = "needs the guest: scripts/test --vm"]
+fn who_may_write_the_tree_divides_it() {
+    let said = delegated(&format!(
+        "{RUN} --privileged -v /usr/local/bin/ctr:/bin/ctr:ro -v ~/busybox.tar:/box.tar:ro box sh -c \
+             'ctr import -q /box.tar box >/dev/null; {RUN} -m 32m box cat /sys/fs/cgroup/memory.max'"
+    ))
+    .ok();
+    assert!(said.ends_with("33554432"), "{said}");
+}
