@@ -7,6 +7,7 @@ use crate::{
         create::{self, Base, Container},
         remove::{self, Remains},
         request::{NetworkMode, Request, Source},
+        userns::{self, Userns},
     },
     error::Explain,
     monitor::{self, Begun, Manner, Readiness},
@@ -32,19 +33,24 @@ impl Default for Early {
 }
 
 impl Early {
-    /// For a command `line` that seems to ask for it, and for nothing that another namespace or descriptors of ours would trouble.
-    /// If that is wrong, a process was started in vain.
+    /// For a command `line` that seems to ask for a namespace that can be foreseen, and for nothing that descriptors of ours
+    /// would trouble. If that is wrong, a process was started in vain.
     pub fn of(line: &[OsString]) -> Option<Early> {
         let verb = line.iter().skip(1).find(|word| !word.as_bytes().starts_with(b"-"))?;
         let troubled = |word: &OsString| {
-            let options = ["--userns", "--uidmap", "--gidmap", "--sub", "--pod", "--preserve-fd", "--help"];
+            let options = ["--uidmap", "--gidmap", "--sub", "--pod", "--preserve-fd", "--help"];
             options.iter().any(|option| word.as_bytes().starts_with(option.as_bytes()))
         };
         if verb != "run" || line.iter().any(troubled) {
             return None;
         }
+        let mut modes = line.iter().filter_map(|word| word.to_str()?.strip_prefix("--userns"));
+        let userns = match modes.next() {
+            Some(mode) => userns::parse(mode.strip_prefix('=')?).ok()?,
+            None => Userns::Host,
+        };
         let mapping = Mapping::detect();
-        let ahead = Ahead::begin(&mapping);
+        let ahead = userns.foreseen(&mapping).as_ref().and_then(Ahead::begin);
         Some(Early { mapping, ahead })
     }
 

@@ -9,6 +9,7 @@ use crate::{
     storage::{Image, Store},
 };
 use anyhow::{Result, anyhow};
+use std::collections::VecDeque;
 
 #[derive(clap::Args, Debug)]
 pub struct TagArgs {
@@ -37,18 +38,24 @@ pub struct ExistsArgs {
     image: String,
 }
 
+/// Names before it that a name's record lists: each that is given would else be as long as all before it.
+const REMEMBERED: usize = 16;
+
 /// Give an image more names.
 pub fn tag(args: &TagArgs, globals: &Globals) -> Result<u8> {
     let store = globals.store()?;
     let references =
         args.names.iter().map(|name| registry::reference_to_give(name)).collect::<Result<Vec<_>>>()?;
     let image = find(&store, &args.image)?;
+    let records = store.images()?;
+    let known = names_history(records.iter().filter(|other| other.config == image.config));
+    let mut known: VecDeque<String> = known.into_iter().map(str::to_owned).collect();
     for reference in references {
-        let records = store.images()?;
-        let known = names_history(records.iter().filter(|other| other.config == image.config));
-        let former = known.into_iter().rev().filter(|name| **name != reference).map(str::to_owned).collect();
+        known.retain(|name| *name != reference);
+        let former = known.iter().take(REMEMBERED).rev().cloned().collect();
         store.tag_image(&Image { reference: reference.clone(), former, ..image.clone() })?;
         events::image(&store, "tag", &reference, &image.config);
+        known.push_front(reference);
     }
     Ok(0)
 }
