@@ -69,7 +69,7 @@ fn two_ways_at_once_are_refused() {
         ctr.run([verb]).fails("<CONTAINER>");
         ctr.run([verb, "--filter", "name=a", "b"]).fails("cannot be used with");
         ctr.run([verb, "--filter", "name=a", "--latest"]).fails("cannot be used with");
-        ctr.run([verb, "--filter", "pod=a"]).fails("the filter \"pod\" is not built");
+        ctr.run([verb, "--filter", "colour=a"]).fails("the filter \"colour\" is not built");
     }
 }
 
