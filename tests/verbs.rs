@@ -149,7 +149,7 @@ fn bad_input() {
         ("ps --sort x", 125, "'x'"),
         ("ps --watch=1", 125, "'--watch'"),
         ("ps -qs", 125, "cannot be used with"),
-        ("ps --filter pod=x", 125, "the filter \"pod\" is not built"),
+        ("ps --filter colour=x", 125, "the filter \"colour\" is not built"),
         ("ps --filter x", 125, "KEY=VALUE"),
         ("ps --ns", 125, "'--ns'"),
         ("ps -n x", 125, "'x'"),
