@@ -13,7 +13,7 @@ fn a_network_outlives_the_service_of_its_first_member() {
         until own >/dev/null; do :; done
         systemctl --user stop one
         own | sed 's/[0-9]*[.]scope//'; ctr exec two cat /sys/class/net/eth0/carrier
-        ctr rm -f -t0 two >/dev/null; ctr network rm apart";
+        ctr rm -f -t0 one two >/dev/null; ctr network rm apart";
     assert_eq!(alice(script).ok(), "ctr-network-apart-\n1\napart");
 }
 
