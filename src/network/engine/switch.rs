@@ -157,11 +157,9 @@ impl Network {
             (ICMP | ICMPV6, Reach::Outside(_)) if echo && matches!(packet.body[0], 8 | 128) => {
                 Verdict::Echo(packet, reach)
             }
-            (TCP, Reach::Nowhere) if !frame::resets(packet.body) => {
-                match emit::reset(answer, from.mac, &packet) {
-                    Some(length) => Verdict::Answer(length),
-                    None => Verdict::Drop,
-                }
+            (TCP, Reach::Nowhere) => {
+                let reset = (!frame::resets(packet.body)).then(|| emit::reset(answer, from.mac, &packet));
+                reset.flatten().map_or(Verdict::Drop, Verdict::Answer)
             }
             (UDP, Reach::Nowhere) => {
                 Verdict::Answer(emit::unreachable(answer, from.mac, &packet, Unreachable::Prohibited))
@@ -314,6 +312,17 @@ mod tests {
         assert_eq!(network.judge(9, &sent, &mut answer), Verdict::Drop);
         sent[6..12].copy_from_slice(&MAC[1]);
         assert_eq!(network.judge(7, &sent, &mut answer), Verdict::Drop);
+    }
+
+    #[test]
+    fn a_reset_to_nowhere_is_nobodys() {
+        let mut reset = [0; 20];
+        (reset[1], reset[3], reset[12], reset[13]) = (99, 99, 0x50, 0b100);
+        for destination in ["238.1.1.1", "127.0.0.1", "240.0.0.1"] {
+            let sent = datagram("10.0.2.7", destination, TCP, &reset);
+            let verdict = network().judge(7, &sent, &mut vec![0; frame::LONGEST]);
+            assert_eq!(verdict, Verdict::Drop, "{destination}");
+        }
     }
 
     #[test]
